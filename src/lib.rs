@@ -1,0 +1,22 @@
+//! kist: backup and disaster recovery for Kubernetes, as a library.
+//!
+//! Layers, from the ground up; a file imports only from lower layers, and modules of one
+//! layer are strangers (`tests/tidy` keeps it so):
+//!
+//! | layer | modules | what they do |
+//! | --- | --- | --- |
+//! | 0 | [`crypto`], [`progress`], [`world`] | hash, seal, wrap; counters; clock and randomness |
+//! | 1 | [`format`] | bytes to types and back; file n is chapter n of `format-spec/` |
+//! | 2 | [`store`], [`policy`] | objects in a bucket or folder; pure decisions |
+//! | 3 | [`repo`] | a repository: open, keys, write, read, index, check |
+//! | 4 | [`archive`], [`catalog`] | files to trees and back; the local SQLite index |
+//! | 5 | [`job`] | one file for each use case |
+//! | 6 | [`cli`] | arguments in, text or JSON out, exit codes |
+//!
+//! The library does not print, and reads no environment, home, clock or randomness: they
+//! are handed in ([`world::World`]). Only [`cli`] touches the terminal.
+
+#![deny(unsafe_code)]
+
+pub mod crypto;
+pub mod store;

@@ -1,0 +1,1 @@
+//! The store: objects in a bucket or a folder.
