@@ -19,4 +19,6 @@
 #![deny(unsafe_code)]
 
 pub mod crypto;
+pub mod format;
 pub mod store;
+pub mod world;

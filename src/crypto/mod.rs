@@ -1,1 +1,51 @@
-//! Keys, hashes, seals.
+//! Keys, hashes, seals, wraps and signatures: the only place that touches cryptography.
+//!
+//! Spec: chapter 3. Every use of a key is separated from every other by one of the
+//! contexts in [`context`]; no two uses share one.
+
+pub mod hash;
+pub mod kdf;
+pub mod seal;
+pub mod secret;
+pub mod sign;
+pub mod wrap;
+
+/// The strings that keep the uses of keys apart. They are format: see chapter 3.
+pub mod context {
+    pub const OWNER_SIGNING: &str = "kist 0 owner signing key";
+    pub const OWNER_RECIPIENT: &str = "kist 0 owner recipient key";
+    pub const DOMAIN: &str = "kist 0 domain";
+    pub const ID: &str = "kist 0 id key";
+    pub const CHUNKER: &str = "kist 0 chunker key";
+    pub const STRUCTURE: &str = "kist 0 structure key";
+    pub const META_SCOPE: &str = "kist 0 meta scope";
+    pub const META: &str = "kist 0 meta key";
+    pub const CHUNK_ID: &str = "kist 0 chunk id";
+    pub const NODE_ID: &str = "kist 0 node id";
+    pub const FILE_HASH: &str = "kist 0 file hash";
+    pub const SOURCE_ID: &str = "kist 0 source id";
+    pub const LINK_GROUP: &str = "kist 0 link group";
+    pub const GEAR: &str = "kist 0 gear table";
+    pub const NODE_CUT: &str = "kist 0 node cut";
+    pub const SLOT: &str = "kist 0 key slot";
+    pub const LANE_WRAP: &[u8] = b"kist 0 lane key";
+    pub const SIGN_CONFIG: &[u8] = b"kist 0 sign config";
+    pub const SIGN_CERTIFICATE: &[u8] = b"kist 0 sign certificate";
+    pub const SIGN_COMMIT: &[u8] = b"kist 0 sign commit";
+}
+
+/// What can go wrong with keys and seals. Says nothing about the bytes involved.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("the seal does not open: wrong key, or the bytes were changed")]
+    Seal,
+    #[error("the wrapped key does not open: wrong key, or the bytes were changed")]
+    Unwrap,
+    #[error("the signature is not valid")]
+    Signature,
+    #[error("the public key is malformed")]
+    PublicKey,
+    #[error("the passphrase parameters are outside of what kist allows")]
+    Argon2,
+}

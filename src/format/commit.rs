@@ -1,0 +1,168 @@
+//! Commits: the object that makes a session's snapshot exist.
+//!
+//! Spec: chapter 7. A commit has a routing part (structure key: what maintenance needs and no
+//! more) and a summary (meta key of its source), and is signed by the session's writer. Under
+//! the same key a collector may have put a fence: then the session never commits.
+
+use crate::crypto::secret::Key;
+use crate::crypto::{context, hash, seal, sign};
+use crate::format::codec::{Reader, Writer};
+use crate::format::id::{NodeId, RepoId, SessionId, SourceId};
+use crate::format::keys::{Certificate, KeyName};
+use crate::format::{Error, limits};
+use crate::world::Time;
+
+const WHAT: &str = "commit";
+
+/// What a root is the tree of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKind {
+    Files,
+    Manifests,
+    Volume,
+}
+
+/// One tree of a snapshot. Its entries are sealed with the meta key of (the writer's scope, `source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub kind: RootKind,
+    pub source: SourceId,
+    pub node: NodeId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The highest slot of the gc log that the session had read; 0 for an empty log.
+    pub view: u64,
+    /// When the data was cut, by the writer's clock.
+    pub time: Time,
+    pub source: SourceId,
+    /// Whether everything that was selected is in it.
+    pub complete: bool,
+    /// Counts this writer's commits, from 1.
+    pub sequence: u64,
+    /// BLAKE3 of this writer's commit before this one, as stored; zeros for the first.
+    pub previous: [u8; 32],
+    pub roots: Vec<Root>,
+    /// The summary, sealed.
+    pub summary: Vec<u8>,
+    pub certificate: Certificate,
+    pub signature: [u8; sign::SIGNATURE_LEN],
+}
+
+/// What lies at `commits/<sid>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    Commit(Box<Commit>),
+    /// Put there by a collector; the session never commits.
+    Fence,
+}
+
+impl Commit {
+    pub fn sign(&mut self, seed: &Key, repo: RepoId, session: SessionId) {
+        self.signature = sign::sign(seed, context::SIGN_COMMIT, &self.signed(repo, session));
+    }
+
+    /// Holds the certificate against the owner's key, and the signature against the certificate.
+    pub fn verify(
+        &self,
+        owner: &[u8; sign::PUBLIC_LEN],
+        repo: RepoId,
+        session: SessionId,
+    ) -> Result<(), Error> {
+        self.certificate.verify(owner, repo)?;
+        let signed = self.signed(repo, session);
+        sign::verify(&self.certificate.signing, context::SIGN_COMMIT, &signed, &self.signature)
+            .map_err(|source| Error::Crypto { what: WHAT, source })
+    }
+
+    /// The key of the entries under `root`, and of the summary for the commit's own source.
+    pub fn meta_key_name(&self, source: SourceId) -> KeyName {
+        KeyName::Meta { scope: self.certificate.key, source }
+    }
+
+    fn signed(&self, repo: RepoId, session: SessionId) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.raw(&repo.0);
+        out.raw(&session.0);
+        self.write_body(&mut out);
+        hash::plain(&out.into_bytes()).to_vec()
+    }
+
+    fn write_body(&self, out: &mut Writer) {
+        out.u8(1);
+        out.u64(self.view);
+        out.i64(self.time.0);
+        out.raw(&self.source.0);
+        out.u8(self.complete.into());
+        out.u64(self.sequence);
+        out.raw(&self.previous);
+        // Retention class and holds: their place, empty until forget exists.
+        out.bytes(b"");
+        out.varint(0);
+        out.varint(self.roots.len() as u64);
+        for root in &self.roots {
+            out.u8(match root.kind {
+                RootKind::Files => 1,
+                RootKind::Manifests => 2,
+                RootKind::Volume => 3,
+            });
+            out.raw(&root.source.0);
+            out.raw(&root.node.0);
+        }
+        out.bytes(&self.summary);
+        self.certificate.write(out);
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.write_body(&mut out);
+        out.raw(&self.signature);
+        out.into_bytes()
+    }
+}
+
+impl Resolution {
+    /// Decodes what [`crate::format::object::open_object`] gave: padding may follow.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut input = Reader::new(WHAT, bytes);
+        let resolution = match input.u8()? {
+            1 => Resolution::Commit(Box::new(read_commit(&mut input)?)),
+            2 => Resolution::Fence,
+            other => return Err(input.invalid("kind", other)),
+        };
+        input.zeros()?;
+        Ok(resolution)
+    }
+}
+
+fn read_commit(input: &mut Reader<'_>) -> Result<Commit, Error> {
+    let view = input.u64()?;
+    let time = Time(input.i64()?);
+    let source = SourceId::read(input)?;
+    let complete = input.flag("complete")?;
+    let sequence = input.u64()?;
+    let previous = input.array()?;
+    input.bytes("retention class", 0)?;
+    input.count("holds", 0, 1)?;
+    let count = input.count("roots", limits::ROOTS, 1 + 16 + 32)?;
+    let mut roots = Vec::with_capacity(count);
+    for _ in 0..count {
+        let kind = match input.u8()? {
+            1 => RootKind::Files,
+            2 => RootKind::Manifests,
+            3 => RootKind::Volume,
+            other => return Err(input.invalid("root kind", other)),
+        };
+        roots.push(Root { kind, source: SourceId::read(input)?, node: NodeId::read(input)? });
+    }
+    let summary = input.bytes("summary", limits::SUMMARY_LEN + seal::OVERHEAD)?.to_vec();
+    let certificate = Certificate::read(input)?;
+    let signature = input.array()?;
+    Ok(Commit { view, time, source, complete, sequence, previous, roots, summary, certificate, signature })
+}
+
+/// What a summary is bound to.
+pub fn summary_context(repo: RepoId, session: SessionId) -> Vec<u8> {
+    [b"kist summary".as_slice(), &repo.0, &session.0].concat()
+}

@@ -1,0 +1,128 @@
+//! Index deltas: which packs a lane wrote, and where each id lies.
+//!
+//! Spec: chapter 5. Holds the length and the BLAKE3 of each whole pack, so that all bytes
+//! can be checked by whoever has the structure key. Sealed as an object at its own key.
+
+use crate::format::codec::{Reader, Writer};
+use crate::format::id::{PackId, RecordId};
+use crate::format::pack::PackKind;
+use crate::format::{Error, limits};
+
+const WHAT: &str = "index";
+const RECORD_LEN: usize = 33 + 4 + 4;
+const PACK_LEN: usize = 16 + 1 + 4 + 32 + 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexRecord {
+    pub id: RecordId,
+    pub offset: u32,
+    /// Header and parts, in bytes.
+    pub len: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexPack {
+    pub id: PackId,
+    pub kind: PackKind,
+    pub len: u32,
+    /// BLAKE3 of all bytes of the pack, padding included.
+    pub hash: [u8; 32],
+    pub records: Vec<IndexRecord>,
+}
+
+/// What `index/<sid>/<lane>-<k>` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexDelta {
+    pub packs: Vec<IndexPack>,
+}
+
+impl IndexDelta {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.varint(self.packs.len() as u64);
+        for pack in &self.packs {
+            out.raw(&pack.id.0);
+            out.u8(pack.kind.number());
+            out.u32(pack.len);
+            out.raw(&pack.hash);
+            out.varint(pack.records.len() as u64);
+            for record in &pack.records {
+                out.u8(record.id.kind());
+                out.raw(record.id.bytes());
+                out.u32(record.offset);
+                out.u32(record.len);
+            }
+        }
+        out.into_bytes()
+    }
+
+    /// Decodes what [`crate::format::object::open_object`] gave: padding may follow.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut input = Reader::new(WHAT, bytes);
+        let count = input.count("packs", limits::INDEX_PACKS, PACK_LEN)?;
+        let mut packs = Vec::with_capacity(count);
+        for _ in 0..count {
+            packs.push(read_pack(&mut input)?);
+        }
+        input.zeros()?;
+        Ok(Self { packs })
+    }
+
+    pub fn records(&self) -> usize {
+        self.packs.iter().map(|pack| pack.records.len()).sum()
+    }
+}
+
+fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
+    let id = PackId::read(input)?;
+    let kind = PackKind::read(input)?;
+    let len = input.u32()?;
+    if len as usize > limits::PACK_LEN {
+        return Err(Error::TooMuch {
+            what: WHAT,
+            field: "pack length",
+            found: len.into(),
+            most: limits::PACK_LEN as u64,
+        });
+    }
+    let hash = input.array()?;
+    let count = input.count("records", limits::PACK_RECORDS, RECORD_LEN)?;
+    let mut records = Vec::with_capacity(count);
+    let mut end = 0u64;
+    for _ in 0..count {
+        let record = IndexRecord { id: RecordId::read(input)?, offset: input.u32()?, len: input.u32()? };
+        if u64::from(record.offset) != end {
+            return Err(input.invalid("record offset", record.offset));
+        }
+        end += u64::from(record.len);
+        records.push(record);
+    }
+    match end <= u64::from(len) {
+        true => Ok(IndexPack { id, kind, len, hash, records }),
+        false => Err(input.invalid("records", "beyond the pack's end")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::id::ChunkId;
+
+    #[test]
+    fn a_delta_comes_back_and_nothing_may_follow_it_but_zeros() {
+        let record = IndexRecord { id: RecordId::Chunk(ChunkId([1; 32])), offset: 0, len: 500 };
+        let pack = IndexPack {
+            id: PackId([2; 16]),
+            kind: PackKind::Data,
+            len: 1024,
+            hash: [3; 32],
+            records: vec![record],
+        };
+        let delta = IndexDelta { packs: vec![pack] };
+        let mut bytes = delta.encode();
+        bytes.extend_from_slice(&[0; 9]);
+        assert_eq!(IndexDelta::decode(&bytes).unwrap(), delta);
+        *bytes.last_mut().unwrap() = 1;
+        assert!(IndexDelta::decode(&bytes).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! Every bound on what is read from outside, in one place.
+//!
+//! Spec: chapter 1. A writer keeps within them, a reader refuses what goes beyond.
+
+/// Shortest prefix of a path that may be stored, and the longest: bytes of a whole path.
+pub const PATH_LEN: usize = 64 * 1024;
+/// One file name, in bytes.
+pub const NAME_LEN: usize = 255;
+/// A symlink's target, in bytes.
+pub const LINK_TARGET_LEN: usize = 4096;
+/// Extended attributes of one entry.
+pub const XATTRS: usize = 1024;
+/// Name of an extended attribute, in bytes.
+pub const XATTR_NAME_LEN: usize = 255;
+/// Value of an extended attribute, in bytes.
+pub const XATTR_VALUE_LEN: usize = 64 * 1024;
+/// All extended attributes of an entry together, in bytes.
+pub const XATTRS_LEN: usize = 512 * 1024;
+/// Extents that an entry holds itself; more go to a tree of extents.
+pub const INLINE_EXTENTS: usize = 128;
+/// One part of a node before compression, in bytes.
+pub const NODE_PART_LEN: usize = 4 * 1024 * 1024;
+/// Levels of a tree, leaves included.
+pub const TREE_LEVELS: u8 = 16;
+/// A chunk before compression, in bytes.
+pub const CHUNK_LEN: usize = 16 * 1024 * 1024;
+/// A whole pack, in bytes.
+pub const PACK_LEN: usize = 64 * 1024 * 1024;
+/// Records in a pack.
+pub const PACK_RECORDS: usize = 256 * 1024;
+/// Packs in an index delta.
+pub const INDEX_PACKS: usize = 4096;
+/// Records in an index delta.
+pub const INDEX_RECORDS: usize = 512 * 1024;
+/// An index delta as stored, in bytes.
+pub const INDEX_LEN: usize = 40 * 1024 * 1024;
+/// `config` as stored, in bytes.
+pub const CONFIG_LEN: usize = 64 * 1024;
+/// A key slot as stored, in bytes.
+pub const SLOT_LEN: usize = 256 * 1024;
+/// Recipients that a lane's key is wrapped to.
+pub const RECIPIENTS: usize = 64;
+/// Lanes of a session.
+pub const LANES: usize = 16 * 1024;
+/// A session as stored, in bytes.
+pub const SESSION_LEN: usize = 64 * 1024 * 1024;
+/// A commit as stored, in bytes.
+pub const COMMIT_LEN: usize = 32 * 1024 * 1024;
+/// Roots of a commit: the manifests and one for each volume.
+pub const ROOTS: usize = 64 * 1024;
+/// The summary of a commit, in bytes.
+pub const SUMMARY_LEN: usize = 16 * 1024 * 1024;
+/// The name of a key, in bytes of UTF-8.
+pub const KEY_NAME_LEN: usize = 64;
