@@ -247,6 +247,11 @@ fn innermost(links: &[&(dyn StdError + 'static)]) -> Cause {
     }
 }
 
+/// Why a client could not be made.
+pub(super) fn reason(error: &object_store::Error) -> String {
+    innermost(&chain(error)).to_string()
+}
+
 fn by_io_kind(error: &io::Error) -> Option<Class> {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(Class::Denied),

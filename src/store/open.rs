@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use zeroize::Zeroizing;
 
 use crate::store::Store;
-use crate::store::error::{Error, Result};
+use crate::store::error::{Error, Result, reason};
 use crate::store::local;
 use crate::store::url::{S3Url, StoreUrl};
 
@@ -32,6 +32,8 @@ pub struct S3Settings {
     pub keys: Option<S3Keys>,
     /// The region, if the URL has none.
     pub region: Option<String>,
+    /// The authorities to trust for https, as PEM, instead of the system's.
+    pub authorities_pem: Option<Vec<u8>>,
     /// How long one request is tried again after failures.
     pub retry_timeout: Duration,
     /// How long one attempt may take, body included: 16 MiB at 60 KiB a second.
@@ -45,6 +47,7 @@ impl Default for S3Settings {
         Self {
             keys: None,
             region: None,
+            authorities_pem: None,
             retry_timeout: Duration::from_secs(60),
             // A dead peer is noticed sooner: unacknowledged data ends a connection after 30 s.
             request_timeout: Duration::from_secs(300),
@@ -114,10 +117,23 @@ fn bucket(url: &S3Url, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>> {
         (None, Some(_)) => "us-east-1",
         (None, None) => return Err(invalid("no region is given: add ?region=".into())),
     };
-    let client = ClientOptions::new()
+    let mut client = ClientOptions::new()
         .with_allow_http(url.plain_http())
+        // In an image without certificates no client could be built, not even for http.
+        .with_no_system_certificates(url.plain_http() || settings.authorities_pem.is_some())
         .with_timeout(settings.request_timeout)
         .with_connect_timeout(settings.connect_timeout);
+    if let Some(pem) = &settings.authorities_pem {
+        let authorities = Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if authorities.is_empty() {
+            return Err(invalid(
+                "the authorities to trust are not certificates in PEM".into(),
+            ));
+        }
+        client = authorities
+            .into_iter()
+            .fold(client, ClientOptions::with_root_certificate);
+    }
     let retry = RetryConfig {
         // The time is the bound; the count is only there so that both exist.
         max_retries: 1000,
@@ -143,9 +159,6 @@ fn bucket(url: &S3Url, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>> {
     if let Some(address) = url.address() {
         builder = builder.with_endpoint(address);
     }
-    // The builder's own message could repeat what it was given.
-    let built = builder
-        .build()
-        .map_err(|_| invalid("the S3 client refuses these settings".into()))?;
+    let built = builder.build().map_err(|e| invalid(reason(&e)))?;
     Ok(Arc::new(built))
 }

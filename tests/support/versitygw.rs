@@ -23,12 +23,22 @@ pub const SECRET_KEY: &str = "kist-test-secret";
 pub struct Versitygw {
     server: Child,
     port: u16,
+    scheme: &'static str,
     folder: tempfile::TempDir,
 }
 
 impl Versitygw {
     /// Starts a server without buckets, and waits until it answers.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with TLS: certificate and key as PEM files.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Self {
+        Self::start_with(Some((certificate, key)))
+    }
+
+    fn start_with(tls: Option<(&Path, &Path)>) -> Self {
         let binary = binary();
         assert!(
             binary.is_file(),
@@ -39,10 +49,12 @@ impl Versitygw {
         std::fs::create_dir(folder.path().join("buckets")).expect("the buckets' folder");
         // Another process may take the port between our letting it go and the server's start.
         for _ in 0..5 {
-            if let Some((server, port)) = spawn(&binary, folder.path()) {
+            if let Some((server, port)) = spawn(&binary, folder.path(), tls) {
+                let scheme = if tls.is_some() { "https" } else { "http" };
                 return Self {
                     server,
                     port,
+                    scheme,
                     folder,
                 };
             }
@@ -65,7 +77,7 @@ impl Versitygw {
 
     /// The server's address.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 }
 
@@ -87,13 +99,18 @@ fn binary() -> PathBuf {
 }
 
 /// Starts the server on a free port; nothing if it ended before it answered.
-fn spawn(binary: &Path, folder: &Path) -> Option<(Child, u16)> {
+fn spawn(binary: &Path, folder: &Path, tls: Option<(&Path, &Path)>) -> Option<(Child, u16)> {
     let free = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let port = free.local_addr().expect("its number").port();
     drop(free);
     let log = std::fs::File::create(folder.join("log")).expect("the log");
-    let mut server = Command::new(binary)
-        .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+    let mut command = Command::new(binary);
+    command.args(["--port", &format!("127.0.0.1:{port}")]);
+    if let Some((certificate, key)) = tls {
+        command.arg("--cert").arg(certificate).arg("--key").arg(key);
+    }
+    let mut server = command
+        .arg("posix")
         .arg(folder.join("buckets"))
         .env("ROOT_ACCESS_KEY", ACCESS_KEY)
         .env("ROOT_SECRET_KEY", SECRET_KEY)
@@ -108,20 +125,25 @@ fn spawn(binary: &Path, folder: &Path) -> Option<(Child, u16)> {
         if server.try_wait().expect("the server's state").is_some() {
             return None;
         }
-        if answers(port) {
+        if answers(port, tls.is_some()) {
             return Some((server, port));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     let _ = server.kill();
     let _ = server.wait();
-    None
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    panic!("versitygw does not answer within {READY_WITHIN:?}:\n{log}");
 }
 
-fn answers(port: u16) -> bool {
+fn answers(port: u16, tls: bool) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
     };
+    if tls {
+        // It listens; more can't be asked without a TLS client.
+        return true;
+    }
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
     let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
     let mut answer = [0; 5];
