@@ -31,6 +31,8 @@ pub mod context {
     pub const LANE_WRAP: &[u8] = b"kist 0 lane key";
     pub const SIGN_CONFIG: &[u8] = b"kist 0 sign config";
     pub const SIGN_CERTIFICATE: &[u8] = b"kist 0 sign certificate";
+    pub const SIGN_SESSION: &[u8] = b"kist 0 sign session";
+    pub const SIGN_INDEX: &[u8] = b"kist 0 sign index";
     pub const SIGN_COMMIT: &[u8] = b"kist 0 sign commit";
 }
 

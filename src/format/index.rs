@@ -1,10 +1,13 @@
 //! Index deltas: which packs a lane wrote, and where each id lies.
 //!
 //! Spec: chapter 5. Holds the length and the BLAKE3 of each whole pack, so that all bytes
-//! can be checked by whoever has the structure key. Sealed as an object at its own key.
+//! can be checked by whoever has the structure key. Signed with the lane's key, which the
+//! session names: so nobody can say in another's name where a chunk lies. Sealed as an object.
 
+use crate::crypto::secret::Key;
+use crate::crypto::{context, hash, sign};
 use crate::format::codec::{Reader, Writer};
-use crate::format::id::{PackId, RecordId};
+use crate::format::id::{PackId, RecordId, RepoId};
 use crate::format::pack::PackKind;
 use crate::format::{Error, limits};
 
@@ -37,7 +40,15 @@ pub struct IndexDelta {
 }
 
 impl IndexDelta {
-    pub fn encode(&self) -> Vec<u8> {
+    /// What is stored, before sealing: the delta and the lane's signature, for the object at `key`.
+    pub fn encode(&self, lane: &Key, repo: RepoId, key: &str) -> Vec<u8> {
+        let mut bytes = self.body();
+        let signature = sign::sign(lane, context::SIGN_INDEX, &signed(repo, key, &bytes));
+        bytes.extend_from_slice(&signature);
+        bytes
+    }
+
+    fn body(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.varint(self.packs.len() as u64);
         for pack in &self.packs {
@@ -56,21 +67,35 @@ impl IndexDelta {
         out.into_bytes()
     }
 
-    /// Decodes what [`crate::format::object::open_object`] gave: padding may follow.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    /// Decodes what [`crate::format::object::open_object`] gave (padding may follow) and holds
+    /// the signature against the lane's public key.
+    pub fn decode(
+        bytes: &[u8],
+        lane: &[u8; sign::PUBLIC_LEN],
+        repo: RepoId,
+        key: &str,
+    ) -> Result<Self, Error> {
         let mut input = Reader::new(WHAT, bytes);
         let count = input.count("packs", limits::INDEX_PACKS, PACK_LEN)?;
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             packs.push(read_pack(&mut input)?);
         }
+        let message = signed(repo, key, &bytes[..input.at()]);
+        let signature = input.array()?;
         input.zeros()?;
+        sign::verify(lane, context::SIGN_INDEX, &message, &signature)
+            .map_err(|source| Error::Crypto { what: WHAT, source })?;
         Ok(Self { packs })
     }
 
     pub fn records(&self) -> usize {
         self.packs.iter().map(|pack| pack.records.len()).sum()
     }
+}
+
+fn signed(repo: RepoId, key: &str, body: &[u8]) -> Vec<u8> {
+    [&repo.0[..], key.as_bytes(), &[0], &hash::plain(body)].concat()
 }
 
 fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
@@ -119,10 +144,14 @@ mod tests {
             records: vec![record],
         };
         let delta = IndexDelta { packs: vec![pack] };
-        let mut bytes = delta.encode();
+        let (seed, repo) = (Key::new([4; 32]), RepoId([5; 16]));
+        let lane = sign::public(&seed);
+        let mut bytes = delta.encode(&seed, repo, "index/a/0-0");
         bytes.extend_from_slice(&[0; 9]);
-        assert_eq!(IndexDelta::decode(&bytes).unwrap(), delta);
+        assert_eq!(IndexDelta::decode(&bytes, &lane, repo, "index/a/0-0").unwrap(), delta);
+        assert!(IndexDelta::decode(&bytes, &lane, repo, "index/a/0-1").is_err());
+        assert!(IndexDelta::decode(&bytes, &[6; 32], repo, "index/a/0-0").is_err());
         *bytes.last_mut().unwrap() = 1;
-        assert!(IndexDelta::decode(&bytes).is_err());
+        assert!(IndexDelta::decode(&bytes, &lane, repo, "index/a/0-0").is_err());
     }
 }

@@ -1,10 +1,11 @@
 //! Sessions: written before the first pack, so that every record can be opened later, come what may.
 //!
 //! Spec: chapter 7. Holds the writer's certificate and, for each lane, its data key wrapped
-//! to every recipient.
+//! to every recipient and the public key that its index deltas are signed with. Signed by the
+//! writer: so each pack can be told to be of one writer, and nobody can plant one in another's name.
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, wrap};
+use crate::crypto::{context, hash, sign, wrap};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{RepoId, SessionId};
 use crate::format::keys::{Certificate, Recipient};
@@ -19,27 +20,66 @@ pub struct WrappedKey {
     pub wrapped: Vec<u8>,
 }
 
+/// One of a session's parallel writers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Signs the lane's index deltas; made for the session, so that a mover needs no lasting key.
+    pub signing: [u8; sign::PUBLIC_LEN],
+    /// The lane's data key, once for each recipient.
+    pub keys: Vec<WrappedKey>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     pub started: Time,
     pub certificate: Certificate,
-    /// Lane n's key, once for each recipient.
-    pub lanes: Vec<Vec<WrappedKey>>,
+    pub lanes: Vec<Lane>,
+    pub signature: [u8; sign::SIGNATURE_LEN],
 }
 
 impl Session {
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn sign(&mut self, seed: &Key, repo: RepoId, id: SessionId) {
+        self.signature = sign::sign(seed, context::SIGN_SESSION, &self.signed(repo, id));
+    }
+
+    /// Holds the certificate against the owner's key, and the signature against the certificate.
+    pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, id: SessionId) -> Result<(), Error> {
+        self.certificate.verify(owner, repo)?;
+        sign::verify(
+            &self.certificate.signing,
+            context::SIGN_SESSION,
+            &self.signed(repo, id),
+            &self.signature,
+        )
+        .map_err(|source| Error::Crypto { what: WHAT, source })
+    }
+
+    fn signed(&self, repo: RepoId, id: SessionId) -> Vec<u8> {
         let mut out = Writer::new();
+        out.raw(&repo.0);
+        out.raw(&id.0);
+        self.write_body(&mut out);
+        hash::plain(&out.into_bytes()).to_vec()
+    }
+
+    fn write_body(&self, out: &mut Writer) {
         out.i64(self.started.0);
-        self.certificate.write(&mut out);
+        self.certificate.write(out);
         out.varint(self.lanes.len() as u64);
         for lane in &self.lanes {
-            out.varint(lane.len() as u64);
-            for key in lane {
+            out.raw(&lane.signing);
+            out.varint(lane.keys.len() as u64);
+            for key in &lane.keys {
                 out.raw(&key.recipient);
                 out.raw(&key.wrapped);
             }
         }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.write_body(&mut out);
+        out.raw(&self.signature);
         out.into_bytes()
     }
 
@@ -48,20 +88,24 @@ impl Session {
         let mut input = Reader::new(WHAT, bytes);
         let started = Time(input.i64()?);
         let certificate = Certificate::read(&mut input)?;
-        let count = input.count("lanes", limits::LANES, 1)?;
+        let count = input.count("lanes", limits::LANES, sign::PUBLIC_LEN + 1)?;
         let mut lanes = Vec::with_capacity(count);
         for _ in 0..count {
-            let keys = input.count("recipients", limits::RECIPIENTS, 16 + wrap::WRAP_LEN)?;
-            let lane = (0..keys)
-                .map(|_| {
-                    Ok(WrappedKey { recipient: input.array()?, wrapped: input.raw(wrap::WRAP_LEN)?.to_vec() })
-                })
-                .collect::<Result<_, Error>>()?;
-            lanes.push(lane);
+            lanes.push(read_lane(&mut input)?);
         }
+        let signature = input.array()?;
         input.zeros()?;
-        Ok(Self { started, certificate, lanes })
+        Ok(Self { started, certificate, lanes, signature })
     }
+}
+
+fn read_lane(input: &mut Reader<'_>) -> Result<Lane, Error> {
+    let signing = input.array()?;
+    let count = input.count("recipients", limits::RECIPIENTS, 16 + wrap::WRAP_LEN)?;
+    let keys = (0..count)
+        .map(|_| Ok(WrappedKey { recipient: input.array()?, wrapped: input.raw(wrap::WRAP_LEN)?.to_vec() }))
+        .collect::<Result<_, Error>>()?;
+    Ok(Lane { signing, keys })
 }
 
 /// Wraps a lane's key to every recipient.

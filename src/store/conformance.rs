@@ -38,10 +38,7 @@ fn key(law: &str, name: &str) -> String {
 }
 
 async fn put(store: &Store, key: &str, body: &'static str) {
-    store
-        .put(key, Bytes::from_static(body.as_bytes()))
-        .await
-        .expect("put");
+    store.put(key, Bytes::from_static(body.as_bytes())).await.expect("put");
 }
 
 async fn names(store: &Store, prefix: &str) -> Vec<String> {
@@ -56,10 +53,7 @@ pub async fn what_was_put_is_read_back(store: &Store) {
     assert_eq!(store.get(&key).await.expect("get"), "hello");
     assert_eq!(store.size(&key).await.expect("size"), 5);
     put(store, &key, "hello").await;
-    assert_eq!(
-        store.get(&key).await.expect("a put may be sent again"),
-        "hello"
-    );
+    assert_eq!(store.get(&key).await.expect("a put may be sent again"), "hello");
 }
 
 /// No bytes are not the same as no object.
@@ -69,10 +63,7 @@ pub async fn an_empty_object_is_an_object(store: &Store) {
     assert_eq!(store.get(&key).await.expect("get"), "");
     assert_eq!(store.size(&key).await.expect("size"), 0);
     assert_eq!(names(store, "conformance/empty").await, [key.as_str()]);
-    let truncated = store
-        .get_range(&key, 0..1)
-        .await
-        .expect_err("no byte there");
+    let truncated = store.get_range(&key, 0..1).await.expect_err("no byte there");
     assert_eq!(truncated.class(), Class::Corrupt);
 }
 
@@ -80,29 +71,14 @@ pub async fn an_empty_object_is_an_object(store: &Store) {
 pub async fn ranges_are_exact_or_truncated(store: &Store) {
     let key = key("range", "a");
     put(store, &key, "0123456789").await;
-    for (range, expected) in [
-        (0..1, "0"),
-        (3..7, "3456"),
-        (9..10, "9"),
-        (0..10, "0123456789"),
-        (4..4, ""),
-    ] {
-        let found = store
-            .get_range(&key, range.clone())
-            .await
-            .expect("get range");
+    for (range, expected) in [(0..1, "0"), (3..7, "3456"), (9..10, "9"), (0..10, "0123456789"), (4..4, "")] {
+        let found = store.get_range(&key, range.clone()).await.expect("get range");
         assert_eq!(found, expected, "{range:?}");
     }
     for (range, there) in [(9..11, 1), (10..11, 0), (0..11, 10), (500..600, 0)] {
         match store.get_range(&key, range.clone()).await {
-            Err(crate::store::Error::Truncated {
-                found, expected, ..
-            }) => {
-                assert_eq!(
-                    (found, expected),
-                    (there, range.end - range.start),
-                    "{range:?}"
-                );
+            Err(crate::store::Error::Truncated { found, expected, .. }) => {
+                assert_eq!((found, expected), (there, range.end - range.start), "{range:?}");
             }
             other => panic!("{range:?}: {other:?}"),
         }
@@ -113,22 +89,9 @@ pub async fn ranges_are_exact_or_truncated(store: &Store) {
 pub async fn what_is_missing_is_missing(store: &Store) {
     let key = key("missing", "a");
     put(store, &format!("{key}b"), "a neighbour").await;
-    assert_eq!(
-        store.get(&key).await.expect_err("get").class(),
-        Class::Missing
-    );
-    assert_eq!(
-        store
-            .get_range(&key, 0..1)
-            .await
-            .expect_err("range")
-            .class(),
-        Class::Missing
-    );
-    assert_eq!(
-        store.size(&key).await.expect_err("size").class(),
-        Class::Missing
-    );
+    assert_eq!(store.get(&key).await.expect_err("get").class(), Class::Missing);
+    assert_eq!(store.get_range(&key, 0..1).await.expect_err("range").class(), Class::Missing);
+    assert_eq!(store.size(&key).await.expect_err("size").class(), Class::Missing);
     assert_eq!(names(store, "conformance/missing/none").await, [""; 0]);
 }
 
@@ -136,14 +99,8 @@ pub async fn what_is_missing_is_missing(store: &Store) {
 pub async fn limits_are_kept(store: &Store) {
     let key = key("limit", "a");
     put(store, &key, "01234").await;
-    assert_eq!(
-        store.get_at_most(&key, 5).await.expect("at the limit"),
-        "01234"
-    );
-    let error = store
-        .get_at_most(&key, 4)
-        .await
-        .expect_err("above the limit");
+    assert_eq!(store.get_at_most(&key, 5).await.expect("at the limit"), "01234");
+    let error = store.get_at_most(&key, 4).await.expect_err("above the limit");
     assert_eq!(error.class(), Class::Corrupt);
 }
 
@@ -160,10 +117,7 @@ pub async fn a_listing_sees_each_write_at_once(store: &Store) {
         }
         expected.push((key, nth as u64));
         let listed = store.list("conformance/list").await.expect("list");
-        let listed: Vec<_> = listed
-            .into_iter()
-            .map(|o: Object| (o.key, o.size))
-            .collect();
+        let listed: Vec<_> = listed.into_iter().map(|o: Object| (o.key, o.size)).collect();
         assert_eq!(listed, expected);
     }
     while let Some((key, _)) = expected.pop() {
@@ -187,9 +141,7 @@ pub async fn a_prefix_ends_at_a_slash(store: &Store) {
 
 /// A listing of more than a page is whole, sorted, and has nothing twice.
 pub async fn a_listing_of_many_is_whole(store: &Store) {
-    let keys: Vec<String> = (0..MANY)
-        .map(|nth| key("many", &format!("{nth:05}")))
-        .collect();
+    let keys: Vec<String> = (0..MANY).map(|nth| key("many", &format!("{nth:05}"))).collect();
     stream::iter(&keys)
         .map(|key| store.put(key, Bytes::from_static(b"x")))
         .buffer_unordered(32)
@@ -197,10 +149,7 @@ pub async fn a_listing_of_many_is_whole(store: &Store) {
         .await
         .expect("put");
     assert_eq!(names(store, "conformance/many").await, keys);
-    let streamed = store
-        .list_stream("conformance/many")
-        .try_collect::<Vec<_>>()
-        .await;
+    let streamed = store.list_stream("conformance/many").try_collect::<Vec<_>>().await;
     assert_eq!(streamed.expect("list").len(), MANY);
 }
 
@@ -213,11 +162,8 @@ pub async fn one_create_wins_a_race(store: &Store) {
             let (store, key, body) = (store.clone(), key.clone(), body.clone());
             tokio::spawn(async move { store.create_exclusive(&key, body).await.expect("create") })
         });
-        let ended: Vec<Created> = join_all(racers)
-            .await
-            .into_iter()
-            .map(|ended| ended.expect("no racer panics"))
-            .collect();
+        let ended: Vec<Created> =
+            join_all(racers).await.into_iter().map(|ended| ended.expect("no racer panics")).collect();
         let winners: Vec<usize> = (0..8).filter(|n| ended[*n] == Created::Mine).collect();
         assert_eq!(winners.len(), 1, "{ended:?}");
         let winner = &bodies[winners[0]];
@@ -232,19 +178,10 @@ pub async fn one_create_wins_a_race(store: &Store) {
 pub async fn a_create_never_overwrites(store: &Store) {
     let key = key("create", "a");
     let (mine, theirs) = (Bytes::from_static(b"mine"), Bytes::from_static(b"theirs"));
-    assert_eq!(
-        store
-            .create_exclusive(&key, mine.clone())
-            .await
-            .expect("create"),
-        Created::Mine
-    );
+    assert_eq!(store.create_exclusive(&key, mine.clone()).await.expect("create"), Created::Mine);
     let lost = store.create_exclusive(&key, theirs).await.expect("create");
     assert_eq!(lost, Created::Other(mine.clone()));
-    assert_eq!(
-        store.create_exclusive(&key, mine).await.expect("create"),
-        Created::Mine
-    );
+    assert_eq!(store.create_exclusive(&key, mine).await.expect("create"), Created::Mine);
     assert_eq!(store.get(&key).await.expect("get"), "mine");
 }
 
@@ -254,10 +191,7 @@ pub async fn deleting_is_idempotent(store: &Store) {
     store.delete(&key).await.expect("nothing there");
     put(store, &key, "x").await;
     store.delete(&key).await.expect("delete");
-    assert_eq!(
-        store.get(&key).await.expect_err("gone").class(),
-        Class::Missing
-    );
+    assert_eq!(store.get(&key).await.expect_err("gone").class(), Class::Missing);
     store.delete(&key).await.expect("again");
 }
 
@@ -265,9 +199,7 @@ pub async fn deleting_is_idempotent(store: &Store) {
 pub async fn a_deleted_key_can_be_created_again(store: &Store) {
     let key = key("again", "a");
     for body in ["one", "two"] {
-        let created = store
-            .create_exclusive(&key, Bytes::from_static(body.as_bytes()))
-            .await;
+        let created = store.create_exclusive(&key, Bytes::from_static(body.as_bytes())).await;
         assert_eq!(created.expect("create"), Created::Mine);
         store.delete(&key).await.expect("delete");
     }
@@ -280,10 +212,7 @@ pub async fn a_large_object_comes_back(store: &Store) {
     assert_eq!(body.len(), 20 << 20);
     store.put(&key, body.clone()).await.expect("put");
     assert_eq!(store.get(&key).await.expect("get"), body);
-    let middle = store
-        .get_range(&key, 7_000_001..9_000_003)
-        .await
-        .expect("range");
+    let middle = store.get_range(&key, 7_000_001..9_000_003).await.expect("range");
     assert_eq!(middle, body.slice(7_000_001..9_000_003));
     store.delete(&key).await.expect("delete");
 }
@@ -292,18 +221,9 @@ pub async fn a_large_object_comes_back(store: &Store) {
 pub async fn keys_of_every_kind_come_back(store: &Store) {
     let alphabet = "abcdefghijklmnopqrstuvwxyz0123456789-";
     let long = "f".repeat(128);
-    let mut keys: Vec<String> = [
-        "-",
-        "0",
-        "a-0",
-        "-/-/-",
-        "0/0/0/0/0/0",
-        "gen-0012",
-        alphabet,
-        &long,
-    ]
-    .map(|name| key("keys", &format!("{name}/x")))
-    .to_vec();
+    let mut keys: Vec<String> = ["-", "0", "a-0", "-/-/-", "0/0/0/0/0/0", "gen-0012", alphabet, &long]
+        .map(|name| key("keys", &format!("{name}/x")))
+        .to_vec();
     keys.sort();
     for key in &keys {
         store.put(key, Bytes::from(key.clone())).await.expect("put");
@@ -317,21 +237,12 @@ pub async fn keys_of_every_kind_come_back(store: &Store) {
 /// A key that kist would not make is refused before anything is sent.
 pub async fn strange_keys_are_refused(store: &Store) {
     let long = "a".repeat(600);
-    for key in [
-        "", "/", "a/", "/a", "a//b", "..", "../a", "a.b", "A", "a b", "a%2fb", "ä", "a#1", &long,
-    ] {
-        assert_eq!(
-            store.get(key).await.expect_err(key).class(),
-            Class::Usage,
-            "{key:?}"
-        );
+    for key in ["", "/", "a/", "/a", "a//b", "..", "../a", "a.b", "A", "a b", "a%2fb", "ä", "a#1", &long] {
+        assert_eq!(store.get(key).await.expect_err(key).class(), Class::Usage, "{key:?}");
         let put = store.put(key, Bytes::new()).await;
         assert_eq!(put.expect_err(key).class(), Class::Usage, "{key:?}");
     }
-    assert_eq!(
-        store.list("../a").await.expect_err("list").class(),
-        Class::Usage
-    );
+    assert_eq!(store.list("../a").await.expect_err("list").class(), Class::Usage);
 }
 
 /// The probe agrees with these laws, and leaves nothing behind.

@@ -58,11 +58,7 @@ pub struct At {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = if self.key.is_empty() {
-            "everything"
-        } else {
-            &self.key
-        };
+        let key = if self.key.is_empty() { "everything" } else { &self.key };
         write!(f, "{} {key} in {}", self.verb, self.store)
     }
 }
@@ -106,11 +102,7 @@ pub enum Error {
     Invalid { url: String, reason: String },
     /// The store's folder can't be opened or made.
     #[error("open {url}: {what}")]
-    Folder {
-        url: String,
-        what: &'static str,
-        source: io::Error,
-    },
+    Folder { url: String, what: &'static str, source: io::Error },
     /// Anything else.
     #[error("{at}: failed")]
     Other { at: At, source: Cause },
@@ -146,10 +138,9 @@ impl Error {
             Error::Transient { .. } => Class::Transient,
             Error::Truncated { .. } | Error::TooLarge { .. } => Class::Corrupt,
             // Not Missing: a missing bucket must not be taken for an absent object.
-            Error::Gone { .. }
-            | Error::Unsupported { .. }
-            | Error::BadKey { .. }
-            | Error::Invalid { .. } => Class::Usage,
+            Error::Gone { .. } | Error::Unsupported { .. } | Error::BadKey { .. } | Error::Invalid { .. } => {
+                Class::Usage
+            }
             Error::Folder { source, .. } => match by_io_kind(source) {
                 Some(Class::Denied) => Class::Denied,
                 Some(Class::Full) => Class::Full,
@@ -200,10 +191,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
     }
     let cause = innermost(&links);
     let http = links.iter().any(|e| e.is::<HttpError>());
-    let class = links
-        .iter()
-        .find_map(|e| e.downcast_ref::<io::Error>())
-        .and_then(by_io_kind);
+    let class = links.iter().find_map(|e| e.downcast_ref::<io::Error>()).and_then(by_io_kind);
     match (&error, class) {
         (Backend::NotFound { .. }, _) => match at.verb {
             Verb::Put | Verb::Create | Verb::List => Error::Gone { at, source: cause },
@@ -235,13 +223,8 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'st
 
 /// The last link says what happened; those before it repeat it.
 fn innermost(links: &[&(dyn StdError + 'static)]) -> Cause {
-    let last = links
-        .last()
-        .expect("a chain holds at least the error that it starts with");
-    match last
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::raw_os_error)
-    {
+    let last = links.last().expect("a chain holds at least the error that it starts with");
+    match last.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
         Some(code) => io::Error::from_raw_os_error(code).into(),
         None => last.to_string().into(),
     }
@@ -290,19 +273,13 @@ fn by_reply(at: At, reply: Reply) -> Error {
 fn reply(text: &str) -> Option<Reply> {
     let rest = text.strip_prefix("Server returned non-2xx status code: ")?;
     let status = rest.get(..3)?.parse().ok()?;
-    Some(Reply {
-        status,
-        code: element(rest, "Code"),
-        message: element(rest, "Message"),
-    })
+    Some(Reply { status, code: element(rest, "Code"), message: element(rest, "Message") })
 }
 
 /// The text of an XML element, cut to a length that fits a message.
 fn element(body: &str, name: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let inner = body
-        .split_once(&open)
-        .and_then(|(_, rest)| rest.split_once(&close));
+    let inner = body.split_once(&open).and_then(|(_, rest)| rest.split_once(&close));
     inner.map_or_else(String::new, |(text, _)| text.chars().take(200).collect())
 }
 
@@ -311,18 +288,11 @@ mod tests {
     use super::*;
 
     fn at(verb: Verb) -> At {
-        At {
-            verb,
-            key: "packs/aa/b".into(),
-            store: "s3://bucket".into(),
-        }
+        At { verb, key: "packs/aa/b".into(), store: "s3://bucket".into() }
     }
 
     fn generic(source: impl Into<Cause>) -> object_store::Error {
-        object_store::Error::Generic {
-            store: "S3",
-            source: source.into(),
-        }
+        object_store::Error::Generic { store: "S3", source: source.into() }
     }
 
     fn answered(status: u16, code: &str) -> object_store::Error {

@@ -73,10 +73,7 @@ impl Store {
 
     fn conflict(&self, key: &str) -> Error {
         let source = "the store says that the key is taken, but there is no object".into();
-        Error::Transient {
-            at: self.at(Verb::Create, key),
-            source,
-        }
+        Error::Transient { at: self.at(Verb::Create, key), source }
     }
 
     /// For the single writer of a store that can't create exclusively.
@@ -96,11 +93,7 @@ impl Store {
 }
 
 fn whose(mine: &Bytes, found: Bytes) -> Created {
-    if found == mine {
-        Created::Mine
-    } else {
-        Created::Other(found)
-    }
+    if found == mine { Created::Mine } else { Created::Other(found) }
 }
 
 #[cfg(test)]
@@ -137,19 +130,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_fault_of_any_kind_is_settled_by_asking_the_object() {
-        for failure in [
-            Failure::Transient,
-            Failure::Timeout,
-            Failure::Conflict,
-            Failure::Other,
-        ] {
+        for failure in [Failure::Transient, Failure::Timeout, Failure::Conflict, Failure::Other] {
             for moment in [Moment::Before, Moment::After] {
                 let free = outcome(None, 0..1, moment, failure).await;
-                assert_eq!(
-                    free,
-                    (Some(Created::Mine), Some(body("mine"))),
-                    "{failure:?} {moment:?}"
-                );
+                assert_eq!(free, (Some(Created::Mine), Some(body("mine"))), "{failure:?} {moment:?}");
                 let taken = outcome(Some(body("theirs")), 0..1, moment, failure).await;
                 let theirs = (Some(Created::Other(body("theirs"))), Some(body("theirs")));
                 assert_eq!(taken, theirs, "{failure:?} {moment:?}");
@@ -159,14 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn definite_errors_are_not_tried_again() {
-        for (failure, class) in [
-            (Failure::Denied, Class::Denied),
-            (Failure::Full, Class::Full),
-        ] {
-            let store = faulty(None, |f| {
-                f.fail(&[Verb::Create], 0..1, Moment::Before, failure)
-            })
-            .await;
+        for (failure, class) in [(Failure::Denied, Class::Denied), (Failure::Full, Class::Full)] {
+            let store = faulty(None, |f| f.fail(&[Verb::Create], 0..1, Moment::Before, failure)).await;
             let error = store.create_exclusive(KEY, body("mine")).await.unwrap_err();
             assert_eq!(error.class(), class);
             assert_eq!(store.get(KEY).await.unwrap_err().class(), Class::Missing);
@@ -183,51 +161,31 @@ mod tests {
         let landed = outcome(None, 0..1000, Moment::After, Failure::Timeout).await;
         assert_eq!(landed, (Some(Created::Mine), Some(body("mine"))));
         let doubtful = outcome(None, 0..1000, Moment::After, Failure::Other).await;
-        assert_eq!(
-            doubtful,
-            (None, Some(body("mine"))),
-            "it may not be there to stay"
-        );
+        assert_eq!(doubtful, (None, Some(body("mine"))), "it may not be there to stay");
     }
 
     #[tokio::test]
     async fn a_conflict_is_outwaited_until_the_other_has_landed() {
-        let store = faulty(None, |f| {
-            f.fail(&[Verb::Create], 0..3, Moment::Before, Failure::Conflict)
-        })
-        .await;
-        assert_eq!(
-            store.create_exclusive(KEY, body("mine")).await.unwrap(),
-            Created::Mine
-        );
+        let store = faulty(None, |f| f.fail(&[Verb::Create], 0..3, Moment::Before, Failure::Conflict)).await;
+        assert_eq!(store.create_exclusive(KEY, body("mine")).await.unwrap(), Created::Mine);
     }
 
     #[tokio::test]
     async fn a_failing_read_back_is_tried_again() {
-        let store = faulty(Some(body("theirs")), |f| {
-            f.fail(&[Verb::Get], 0..2, Moment::Before, Failure::Timeout)
-        })
-        .await;
+        let store =
+            faulty(Some(body("theirs")), |f| f.fail(&[Verb::Get], 0..2, Moment::Before, Failure::Timeout))
+                .await;
         let created = store.create_exclusive(KEY, body("mine")).await.unwrap();
         assert_eq!(created, Created::Other(body("theirs")));
     }
 
     #[tokio::test]
     async fn a_degraded_store_creates_without_the_condition() {
-        let store = faulty(None, |f| {
-            f.fail(&[Verb::Create], 0..1000, Moment::Before, Failure::Other)
-        })
-        .await;
+        let store = faulty(None, |f| f.fail(&[Verb::Create], 0..1000, Moment::Before, Failure::Other)).await;
         let store = store.degraded();
         assert!(store.is_degraded());
-        assert_eq!(
-            store.create_exclusive(KEY, body("one")).await.unwrap(),
-            Created::Mine
-        );
-        assert_eq!(
-            store.create_exclusive(KEY, body("one")).await.unwrap(),
-            Created::Mine
-        );
+        assert_eq!(store.create_exclusive(KEY, body("one")).await.unwrap(), Created::Mine);
+        assert_eq!(store.create_exclusive(KEY, body("one")).await.unwrap(), Created::Mine);
         let lost = store.create_exclusive(KEY, body("two")).await.unwrap();
         assert_eq!(lost, Created::Other(body("one")));
     }
@@ -235,15 +193,8 @@ mod tests {
     #[tokio::test]
     async fn a_degraded_create_asks_the_object_after_a_failed_put() {
         for (moment, created) in [(Moment::After, Some(Created::Mine)), (Moment::Before, None)] {
-            let store = faulty(None, |f| {
-                f.fail(&[Verb::Put], 0..1, moment, Failure::Timeout)
-            })
-            .await;
-            let got = store
-                .degraded()
-                .create_exclusive(KEY, body("mine"))
-                .await
-                .ok();
+            let store = faulty(None, |f| f.fail(&[Verb::Put], 0..1, moment, Failure::Timeout)).await;
+            let got = store.degraded().create_exclusive(KEY, body("mine")).await.ok();
             assert_eq!(got, created);
         }
     }

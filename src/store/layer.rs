@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// Stands between the callers and an inner store.
@@ -23,12 +23,7 @@ pub trait Layer: Debug + Display + Send + Sync + 'static {
     fn inner(&self) -> &Arc<dyn ObjectStore>;
 
     /// Writes an object; `opts.mode` tells overwriting from creating.
-    fn put(
-        &self,
-        path: Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> BoxFuture<'_, Result<PutResult>> {
+    fn put(&self, path: Path, payload: PutPayload, opts: PutOptions) -> BoxFuture<'_, Result<PutResult>> {
         Box::pin(async move { self.inner().put_opts(&path, payload, opts).await })
     }
 
@@ -66,10 +61,7 @@ impl<L: Layer> Display for Layered<L> {
 }
 
 fn refused<T>(operation: &str) -> Result<T> {
-    Err(Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "kist".into(),
-    })
+    Err(Error::NotImplemented { operation: operation.into(), implementer: "kist".into() })
 }
 
 // The trait is declared with `async_trait`; these are the signatures that it expands to.
@@ -114,10 +106,7 @@ impl<L: Layer> ObjectStore for Layered<L> {
         self.0.get(location.clone(), options)
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let layer = Arc::clone(&self.0);
         locations
             .then(move |location| {
@@ -135,10 +124,7 @@ impl<L: Layer> ObjectStore for Layered<L> {
         self.0.list(prefix.cloned())
     }
 
-    fn list_with_delimiter<'a, 'b, 'r>(
-        &'a self,
-        _: Option<&'b Path>,
-    ) -> BoxFuture<'r, Result<ListResult>>
+    fn list_with_delimiter<'a, 'b, 'r>(&'a self, _: Option<&'b Path>) -> BoxFuture<'r, Result<ListResult>>
     where
         'a: 'r,
         'b: 'r,

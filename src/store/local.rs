@@ -20,8 +20,8 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
-    Error as Backend, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions,
-    PutPayload, PutResult, Result as BackendResult,
+    Error as Backend, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutPayload,
+    PutResult, Result as BackendResult,
 };
 
 use crate::store::error::{Error, Result, RootGone};
@@ -57,9 +57,7 @@ pub(super) fn open(path: &Path, create: bool) -> Result<(Arc<dyn ObjectStore>, P
             made => made.map_err(failed("can't make the folder"))?,
         }
     }
-    let path = path
-        .canonicalize()
-        .map_err(failed("can't find the folder"))?;
+    let path = path.canonicalize().map_err(failed("can't find the folder"))?;
     let meta = fs::metadata(&path).map_err(failed("can't look at the folder"))?;
     if !meta.is_dir() {
         return Err(failed("not a folder")(ErrorKind::NotADirectory.into()));
@@ -67,19 +65,8 @@ pub(super) fn open(path: &Path, create: bool) -> Result<(Arc<dyn ObjectStore>, P
     let inner = LocalFileSystem::new_with_prefix(&path)
         .map_err(|e| failed("can't open the folder")(io::Error::other(e.to_string())))?
         .with_fsync(true);
-    let root = Root {
-        path: path.clone(),
-        device: meta.dev(),
-        inode: meta.ino(),
-        settled: Mutex::default(),
-    };
-    Ok((
-        Layered::wrap(Local {
-            inner: Arc::new(inner),
-            root: Arc::new(root),
-        }),
-        path,
-    ))
+    let root = Root { path: path.clone(), device: meta.dev(), inode: meta.ino(), settled: Mutex::default() };
+    Ok((Layered::wrap(Local { inner: Arc::new(inner), root: Arc::new(root) }), path))
 }
 
 /// Makes one folder if it is missing, and puts its entry on disk.
@@ -123,11 +110,7 @@ impl Root {
         let mut folder = self.path.clone();
         for part in below.into_iter().flat_map(Path::components) {
             folder.push(part);
-            let known = self
-                .settled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&folder);
+            let known = self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&folder);
             if !known {
                 make_folder(&folder).map_err(generic)?;
                 let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,10 +122,7 @@ impl Root {
 }
 
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Backend {
-    Backend::Generic {
-        store: "folder",
-        source: Box::new(source),
-    }
+    Backend::Generic { store: "folder", source: Box::new(source) }
 }
 
 /// Runs system calls where they may block.

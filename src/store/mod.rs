@@ -88,10 +88,7 @@ impl Store {
     }
 
     /// Puts a decorator between this store and what lies beneath.
-    pub fn decorated(
-        mut self,
-        decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
-    ) -> Store {
+    pub fn decorated(mut self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Store {
         self.inner = decorate(self.inner);
         self
     }
@@ -99,12 +96,7 @@ impl Store {
     fn named(inner: Arc<dyn ObjectStore>, name: &str, prefix: &str) -> Store {
         let slash = if prefix.is_empty() { "" } else { "/" };
         let prefix = format!("{prefix}{slash}");
-        Store {
-            inner,
-            name: name.into(),
-            prefix: prefix.into(),
-            degraded: false,
-        }
+        Store { inner, name: name.into(), prefix: prefix.into(), degraded: false }
     }
 
     /// Gives up the exclusive create, for a store that lacks it: then there may be one
@@ -128,18 +120,10 @@ impl Store {
     pub async fn get_at_most(&self, key: &str, limit: u64) -> Result<Bytes> {
         let path = self.path(Verb::Get, key)?;
         let failed = |e| classify(self.at(Verb::Get, key), e);
-        let got = self
-            .inner
-            .get_opts(&path, GetOptions::default())
-            .await
-            .map_err(failed)?;
+        let got = self.inner.get_opts(&path, GetOptions::default()).await.map_err(failed)?;
         let size = got.meta.size;
         if size > limit {
-            return Err(Error::TooLarge {
-                at: self.at(Verb::Get, key),
-                limit,
-                found: size,
-            });
+            return Err(Error::TooLarge { at: self.at(Verb::Get, key), limit, found: size });
         }
         let body = got.bytes().await.map_err(failed)?;
         self.exact(key, size, body)
@@ -160,11 +144,7 @@ impl Store {
                 match (failed.class(), self.size(key).await) {
                     (Class::Other | Class::Usage, Ok(size)) if size < range.end => {
                         let found = size.saturating_sub(range.start);
-                        Err(Error::Truncated {
-                            at: self.at(Verb::Get, key),
-                            expected,
-                            found,
-                        })
+                        Err(Error::Truncated { at: self.at(Verb::Get, key), expected, found })
                     }
                     _ => Err(failed),
                 }
@@ -173,10 +153,7 @@ impl Store {
     }
 
     async fn range(&self, path: &Path, range: Range<u64>) -> object_store::Result<Bytes> {
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range)),
-            ..Default::default()
-        };
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..Default::default() };
         self.inner.get_opts(path, options).await?.bytes().await
     }
 
@@ -185,11 +162,7 @@ impl Store {
         if found == expected {
             return Ok(body);
         }
-        Err(Error::Truncated {
-            at: self.at(Verb::Get, key),
-            expected,
-            found,
-        })
+        Err(Error::Truncated { at: self.at(Verb::Get, key), expected, found })
     }
 
     /// Asks for an object's size.
@@ -215,14 +188,8 @@ impl Store {
 
     /// The one call that creates; [`Store::create_exclusive`] makes sense of its answers.
     async fn create_once(&self, path: &Path, body: Bytes) -> object_store::Result<()> {
-        let options = PutOptions {
-            mode: PutMode::Create,
-            ..Default::default()
-        };
-        self.inner
-            .put_opts(path, body.into(), options)
-            .await
-            .map(drop)
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        self.inner.put_opts(path, body.into(), options).await.map(drop)
     }
 
     /// Lists a folder and all below it, sorted by key. The empty prefix lists everything.
@@ -247,18 +214,12 @@ impl Store {
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
         let prefix = Arc::clone(&self.prefix);
-        let listed = self
-            .inner
-            .list(Some(&folder).filter(|f| !f.as_ref().is_empty()));
+        let listed = self.inner.list(Some(&folder).filter(|f| !f.as_ref().is_empty()));
         listed
             .map_err(move |e| classify(at.clone(), e))
             .try_filter_map(move |meta| {
                 // Consoles put a marker object at the folder itself; it has no key here.
-                let key = meta
-                    .location
-                    .as_ref()
-                    .strip_prefix(&*prefix)
-                    .map(str::to_owned);
+                let key = meta.location.as_ref().strip_prefix(&*prefix).map(str::to_owned);
                 let object = key.filter(|key| !key.is_empty()).map(|key| Object {
                     key,
                     size: meta.size,
@@ -282,20 +243,14 @@ impl Store {
     }
 
     fn at(&self, verb: Verb, key: &str) -> At {
-        At {
-            verb,
-            key: key.into(),
-            store: Arc::clone(&self.name),
-        }
+        At { verb, key: key.into(), store: Arc::clone(&self.name) }
     }
 
     fn path(&self, verb: Verb, key: &str) -> Result<Path> {
         let sound = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         let segment = |part: &str| !part.is_empty() && part.bytes().all(sound);
         if key.len() > KEY_LIMIT_BYTES || !key.split('/').all(segment) {
-            return Err(Error::BadKey {
-                at: self.at(verb, key),
-            });
+            return Err(Error::BadKey { at: self.at(verb, key) });
         }
         let path = Path::parse(format!("{}{key}", self.prefix));
         Ok(path.expect("prefix and key hold only characters that a path may hold"))

@@ -71,11 +71,7 @@ impl S3Keys {
         secret_access_key: Zeroizing<String>,
         session_token: Option<Zeroizing<String>>,
     ) -> Self {
-        Self {
-            access_key_id,
-            secret_access_key,
-            session_token,
-        }
+        Self { access_key_id, secret_access_key, session_token }
     }
 }
 
@@ -93,20 +89,13 @@ impl Store {
                 let (inner, path) = local::open(path, settings.create_folder)?;
                 Ok(Store::named(inner, &path.display().to_string(), ""))
             }
-            StoreUrl::S3(s3) => Ok(Store::named(
-                bucket(s3, &settings.s3)?,
-                &s3.name(),
-                s3.prefix(),
-            )),
+            StoreUrl::S3(s3) => Ok(Store::named(bucket(s3, &settings.s3)?, &s3.name(), s3.prefix())),
         }
     }
 }
 
 fn bucket(url: &S3Url, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>> {
-    let invalid = |reason: String| Error::Invalid {
-        url: url.name(),
-        reason,
-    };
+    let invalid = |reason: String| Error::Invalid { url: url.name(), reason };
     let Some(keys) = &settings.keys else {
         return Err(invalid("no credentials are given".into()));
     };
@@ -126,22 +115,15 @@ fn bucket(url: &S3Url, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>> {
     if let Some(pem) = &settings.authorities_pem {
         let authorities = Certificate::from_pem_bundle(pem).unwrap_or_default();
         if authorities.is_empty() {
-            return Err(invalid(
-                "the authorities to trust are not certificates in PEM".into(),
-            ));
+            return Err(invalid("the authorities to trust are not certificates in PEM".into()));
         }
-        client = authorities
-            .into_iter()
-            .fold(client, ClientOptions::with_root_certificate);
+        client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
     }
     let retry = RetryConfig {
         // The time is the bound; the count is only there so that both exist.
         max_retries: 1000,
         retry_timeout: settings.retry_timeout,
-        backoff: BackoffConfig {
-            max_backoff: Duration::from_secs(5),
-            ..Default::default()
-        },
+        backoff: BackoffConfig { max_backoff: Duration::from_secs(5), ..Default::default() },
     };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(url.bucket())

@@ -73,10 +73,7 @@ impl Store {
         let name: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
         let keys = ["written", "created", "raced"].map(|what| format!("probe/{name}/{what}"));
         // A degraded store is probed for what it would be without.
-        let store = Store {
-            degraded: false,
-            ..self.clone()
-        };
+        let store = Store { degraded: false, ..self.clone() };
         let probed = store.try_out(&keys, &nonce).await;
         let mut removed = Ok(());
         for key in &keys {
@@ -101,12 +98,7 @@ impl Store {
             Ok(_) | Err(Error::Missing { .. }) => findings.push(Finding::StaleRead),
             Err(e) => return Err(e),
         }
-        if !self
-            .list("probe")
-            .await?
-            .iter()
-            .any(|object| object.key == *written)
-        {
+        if !self.list("probe").await?.iter().any(|object| object.key == *written) {
             findings.push(Finding::StaleList);
         }
         if !findings.is_empty() {
@@ -134,14 +126,8 @@ impl Store {
         }
 
         let race = (0..RACERS).map(|racer| self.create_exclusive(raced, body(3 + racer)));
-        let race = join_all(race)
-            .await
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
-        let winners = race
-            .iter()
-            .filter(|created| **created == Created::Mine)
-            .count();
+        let race = join_all(race).await.into_iter().collect::<Result<Vec<_>>>()?;
+        let winners = race.iter().filter(|created| **created == Created::Mine).count();
         if winners != 1 {
             findings.push(Finding::CreateNotExclusive { winners });
         }
@@ -172,9 +158,7 @@ mod tests {
     async fn a_store_that_ignores_the_condition_is_found_out() {
         let probe = probe(Faulty::ignoring_create).await.unwrap();
         let twice = Finding::CreateNotExclusive { winners: 2 };
-        let raced = Finding::CreateNotExclusive {
-            winners: usize::from(RACERS),
-        };
+        let raced = Finding::CreateNotExclusive { winners: usize::from(RACERS) };
         assert_eq!(probe.findings, [twice, raced]);
         assert!(probe.is_sound_if_degraded());
     }
@@ -182,13 +166,8 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_can_not_create_is_found_out() {
         for failure in [Failure::Denied, Failure::Unsupported] {
-            let probe = probe(|f| f.fail(&[Verb::Create], 0..1000, Moment::Before, failure))
-                .await
-                .unwrap();
-            assert!(
-                matches!(probe.findings[..], [Finding::CreateRefused(_)]),
-                "{failure:?}"
-            );
+            let probe = probe(|f| f.fail(&[Verb::Create], 0..1000, Moment::Before, failure)).await.unwrap();
+            assert!(matches!(probe.findings[..], [Finding::CreateRefused(_)]), "{failure:?}");
             assert!(!probe.is_sound() && probe.is_sound_if_degraded());
         }
     }
@@ -203,13 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_can_not_be_tried_is_an_error_and_not_a_finding() {
-        for (failure, class) in [
-            (Failure::Denied, Class::Denied),
-            (Failure::Full, Class::Full),
-        ] {
-            let error = probe(|f| f.fail(&[Verb::Put], 0..1, Moment::Before, failure))
-                .await
-                .unwrap_err();
+        for (failure, class) in [(Failure::Denied, Class::Denied), (Failure::Full, Class::Full)] {
+            let error = probe(|f| f.fail(&[Verb::Put], 0..1, Moment::Before, failure)).await.unwrap_err();
             assert_eq!(error.class(), class);
         }
     }
@@ -218,8 +192,7 @@ mod tests {
     async fn faults_on_the_way_do_not_make_a_sound_store_unsound() {
         for nth in 0..10 {
             for moment in [Moment::Before, Moment::After] {
-                let probe =
-                    probe(|f| f.fail(&[Verb::Create], nth..nth + 1, moment, Failure::Timeout));
+                let probe = probe(|f| f.fail(&[Verb::Create], nth..nth + 1, moment, Failure::Timeout));
                 assert!(probe.await.unwrap().is_sound(), "{nth} {moment:?}");
             }
         }
@@ -227,8 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_keeps_everything_can_be_probed() {
-        let probe =
-            probe(|f| f.fail(&[Verb::Delete], 0..1000, Moment::Before, Failure::Denied)).await;
+        let probe = probe(|f| f.fail(&[Verb::Delete], 0..1000, Moment::Before, Failure::Denied)).await;
         assert!(probe.unwrap().is_sound());
     }
 }

@@ -19,14 +19,7 @@ use crate::store::error::Verb;
 pub const EFFECTS: &[Verb] = &[Verb::Put, Verb::Create, Verb::Delete];
 
 /// All verbs.
-pub const ANY: &[Verb] = &[
-    Verb::Put,
-    Verb::Create,
-    Verb::Delete,
-    Verb::Get,
-    Verb::Size,
-    Verb::List,
-];
+pub const ANY: &[Verb] = &[Verb::Put, Verb::Create, Verb::Delete, Verb::Get, Verb::Size, Verb::List];
 
 /// Which verb a write is.
 fn verb_of_put(options: &object_store::PutOptions) -> Verb {

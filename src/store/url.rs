@@ -49,8 +49,7 @@ impl S3Url {
     /// Tells whether the bucket goes into the path and not into the host's name.
     pub(super) fn path_style(&self) -> bool {
         // A dot in the bucket's name would not match the certificate of `*.s3.…`.
-        self.path_style
-            .unwrap_or(self.endpoint.is_some() || self.bucket.contains('.'))
+        self.path_style.unwrap_or(self.endpoint.is_some() || self.bucket.contains('.'))
     }
 
     /// Tells whether the endpoint is spoken to without TLS.
@@ -62,14 +61,8 @@ impl S3Url {
     pub(super) fn address(&self) -> Option<String> {
         let endpoint = self.endpoint.as_ref()?;
         let host = endpoint.host_str().expect("checked when parsed");
-        let port = endpoint
-            .port()
-            .map_or_else(String::new, |port| format!(":{port}"));
-        let bucket = if self.path_style() {
-            ""
-        } else {
-            &format!("{}.", self.bucket)
-        };
+        let port = endpoint.port().map_or_else(String::new, |port| format!(":{port}"));
+        let bucket = if self.path_style() { "" } else { &format!("{}.", self.bucket) };
         Some(format!("{}://{bucket}{host}{port}", endpoint.scheme()))
     }
 
@@ -116,10 +109,7 @@ impl StoreUrl {
             "s3" | "file" => Url::parse(text),
             "gs" | "az" => return Err(invalid(&shown, "this kind of store is not there yet")),
             _ => {
-                return Err(invalid(
-                    &shown,
-                    "unknown kind of store: use a path, file:// or s3://",
-                ));
+                return Err(invalid(&shown, "unknown kind of store: use a path, file:// or s3://"));
             }
         };
         let url = url.map_err(|e| invalid(&shown, &format!("not a URL: {e}")))?;
@@ -129,19 +119,12 @@ impl StoreUrl {
         if url.fragment().is_some() {
             return Err(invalid(&shown, "a # has no meaning here"));
         }
-        if scheme == "file" {
-            file(&url)
-        } else {
-            s3(&url).map(StoreUrl::S3)
-        }
+        if scheme == "file" { file(&url) } else { s3(&url).map(StoreUrl::S3) }
     }
 }
 
 fn invalid(shown: &str, reason: &str) -> Error {
-    Error::Invalid {
-        url: shown.into(),
-        reason: reason.into(),
-    }
+    Error::Invalid { url: shown.into(), reason: reason.into() }
 }
 
 fn has_login(url: &Url) -> bool {
@@ -165,10 +148,7 @@ fn file(url: &Url) -> Result<StoreUrl> {
     if url.query().is_some() {
         return Err(invalid(shown, "a folder takes no parameters"));
     }
-    let path = url
-        .to_file_path()
-        .ok()
-        .filter(|p| p.is_absolute() && p != Path::new("/"));
+    let path = url.to_file_path().ok().filter(|p| p.is_absolute() && p != Path::new("/"));
     match path.as_deref().and_then(Path::to_str) {
         Some(path) => Ok(StoreUrl::Folder(PathBuf::from(path))),
         None => Err(invalid(shown, "write file:///path, with three slashes")),
@@ -184,8 +164,7 @@ fn s3(url: &Url) -> Result<S3Url> {
         return Err(invalid(shown, reason));
     }
     let prefix = url.path().trim_matches('/');
-    let sound =
-        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
+    let sound = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
     if !prefix.is_empty() && !prefix.split('/').all(sound) {
         let reason = "the path in the bucket may hold letters, digits, . _ - and single slashes";
         return Err(invalid(shown, reason));
@@ -205,17 +184,11 @@ fn s3(url: &Url) -> Result<S3Url> {
             _ => {
                 let name: String = name.chars().filter(|c| plain(*c)).take(40).collect();
                 let known = "endpoint, region, path_style";
-                return Err(invalid(
-                    &s3.name(),
-                    &format!("unknown parameter {name}: there are {known}"),
-                ));
+                return Err(invalid(&s3.name(), &format!("unknown parameter {name}: there are {known}")));
             }
         };
         if again {
-            return Err(invalid(
-                &s3.name(),
-                &format!("parameter {name} is given twice"),
-            ));
+            return Err(invalid(&s3.name(), &format!("parameter {name} is given twice")));
         }
     }
     Ok(s3)
@@ -237,10 +210,7 @@ fn endpoint(value: &str) -> Result<Url> {
 fn region(value: &str) -> Result<String> {
     let sound = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if value.is_empty() || value.len() > 64 || !value.chars().all(sound) {
-        return Err(invalid(
-            "s3://…",
-            "region: letters, digits, _ and - are allowed",
-        ));
+        return Err(invalid("s3://…", "region: letters, digits, _ and - are allowed"));
     }
     Ok(value.into())
 }
@@ -267,10 +237,7 @@ mod tests {
             ("file://localhost/srv", "/srv"),
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
-            (
-                "s3://bucket/a/b-c/?region=eu-west-1",
-                "s3://bucket/a/b-c?region=eu-west-1",
-            ),
+            ("s3://bucket/a/b-c/?region=eu-west-1", "s3://bucket/a/b-c?region=eu-west-1"),
             (
                 "s3://bkt?endpoint=http://127.0.0.1:7070&region=r&path_style=false",
                 "s3://bkt?endpoint=http%3A%2F%2F127.0.0.1%3A7070&region=r&path_style=false",
@@ -300,18 +267,12 @@ mod tests {
             ("s3://bucket/a//b", "single slashes"),
             ("s3://bucket/a%20b", "single slashes"),
             ("s3://bucket#x", "#"),
-            (
-                "s3://bucket?secret_access_key=planted",
-                "unknown parameter secret_access_key",
-            ),
+            ("s3://bucket?secret_access_key=planted", "unknown parameter secret_access_key"),
             ("s3://bucket?region=a&region=b", "given twice"),
             ("s3://bucket?region=a%0ab", "region"),
             ("s3://bucket?path_style=planted", "true or false"),
             ("s3://bucket?endpoint=planted", "endpoint: not a URL"),
-            (
-                "s3://bucket?endpoint=http://planted:planted@h",
-                "credentials do not belong",
-            ),
+            ("s3://bucket?endpoint=http://planted:planted@h", "credentials do not belong"),
             ("s3://bucket?endpoint=ftp://host", "write http://"),
             ("s3://bucket?endpoint=http://host/path", "write http://"),
             ("file://host/path", "three slashes"),
@@ -321,12 +282,7 @@ mod tests {
             let error = StoreUrl::parse(text).unwrap_err();
             let message = error.to_string();
             assert!(message.contains(reason), "{text}: {message}");
-            assert!(
-                !format!("{message}{error:?}")
-                    .to_lowercase()
-                    .contains("planted"),
-                "{message}"
-            );
+            assert!(!format!("{message}{error:?}").to_lowercase().contains("planted"), "{message}");
         }
     }
 
@@ -336,20 +292,10 @@ mod tests {
             ("s3://bucket?region=r", false, None),
             ("s3://dotted.bucket?region=r", true, None),
             ("s3://bucket?endpoint=https://h", true, Some("https://h")),
-            (
-                "s3://bucket?endpoint=http://h:1&path_style=false",
-                false,
-                Some("http://bucket.h:1"),
-            ),
-            (
-                "s3://bucket?endpoint=http://[::1]:1",
-                true,
-                Some("http://[::1]:1"),
-            ),
+            ("s3://bucket?endpoint=http://h:1&path_style=false", false, Some("http://bucket.h:1")),
+            ("s3://bucket?endpoint=http://[::1]:1", true, Some("http://[::1]:1")),
         ] {
-            let StoreUrl::S3(s3) = StoreUrl::parse(text).unwrap() else {
-                panic!("{text}")
-            };
+            let StoreUrl::S3(s3) = StoreUrl::parse(text).unwrap() else { panic!("{text}") };
             assert_eq!(s3.path_style(), path_style, "{text}");
             assert_eq!(s3.address().as_deref(), address, "{text}");
         }

@@ -29,9 +29,7 @@ async fn answer(mut stream: TcpStream, status: u16, body: &'static str) {
     };
     let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
     let is_head = head.starts_with("head ");
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
     while request.len() < end + length {
         match stream.read(&mut part).await {
@@ -39,10 +37,8 @@ async fn answer(mut stream: TcpStream, status: u16, body: &'static str) {
             _ => return,
         }
     }
-    let head = format!(
-        "HTTP/1.1 {status} Words\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
+    let head =
+        format!("HTTP/1.1 {status} Words\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     let body = if is_head { "" } else { body };
     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
 }

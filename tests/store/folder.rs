@@ -10,17 +10,11 @@ use bytes::Bytes;
 use kist::store::{Class, Store, StoreSettings, StoreUrl, conformance};
 
 fn settings(create_folder: bool) -> StoreSettings {
-    StoreSettings {
-        create_folder,
-        ..StoreSettings::default()
-    }
+    StoreSettings { create_folder, ..StoreSettings::default() }
 }
 
 fn open(path: &Path, create: bool) -> kist::store::Result<Store> {
-    Store::open(
-        &StoreUrl::parse(path.to_str().unwrap()).unwrap(),
-        &settings(create),
-    )
+    Store::open(&StoreUrl::parse(path.to_str().unwrap()).unwrap(), &settings(create))
 }
 
 fn body() -> Bytes {
@@ -36,31 +30,14 @@ async fn a_folder_keeps_the_laws() {
 #[tokio::test]
 async fn a_folder_may_have_any_name() {
     let scratch = tempfile::tempdir().unwrap();
-    for name in [
-        "with space",
-        "per%20cent",
-        "hash#1",
-        "que?stion",
-        "Ümläut",
-        "..dots",
-        "a:b",
-    ] {
+    for name in ["with space", "per%20cent", "hash#1", "que?stion", "Ümläut", "..dots", "a:b"] {
         let store = open(&scratch.path().join(name), true).unwrap();
         store.put("packs/aa/b", body()).await.unwrap();
         store.create_exclusive("config", body()).await.unwrap();
-        let keys: Vec<_> = store
-            .list("")
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|o| o.key)
-            .collect();
+        let keys: Vec<_> = store.list("").await.unwrap().into_iter().map(|o| o.key).collect();
         assert_eq!(keys, ["config", "packs/aa/b"], "{name}");
         assert_eq!(store.get("packs/aa/b").await.unwrap(), body());
-        assert!(
-            scratch.path().join(name).join("packs/aa/b").is_file(),
-            "{name}"
-        );
+        assert!(scratch.path().join(name).join("packs/aa/b").is_file(), "{name}");
     }
 }
 
@@ -88,20 +65,13 @@ async fn what_can_not_be_opened_says_why() {
     let missing = scratch.path().join("missing");
     for (path, create, what) in [
         (missing.clone(), false, "can't find the folder"),
-        (
-            missing.join("child"),
-            true,
-            "the folder's parent does not exist",
-        ),
+        (missing.join("child"), true, "the folder's parent does not exist"),
         (file.clone(), false, "not a folder"),
         (file.clone(), true, "not a folder"),
         (file.join("child"), true, "can't make the folder"),
     ] {
         let error = open(&path, create).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("open {}: {what}", path.display())
-        );
+        assert_eq!(error.to_string(), format!("open {}: {what}", path.display()));
         assert_eq!(error.class(), Class::Usage);
         assert!(!missing.exists());
     }
@@ -125,27 +95,17 @@ async fn a_folder_that_was_replaced_is_neither_read_as_empty_nor_written_to() {
             store.get_range("config", 0..1).await.unwrap_err(),
             store.size("config").await.unwrap_err(),
             store.put("packs/aa/b", body()).await.unwrap_err(),
-            store
-                .create_exclusive("commits/c", body())
-                .await
-                .unwrap_err(),
+            store.create_exclusive("commits/c", body()).await.unwrap_err(),
             store.list("").await.unwrap_err(),
             store.list("commits").await.unwrap_err(),
             store.delete("config").await.unwrap_err(),
         ];
         for error in errors {
             assert_eq!(error.class(), Class::Usage, "{error:?}");
-            assert!(
-                error.to_string().ends_with("the store itself is not there"),
-                "{error}"
-            );
+            assert!(error.to_string().ends_with("the store itself is not there"), "{error}");
         }
         if unmounted {
-            assert_eq!(
-                fs::read_dir(&root).unwrap().count(),
-                0,
-                "nothing was written"
-            );
+            assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "nothing was written");
         } else {
             assert_eq!(fs::metadata(&root).unwrap_err().kind(), ErrorKind::NotFound);
             fs::rename(scratch.path().join("away-false"), &root).unwrap();
@@ -172,14 +132,9 @@ impl SmallDisk {
     fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=1m", "kist-test"])
-            .arg(folder.path());
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "kist-test"]).arg(folder.path());
         let done = mount.status().expect("mount can be run");
-        assert!(
-            done.success(),
-            "this test mounts a tmpfs, and has to run as root"
-        );
+        assert!(done.success(), "this test mounts a tmpfs, and has to run as root");
         Self(folder)
     }
 }
@@ -201,27 +156,15 @@ async fn a_full_disk_is_full_and_leaves_nothing_half_written() {
     let half = Bytes::from(vec![7; 600 << 10]);
     store.put("packs/aa/b", half.clone()).await.unwrap();
     let was_put = store.put("packs/aa/c", half.clone()).await.unwrap_err();
-    let created = store
-        .create_exclusive("commits/c", half.clone())
-        .await
-        .unwrap_err();
+    let created = store.create_exclusive("commits/c", half.clone()).await.unwrap_err();
     for error in [was_put, created] {
         assert_eq!(error.class(), Class::Full, "{error:?}");
         assert!(error.to_string().ends_with("the store is full"), "{error}");
     }
-    let left: Vec<_> = store
-        .list("")
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|o| o.key)
-        .collect();
+    let left: Vec<_> = store.list("").await.unwrap().into_iter().map(|o| o.key).collect();
     assert_eq!(left, ["packs/aa/b"]);
     store.delete("packs/aa/b").await.unwrap();
-    store
-        .put("packs/aa/c", half)
-        .await
-        .expect("there is space again");
+    store.put("packs/aa/c", half).await.expect("there is space again");
 }
 
 #[tokio::test]
@@ -230,18 +173,11 @@ async fn a_read_only_disk_is_denied() {
     let store = open(disk.0.path(), false).unwrap();
     store.put("config", body()).await.unwrap();
     let mut remount = Command::new("mount");
-    let done = remount
-        .args(["-o", "remount,ro"])
-        .arg(disk.0.path())
-        .status()
-        .unwrap();
+    let done = remount.args(["-o", "remount,ro"]).arg(disk.0.path()).status().unwrap();
     assert!(done.success());
     for error in [
         store.put("packs/aa/b", body()).await.unwrap_err(),
-        store
-            .create_exclusive("commits/c", body())
-            .await
-            .unwrap_err(),
+        store.create_exclusive("commits/c", body()).await.unwrap_err(),
         store.delete("config").await.unwrap_err(),
     ] {
         assert_eq!(error.class(), Class::Denied, "{error:?}");

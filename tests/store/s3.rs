@@ -22,10 +22,7 @@ fn open_tls(url: &str, secret: &str, authorities_pem: Option<Vec<u8>>) -> Store 
         authorities_pem,
         ..S3Settings::default()
     };
-    let settings = StoreSettings {
-        create_folder: false,
-        s3,
-    };
+    let settings = StoreSettings { create_folder: false, s3 };
     Store::open(&StoreUrl::parse(url).unwrap(), &settings).unwrap()
 }
 
@@ -41,20 +38,10 @@ async fn a_part_of_a_bucket_keeps_the_laws_and_sees_nothing_else() {
     let server = Versitygw::start();
     let folder = server.bucket("shared");
     let other = open(&server.url("shared/one-two"), SECRET_KEY);
-    other
-        .put("stranger", Bytes::from_static(b"x"))
-        .await
-        .unwrap();
+    other.put("stranger", Bytes::from_static(b"x")).await.unwrap();
     let store = open(&server.url("shared/one"), SECRET_KEY);
     conformance::all(&store).await;
-    assert!(
-        store
-            .list("")
-            .await
-            .unwrap()
-            .iter()
-            .all(|o| o.key.starts_with("conformance/"))
-    );
+    assert!(store.list("").await.unwrap().iter().all(|o| o.key.starts_with("conformance/")));
     assert!(folder.join("one/conformance/put/a").is_file());
     assert_eq!(other.list("").await.unwrap().len(), 1);
 }
@@ -66,14 +53,8 @@ async fn a_wrong_secret_is_denied() {
     let store = open(&server.url("repo"), "planted-wrong-secret");
     let errors = [
         store.get("config").await.unwrap_err(),
-        store
-            .put("packs/aa/b", Bytes::from_static(b"x"))
-            .await
-            .unwrap_err(),
-        store
-            .create_exclusive("config", Bytes::from_static(b"x"))
-            .await
-            .unwrap_err(),
+        store.put("packs/aa/b", Bytes::from_static(b"x")).await.unwrap_err(),
+        store.create_exclusive("config", Bytes::from_static(b"x")).await.unwrap_err(),
         store.list("").await.unwrap_err(),
         store.probe([0; 16]).await.unwrap_err(),
     ];
@@ -89,24 +70,15 @@ async fn a_missing_bucket_is_named_and_not_taken_for_a_missing_object() {
     let store = open(&server.url("nowhere/repo"), SECRET_KEY);
     let errors = [
         store.get("config").await.unwrap_err(),
-        store
-            .put("packs/aa/b", Bytes::from_static(b"x"))
-            .await
-            .unwrap_err(),
-        store
-            .create_exclusive("config", Bytes::from_static(b"x"))
-            .await
-            .unwrap_err(),
+        store.put("packs/aa/b", Bytes::from_static(b"x")).await.unwrap_err(),
+        store.create_exclusive("config", Bytes::from_static(b"x")).await.unwrap_err(),
         store.list("").await.unwrap_err(),
         store.probe([0; 16]).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.class(), Class::Usage, "{error:?}");
         let text = error.to_string();
-        assert!(
-            text.contains("s3://nowhere/repo: the store itself is not there"),
-            "{text}"
-        );
+        assert!(text.contains("s3://nowhere/repo: the store itself is not there"), "{text}");
     }
 }
 
@@ -134,10 +106,7 @@ async fn only_a_server_of_a_trusted_authority_is_spoken_to() {
 
     settings.s3.authorities_pem = Some(b"no certificate".to_vec());
     let error = Store::open(&url, &settings).unwrap_err();
-    assert!(
-        error.to_string().ends_with("not certificates in PEM"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("not certificates in PEM"), "{error}");
 }
 
 /// kist's image holds nothing but kist. The client would not even start there if it went

@@ -51,12 +51,7 @@ impl Versitygw {
         for _ in 0..5 {
             if let Some((server, port)) = spawn(&binary, folder.path(), tls) {
                 let scheme = if tls.is_some() { "https" } else { "http" };
-                return Self {
-                    server,
-                    port,
-                    scheme,
-                    folder,
-                };
+                return Self { server, port, scheme, folder };
             }
         }
         let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
@@ -89,12 +84,10 @@ impl Drop for Versitygw {
 }
 
 fn binary() -> PathBuf {
-    let cache = std::env::var_os("KIST_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").expect("HOME or KIST_CACHE is set");
-            PathBuf::from(home).join(".cache/kist-lab")
-        });
+    let cache = std::env::var_os("KIST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").expect("HOME or KIST_CACHE is set");
+        PathBuf::from(home).join(".cache/kist-lab")
+    });
     cache.join("bin").join(format!("versitygw-{VERSION}"))
 }
 

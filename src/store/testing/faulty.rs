@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    Error, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload, PutResult, Result,
+    Error, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    PutResult, Result,
 };
 
 use crate::store::error::Verb;
@@ -62,18 +62,11 @@ impl Failure {
             Failure::Timeout => generic(ErrorKind::TimedOut),
             Failure::Full => generic(ErrorKind::StorageFull),
             Failure::Other => generic(ErrorKind::Other),
-            Failure::Denied => Error::PermissionDenied {
-                path,
-                source: "injected".into(),
-            },
-            Failure::Conflict => Error::AlreadyExists {
-                path,
-                source: "injected".into(),
-            },
-            Failure::Unsupported => Error::NotImplemented {
-                operation: "injected".into(),
-                implementer: "faulty".into(),
-            },
+            Failure::Denied => Error::PermissionDenied { path, source: "injected".into() },
+            Failure::Conflict => Error::AlreadyExists { path, source: "injected".into() },
+            Failure::Unsupported => {
+                Error::NotImplemented { operation: "injected".into(), implementer: "faulty".into() }
+            }
         }
     }
 }
@@ -124,21 +117,9 @@ impl Faulty {
     }
 
     /// Lets those calls among `verbs` fail whose number, from 0, is in `nths`.
-    pub fn fail(
-        mut self,
-        verbs: &[Verb],
-        nths: Range<u64>,
-        moment: Moment,
-        failure: Failure,
-    ) -> Self {
+    pub fn fail(mut self, verbs: &[Verb], nths: Range<u64>, moment: Moment, failure: Failure) -> Self {
         let (verbs, seen) = (verbs.to_vec(), AtomicU64::new(0));
-        self.rules.push(Rule {
-            verbs,
-            nths,
-            seen,
-            moment,
-            failure,
-        });
+        self.rules.push(Rule { verbs, nths, seen, moment, failure });
         self
     }
 
@@ -218,12 +199,7 @@ impl Layer for Faulty {
         &self.inner
     }
 
-    fn put(
-        &self,
-        path: Path,
-        payload: PutPayload,
-        mut opts: PutOptions,
-    ) -> BoxFuture<'_, Result<PutResult>> {
+    fn put(&self, path: Path, payload: PutPayload, mut opts: PutOptions) -> BoxFuture<'_, Result<PutResult>> {
         Box::pin(async move {
             let after = self.fault(verb_of_put(&opts), path.as_ref())?;
             self.fill(payload.content_length() as u64, path.as_ref())?;
@@ -238,10 +214,7 @@ impl Layer for Faulty {
         Box::pin(async move {
             let after = self.fault(verb_of_get(&options), path.as_ref())?;
             if self.stale {
-                return Err(Error::NotFound {
-                    path: path.to_string(),
-                    source: "stale".into(),
-                });
+                return Err(Error::NotFound { path: path.to_string(), source: "stale".into() });
             }
             answer(after, self.inner.get_opts(&path, options).await)
         })
@@ -260,11 +233,9 @@ impl Layer for Faulty {
             Err(before) => stream::once(async { Err(before) }).boxed(),
             Ok(_) if self.stale => stream::empty().boxed(),
             // Breaks off after what was found: a listing must not be taken for whole.
-            Ok(Some(after)) => self
-                .inner
-                .list(prefix.as_ref())
-                .chain(stream::once(async { Err(after) }))
-                .boxed(),
+            Ok(Some(after)) => {
+                self.inner.list(prefix.as_ref()).chain(stream::once(async { Err(after) })).boxed()
+            }
             Ok(None) => self.inner.list(prefix.as_ref()),
         }
     }
@@ -295,11 +266,7 @@ mod tests {
     #[tokio::test]
     async fn after_the_stop_nothing_works_and_nothing_has_changed() {
         let beneath: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        let store = Store::over(
-            Faulty::over(Arc::clone(&beneath))
-                .stop_after(1, Failure::Denied)
-                .wrap(),
-        );
+        let store = Store::over(Faulty::over(Arc::clone(&beneath)).stop_after(1, Failure::Denied).wrap());
         store.put("a", Bytes::new()).await.unwrap();
         assert_eq!(store.get("a").await.unwrap(), Bytes::new());
         assert_eq!(store.delete("a").await.unwrap_err().class(), Class::Denied);
@@ -312,10 +279,7 @@ mod tests {
     async fn a_store_fills_up() {
         let store = faulty(|f| f.capacity(10));
         store.put("a", Bytes::from_static(&[0; 6])).await.unwrap();
-        let full = store
-            .put("b", Bytes::from_static(&[0; 6]))
-            .await
-            .unwrap_err();
+        let full = store.put("b", Bytes::from_static(&[0; 6])).await.unwrap_err();
         assert_eq!(full.class(), Class::Full);
         store.put("c", Bytes::from_static(&[0; 4])).await.unwrap();
     }

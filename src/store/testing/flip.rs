@@ -30,10 +30,7 @@ pub struct Flip {
 impl Flip {
     /// Makes a store without any damage yet.
     pub fn over(inner: Arc<dyn ObjectStore>) -> Self {
-        Self {
-            inner,
-            damages: BTreeMap::new(),
-        }
+        Self { inner, damages: BTreeMap::new() }
     }
 
     /// Flips the lowest bit of the byte at `offset`.
@@ -59,9 +56,7 @@ impl Damage {
         match self {
             Damage::Flip { offset } => {
                 let at = usize::try_from(offset).expect("an offset in memory");
-                *body
-                    .get_mut(at)
-                    .expect("the flipped byte lies in the object") ^= 1;
+                *body.get_mut(at).expect("the flipped byte lies in the object") ^= 1;
             }
             Damage::Cut { len } => body.truncate(usize::try_from(len).expect("a length in memory")),
         }
@@ -123,24 +118,13 @@ mod tests {
         for key in ["a", "b", "c"] {
             store.put(key, Bytes::from_static(b"0123")).await.unwrap();
         }
-        let rotten = store
-            .clone()
-            .decorated(|inner| Flip::over(inner).byte("a", 2).cut("b", 1).wrap());
+        let rotten = store.clone().decorated(|inner| Flip::over(inner).byte("a", 2).cut("b", 1).wrap());
         assert_eq!(rotten.get("a").await.unwrap(), "0133");
         assert_eq!(rotten.get_range("a", 2..3).await.unwrap(), "3");
         assert_eq!(rotten.get("b").await.unwrap(), "0");
-        assert_eq!(
-            rotten.get_range("b", 0..2).await.unwrap_err().class(),
-            Class::Corrupt
-        );
+        assert_eq!(rotten.get_range("b", 0..2).await.unwrap_err().class(), Class::Corrupt);
         assert_eq!(rotten.get("c").await.unwrap(), "0123");
-        let sizes: Vec<_> = rotten
-            .list("")
-            .await
-            .unwrap()
-            .iter()
-            .map(|o| o.size)
-            .collect();
+        let sizes: Vec<_> = rotten.list("").await.unwrap().iter().map(|o| o.size).collect();
         assert_eq!(sizes, [4, 1, 4]);
         assert_eq!(store.get("a").await.unwrap(), "0123");
     }

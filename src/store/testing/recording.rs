@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions,
-    PutPayload, PutResult, Result,
+    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutPayload,
+    PutResult, Result,
 };
 
 use crate::store::error::Verb;
@@ -35,23 +35,13 @@ pub struct Log(Arc<Mutex<Vec<Event>>>);
 
 impl Log {
     fn push(&self, verb: Verb, key: &str, bytes: u64) {
-        let event = Event {
-            verb,
-            key: key.into(),
-            bytes,
-        };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(event);
+        let event = Event { verb, key: key.into(), bytes };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 
     /// All calls, in the order in which they came in.
     pub fn events(&self) -> Vec<Event> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The calls that could change something.
@@ -63,27 +53,17 @@ impl Log {
 
     /// How many calls there were of one verb.
     pub fn count(&self, verb: Verb) -> usize {
-        self.events()
-            .iter()
-            .filter(|event| event.verb == verb)
-            .count()
+        self.events().iter().filter(|event| event.verb == verb).count()
     }
 
     /// How many bytes one verb has moved or asked for.
     pub fn bytes(&self, verb: Verb) -> u64 {
-        self.events()
-            .iter()
-            .filter(|event| event.verb == verb)
-            .map(|event| event.bytes)
-            .sum()
+        self.events().iter().filter(|event| event.verb == verb).map(|event| event.bytes).sum()
     }
 
     /// Forgets all calls.
     pub fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -97,10 +77,7 @@ pub struct Recording {
 impl Recording {
     /// Wraps `inner`; what is asked of it goes to `log`.
     pub fn over(inner: Arc<dyn ObjectStore>, log: &Log) -> Arc<dyn ObjectStore> {
-        Layered::wrap(Self {
-            inner,
-            log: log.clone(),
-        })
+        Layered::wrap(Self { inner, log: log.clone() })
     }
 }
 
@@ -115,17 +92,8 @@ impl Layer for Recording {
         &self.inner
     }
 
-    fn put(
-        &self,
-        path: Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> BoxFuture<'_, Result<PutResult>> {
-        self.log.push(
-            verb_of_put(&opts),
-            path.as_ref(),
-            payload.content_length() as u64,
-        );
+    fn put(&self, path: Path, payload: PutPayload, opts: PutOptions) -> BoxFuture<'_, Result<PutResult>> {
+        self.log.push(verb_of_put(&opts), path.as_ref(), payload.content_length() as u64);
         Box::pin(async move { self.inner.put_opts(&path, payload, opts).await })
     }
 
@@ -144,11 +112,7 @@ impl Layer for Recording {
     }
 
     fn list(&self, prefix: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.log.push(
-            Verb::List,
-            prefix.as_ref().map_or("", |prefix| prefix.as_ref()),
-            0,
-        );
+        self.log.push(Verb::List, prefix.as_ref().map_or("", |prefix| prefix.as_ref()), 0);
         self.inner.list(prefix.as_ref())
     }
 }
@@ -164,19 +128,12 @@ mod tests {
         let log = Log::default();
         let store = Store::memory().decorated(|inner| Recording::over(inner, &log));
         store.put("a/b", Bytes::from_static(b"1234")).await.unwrap();
-        store
-            .create_exclusive("c", Bytes::from_static(b"12"))
-            .await
-            .unwrap();
+        store.create_exclusive("c", Bytes::from_static(b"12")).await.unwrap();
         store.get_range("a/b", 1..3).await.unwrap();
         store.size("a/b").await.unwrap();
         store.list("a").await.unwrap();
         store.delete("c").await.unwrap();
-        let events: Vec<_> = log
-            .events()
-            .into_iter()
-            .map(|e| (e.verb, e.key, e.bytes))
-            .collect();
+        let events: Vec<_> = log.events().into_iter().map(|e| (e.verb, e.key, e.bytes)).collect();
         let expected = [
             (Verb::Put, "a/b", 4),
             (Verb::Create, "c", 2),
@@ -185,18 +142,8 @@ mod tests {
             (Verb::List, "a", 0),
             (Verb::Delete, "c", 0),
         ];
-        assert_eq!(
-            events,
-            expected.map(|(verb, key, bytes)| (verb, key.to_owned(), bytes))
-        );
-        assert_eq!(
-            (
-                log.effects().len(),
-                log.count(Verb::Get),
-                log.bytes(Verb::Put)
-            ),
-            (3, 1, 4)
-        );
+        assert_eq!(events, expected.map(|(verb, key, bytes)| (verb, key.to_owned(), bytes)));
+        assert_eq!((log.effects().len(), log.count(Verb::Get), log.bytes(Verb::Put)), (3, 1, 4));
         log.clear();
         assert_eq!(log.events(), []);
     }

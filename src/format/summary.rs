@@ -1,0 +1,88 @@
+//! The summary of a snapshot: what people want to know about it, as JSON, sealed in the commit.
+//!
+//! Spec: chapter 7. Sealed with the meta key of the commit's source. Fields may be added;
+//! a reader passes over those that it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// What a snapshot is of. Snapshots of one source follow each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Source {
+    /// Paths of a host, absolute and sorted; bytes that are not UTF-8 are escaped as `\xNN`.
+    Files { host: String, paths: Vec<String> },
+    /// Something of a cluster; `cluster` is the UID of its kube-system namespace, `object` says what.
+    Cluster { cluster: String, object: String },
+}
+
+impl Source {
+    /// The bytes whose keyed hash is the source's id: each part with its length before it.
+    pub fn canonical(&self) -> Vec<u8> {
+        let (kind, parts): (u8, Vec<&str>) = match self {
+            Source::Files { host, paths } => {
+                (1, std::iter::once(host.as_str()).chain(paths.iter().map(String::as_str)).collect())
+            }
+            Source::Cluster { cluster, object } => (2, vec![cluster, object]),
+        };
+        let mut out = crate::format::codec::Writer::new();
+        out.u8(kind);
+        parts.iter().for_each(|part| out.bytes(part.as_bytes()));
+        out.into_bytes()
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Files { host, paths } => write!(f, "{host}:{}", paths.join(" ")),
+            Source::Cluster { cluster, object } => write!(f, "{cluster}/{object}"),
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Counts {
+    /// Entries of the tree, of any type.
+    pub entries: u64,
+    pub files: u64,
+    /// Sizes of all files together.
+    pub bytes: u64,
+    /// Bytes read from files in this run.
+    pub read_bytes: u64,
+    /// Plaintext of the records that were new to the repository.
+    pub new_bytes: u64,
+    /// Bytes of packs that were uploaded.
+    pub stored_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Version of this shape.
+    pub version: u32,
+    /// The kist that wrote it.
+    pub kist: String,
+    pub source: Source,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The snapshot that this one was compared with.
+    #[serde(default)]
+    pub parent: Option<String>,
+    #[serde(default)]
+    pub counts: Counts,
+    /// What is missing, and why; empty if the snapshot is complete.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+    /// How many more are missing than are listed.
+    #[serde(default)]
+    pub more_missing: u64,
+}
+
+/// Something selected that is not in the snapshot, or not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub what: String,
+    pub why: String,
+}
