@@ -20,5 +20,6 @@
 
 pub mod crypto;
 pub mod format;
+pub mod repo;
 pub mod store;
 pub mod world;
