@@ -18,6 +18,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod catalog;
 pub mod crypto;
 pub mod format;
 pub mod store;
