@@ -19,8 +19,12 @@
 #![deny(unsafe_code)]
 
 pub mod archive;
+pub mod catalog;
+pub mod cli;
 pub mod crypto;
 pub mod format;
+pub mod job;
+pub mod progress;
 pub mod repo;
 pub mod store;
 pub mod world;
