@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::archive::backup::{LargeRead, MissingList, Outcome, Read, Shared};
+use crate::archive::backup::{LargeRead, MissingList, Named, Outcome, Read, Shared};
 use crate::archive::bundle::{Bundle, Stretch};
 use crate::archive::file::Segment;
 use crate::archive::pool::Awaited;
+use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::TreeBuilder;
-use crate::archive::walk::{Found, Problem};
-use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
+use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::format::id::{ChunkId, LinkGroup};
 use crate::format::summary::Counts;
 use crate::progress::Unit;
@@ -36,9 +36,9 @@ pub struct Assembler<'a> {
 
 enum Waiting {
     Entry(Box<Entry>),
-    Link(Box<Found>),
-    Bundled { entry: Box<(TreePath, Attributes)>, size: u64, segments: Vec<Segment>, at: Stretch, hash: [u8; 32] },
-    Large(Box<Found>, Awaited<Result<LargeRead, Problem>>),
+    Link(Named),
+    Bundled { named: Named, size: u64, segments: Vec<Segment>, at: Stretch, hash: [u8; 32] },
+    Large(Named, Awaited<Result<LargeRead, Problem>>),
 }
 
 impl<'a> Assembler<'a> {
@@ -59,8 +59,8 @@ impl<'a> Assembler<'a> {
     pub fn take(&mut self, read: Read) -> Result<()> {
         match read {
             Read::Kept(entry) => self.waiting.push_back(Waiting::Entry(entry)),
-            Read::Link(found) => self.waiting.push_back(Waiting::Link(found)),
-            Read::Large(found, content) => self.waiting.push_back(Waiting::Large(found, content)),
+            Read::Link(named) => self.waiting.push_back(Waiting::Link(named)),
+            Read::Large(named, content) => self.waiting.push_back(Waiting::Large(named, content)),
             Read::Problem(problem) => self.missing.add(&problem),
             Read::Small(small) => {
                 self.counts.read_bytes += small.segments.iter().map(Segment::data_len).sum::<u64>();
@@ -68,12 +68,11 @@ impl<'a> Assembler<'a> {
                 let waiting = match small.known {
                     Some(content) => {
                         let kind = Kind::File { size: small.size, content, hash };
-                        let entry = Entry { path: small.path, attributes: small.attributes, kind };
-                        Waiting::Entry(Box::new(entry))
+                        Waiting::Entry(Box::new(entry(small.named, kind)))
                     }
                     None => Waiting::Bundled {
                         at: self.bundle.add(self.shared.chunker, &small.data, self.save),
-                        entry: Box::new((small.path, small.attributes)),
+                        named: small.named,
                         size: small.size,
                         segments: small.segments,
                         hash: small.hash,
@@ -110,23 +109,20 @@ impl<'a> Assembler<'a> {
     fn place(&mut self, waiting: Waiting) -> Result<()> {
         match waiting {
             Waiting::Entry(entry) => self.push(*entry),
-            Waiting::Link(found) => {
-                let known = found.attributes.link.and_then(|group| self.linked.get(&group)).cloned();
-                match known {
-                    Some(kind) => self.push(Entry { path: found.path, attributes: found.attributes, kind }),
-                    None => {
-                        self.missing.add(&Problem::first_name_missing(found.path));
-                        Ok(())
-                    }
+            Waiting::Link(named) => match named.1.link.and_then(|group| self.linked.get(&group)).cloned() {
+                Some(kind) => self.push(entry(named, kind)),
+                None => {
+                    let why = "the first name of this file is missing too";
+                    self.missing.add(&Problem::found("linking", &named.0, ProblemKind::Other, why));
+                    Ok(())
                 }
-            }
-            Waiting::Bundled { entry, size, segments, at, hash } => {
+            },
+            Waiting::Bundled { named, size, segments, at, hash } => {
                 let extents = self.bundle.settle(&at)?.ok_or(Error::Abandoned)?;
                 let content = Content::Extents(with_holes(&segments, extents));
-                let (path, attributes) = *entry;
-                self.push(Entry { path, attributes, kind: Kind::File { size, content, hash: Some(hash) } })
+                self.push(entry(named, Kind::File { size, content, hash: Some(hash) }))
             }
-            Waiting::Large(found, content) => match content.wait() {
+            Waiting::Large(named, content) => match content.wait() {
                 None => Err(Error::Abandoned),
                 Some(Err(problem)) => {
                     self.missing.add(&problem);
@@ -135,8 +131,7 @@ impl<'a> Assembler<'a> {
                 Some(Ok(read)) => {
                     let (size, content) = read?;
                     self.counts.read_bytes += size;
-                    let kind = Kind::File { size, content, hash: None };
-                    self.push(Entry { path: found.path, attributes: found.attributes, kind })
+                    self.push(entry(named, Kind::File { size, content, hash: None }))
                 }
             },
         }
@@ -167,6 +162,11 @@ impl<'a> Assembler<'a> {
             cancelled,
         })
     }
+}
+
+fn entry(named: Named, kind: Kind) -> Entry {
+    let (path, attributes) = *named;
+    Entry { path, attributes, kind }
 }
 
 /// Lays the extents of the data segments, which follow each other, around the holes.

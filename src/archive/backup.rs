@@ -17,8 +17,9 @@ use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
 use crate::archive::file::{self, Segment};
 use crate::archive::pool::{Awaited, Promise, Room, promise};
+use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::NodeSink;
-use crate::archive::walk::{Found, Problem, Step, Walk};
+use crate::archive::walk::{Found, Step, Walk};
 use crate::crypto::secret::Key;
 use crate::format::entry::{Attributes, Content, Extent, TreePath};
 use crate::format::id::{ChunkId, NodeId};
@@ -60,7 +61,11 @@ impl Shared<'_> {
     }
 
     /// Hands a chunk to the CPUs; waits for room first.
-    fn save<'scope>(&'scope self, cpus: &rayon::ScopeFifo<'scope>, chunk: Vec<u8>) -> Awaited<Result<ChunkId>> {
+    fn save<'scope>(
+        &'scope self,
+        cpus: &rayon::ScopeFifo<'scope>,
+        chunk: Vec<u8>,
+    ) -> Awaited<Result<ChunkId>> {
         let taken = self.room.take(chunk.len());
         let (saved, awaited) = promise();
         cpus.spawn_fifo(move |_| {
@@ -77,16 +82,18 @@ pub enum Read {
     /// Done without reading: not a file, or unchanged.
     Kept(Box<crate::format::entry::Entry>),
     /// Another name of a file that came before.
-    Link(Box<Found>),
+    Link(Named),
     Small(Box<Small>),
-    Large(Box<Found>, Awaited<Result<LargeRead, Problem>>),
+    Large(Named, Awaited<Result<LargeRead, Problem>>),
     Problem(Problem),
 }
 
+/// A path and its attributes: what is kept of a found file once its folder is let go.
+pub type Named = Box<(TreePath, Attributes)>;
+
 /// A small file's content.
 pub struct Small {
-    pub path: TreePath,
-    pub attributes: Attributes,
+    pub named: Named,
     pub size: u64,
     pub segments: Vec<Segment>,
     /// The data segments, end to end.
@@ -119,16 +126,21 @@ pub struct MissingList {
 impl MissingList {
     pub fn add(&mut self, problem: &Problem) {
         if self.listed.len() < MISSING_LISTED {
-            self.listed.push(Missing { what: problem.path.to_string(), why: problem.why() });
+            self.listed.push(missing(problem));
         } else {
             self.more += 1;
         }
     }
 }
 
+/// A problem as the summary lists it.
+pub fn missing(problem: &Problem) -> Missing {
+    Missing { what: problem.path.to_string(), why: format!("{}: {}", problem.doing, problem.cause) }
+}
+
 /// Backs up what `walk` finds. Blocks; must not run on a thread of the runtime.
 pub fn backup(
-    walk: Walk,
+    walk: Walk<'_>,
     parent: Option<Parent>,
     writer: &Writer,
     chunker: &Chunker,
@@ -180,7 +192,7 @@ pub fn backup(
 
 /// The walker's thread: decides for each found thing what has to be done, in batches.
 fn plan(
-    walk: Walk,
+    walk: Walk<'_>,
     mut planner: Planner,
     in_order: &mpsc::SyncSender<Awaited<Vec<Read>>>,
     to_readers: &mpsc::SyncSender<(Vec<Planned>, Promise<Vec<Read>>)>,
@@ -188,7 +200,7 @@ fn plan(
 ) -> Result<()> {
     let mut batch = Vec::new();
     let mut bytes = 0;
-    let mut send = |batch: &mut Vec<Planned>| {
+    let send = |batch: &mut Vec<Planned>| {
         let (read, awaited) = promise();
         let sent = to_readers.send((std::mem::take(batch), read)).is_ok() && in_order.send(awaited).is_ok();
         sent && !progress.is_cancelled()
@@ -233,7 +245,7 @@ fn read_batches(
         for planned in batch {
             read.push(match planned {
                 Planned::Kept(entry) => Read::Kept(entry),
-                Planned::Link(found) => Read::Link(found),
+                Planned::Link { named, .. } => Read::Link(named),
                 Planned::Problem(problem) => Read::Problem(problem),
                 Planned::Small { found, old } => match read_small(shared, *found, old) {
                     Ok(small) => Read::Small(Box::new(small)),
@@ -241,9 +253,10 @@ fn read_batches(
                 },
                 Planned::Large(found) => {
                     let (content, awaited) = promise();
+                    let named = Box::new((found.path.clone(), found.attributes.clone()));
                     // A closed queue breaks the promise, which the assembler notices.
-                    let _ = large.send(LargeJob { found: (*found).clone(), content });
-                    Read::Large(found, awaited)
+                    let _ = large.send(LargeJob { found: *found, content });
+                    Read::Large(named, awaited)
                 }
             });
         }
@@ -254,15 +267,11 @@ fn read_batches(
 /// How often a file that changes while it is read is read again.
 const TRIES: u32 = 3;
 
-fn read_small(
-    shared: &Shared<'_>,
-    found: Found,
-    old: Option<([u8; 32], Content)>,
-) -> Result<Small, Problem> {
+fn read_small(shared: &Shared<'_>, found: Found, old: Option<([u8; 32], Content)>) -> Result<Small, Problem> {
     let keys = &shared.writer.repo().keys;
     for _ in 0..TRIES {
         let reader = file::open(&found)?;
-        let segments = reader.segments()?;
+        let segments = reader.segments().collect::<Result<Vec<_>, _>>()?;
         let mut data = Vec::new();
         for segment in &segments {
             if let Segment::Data { offset, len } = *segment {
@@ -271,25 +280,30 @@ fn read_small(
                 reader.read_at(offset, &mut data[at..])?;
             }
         }
-        if reader.changed_since_open()? {
+        if reader.changed_since_open() {
             continue;
         }
         let hash = match segments.as_slice() {
             [] | [Segment::Data { .. }] => keys.file_hash(&data),
             _ => keys.file_hash(&whole(&segments, &data)),
         };
-        let known = old.filter(|(old_hash, content)| *old_hash == hash && same_holes(content, &segments));
+        let known =
+            old.as_ref().filter(|(old_hash, content)| *old_hash == hash && same_holes(content, &segments));
         return Ok(Small {
             size: reader.size(),
-            path: found.path,
-            attributes: found.attributes,
+            named: Box::new((found.path, found.attributes)),
             data: if known.is_some() { Vec::new() } else { data },
             segments,
             hash,
-            known: known.map(|(_, content)| content),
+            known: known.map(|(_, content)| content.clone()),
         });
     }
-    Err(Problem::changing(found.path))
+    Err(changing(&found.path))
+}
+
+/// The problem of a file that did not hold still.
+pub fn changing(path: &TreePath) -> Problem {
+    Problem::found("reading", path, ProblemKind::Changed, "it changed while it was read")
 }
 
 /// The file as a reader sees it, holes as zeros.
@@ -326,7 +340,11 @@ fn same_holes(content: &Content, segments: &[Segment]) -> bool {
     old == new
 }
 
-fn cut_files<'scope>(shared: &'scope Shared<'_>, cpus: &rayon::ScopeFifo<'scope>, jobs: &Shareable<LargeJob>) {
+fn cut_files<'scope>(
+    shared: &'scope Shared<'_>,
+    cpus: &rayon::ScopeFifo<'scope>,
+    jobs: &Shareable<LargeJob>,
+) {
     while let Some(job) = next(jobs) {
         job.content.set(crate::archive::large::read(shared, &job.found, &|chunk| shared.save(cpus, chunk)));
     }

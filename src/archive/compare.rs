@@ -6,8 +6,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::archive::backup::Named;
 use crate::archive::cursor::Cursor;
-use crate::archive::walk::{Found, FoundKind, Problem};
+use crate::archive::problem::Problem;
+use crate::archive::walk::{Found, FoundKind};
 use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::format::id::{LinkGroup, NodeId, RecordId};
 use crate::repo::{Error, Index, Reader, Result};
@@ -23,7 +25,7 @@ pub struct Parent {
 /// What has to be done.
 pub enum Planned {
     Kept(Box<Entry>),
-    Link(Box<Found>),
+    Link { named: Named, size: u64 },
     Small { found: Box<Found>, old: Option<([u8; 32], Content)> },
     Large(Box<Found>),
     Problem(Problem),
@@ -59,11 +61,13 @@ impl Planner {
 
     pub fn plan(&mut self, found: Found) -> Result<Planned> {
         let old = self.old_entry(&found)?;
-        let FoundKind::File { size, .. } = found.kind else { return Ok(Planned::Kept(Box::new(plain(found)))) };
+        let FoundKind::File { size, .. } = found.kind else {
+            return Ok(Planned::Kept(Box::new(plain(found))));
+        };
         if let Some(group) = found.attributes.link
             && !self.linked.insert(group)
         {
-            return Ok(Planned::Link(Box::new(found)));
+            return Ok(Planned::Link { named: Box::new((found.path, found.attributes)), size });
         }
         let old = match old {
             Some(Entry { attributes, kind: Kind::File { size: old_size, content, hash }, .. }) => {

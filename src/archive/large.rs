@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 
-use crate::archive::backup::{LargeRead, Shared};
+use crate::archive::backup::{LargeRead, Shared, changing};
 use crate::archive::file::{self, FileReader, Segment};
 use crate::archive::pool::Awaited;
+use crate::archive::problem::Problem;
 use crate::archive::tree::ContentBuilder;
-use crate::archive::walk::{Found, Problem};
+use crate::archive::walk::Found;
 use crate::format::entry::Extent;
 use crate::format::id::ChunkId;
 use crate::repo::{Error, Result};
@@ -22,24 +23,20 @@ type Save<'a> = &'a dyn Fn(Vec<u8>) -> Awaited<Result<ChunkId>>;
 /// Saves a file's content. The outer error is the file's, the inner one the repository's.
 pub fn read(shared: &Shared<'_>, found: &Found, save: Save<'_>) -> Result<LargeRead, Problem> {
     let reader = file::open(found)?;
-    let segments = reader.segments()?;
+    reader.will_read_in_order();
     let mut content = Cutting { shared, save, builder: ContentBuilder::new(), ahead: VecDeque::new() };
-    for segment in segments {
-        let taken = match segment {
+    for segment in reader.segments() {
+        let taken = match segment? {
             Segment::Hole { len, .. } => content.hole(len),
-            Segment::Data { offset, len } => match content.data(&reader, offset, len)? {
-                Ok(()) => Ok(()),
-                Err(error) => Err(error),
-            },
+            Segment::Data { offset, len } => content.data(&reader, offset, len)?,
         };
         if let Err(error) = taken {
             return Ok(Err(error));
         }
     }
-    if reader.changed_since_open()? {
-        return Err(Problem::changing(found.path.clone()));
+    if reader.changed_since_open() {
+        return Err(changing(&found.path));
     }
-    reader.forget_cache();
     Ok(content.finish().map(|content| (reader.size(), content)))
 }
 
@@ -75,6 +72,7 @@ impl Cutting<'_> {
                 start = 0;
                 let room = ((buffer.len() - filled) as u64).min(end - at) as usize;
                 reader.read_at(at, &mut buffer[filled..filled + room])?;
+                reader.forget_cached(at, room as u64);
                 at += room as u64;
                 filled += room;
             }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::archive::exclude::Excludes;
-use crate::archive::walk::WalkOptions;
+use crate::archive::exclude::Exclude;
 use crate::cli::args::BackupFiles;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, absolute, host_name};
 use crate::cli::terminal::Shown;
@@ -36,21 +35,20 @@ pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failu
 fn to_files(args: BackupFiles) -> Result<Files, Failure> {
     let mut patterns = args.exclude;
     for path in &args.exclude_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("{} can't be read: {error}", path.display())))?;
-        patterns.extend(text.lines().map(str::to_owned));
+        let unusable =
+            |error: &dyn std::error::Error| Failure::usage(format!("{}: {}", path.display(), chain(error)));
+        let text = std::fs::read(path).map_err(|error| unusable(&error))?;
+        patterns.extend(Exclude::patterns_in(&text).map_err(|error| unusable(&error))?);
     }
-    let excludes = Excludes::new(&patterns).map_err(|error| Failure::usage(error.to_string()))?;
+    let exclude = Exclude::new(&patterns).map_err(|error| Failure::usage(chain(&error)))?;
     let paths = args.paths.iter().map(|path| absolute(path)).collect::<Result<Vec<_>, _>>()?;
     Ok(Files {
         paths,
         host: args.host.unwrap_or_else(host_name),
         tags: args.tag,
-        walk: WalkOptions {
-            excludes,
-            one_file_system: args.one_file_system,
-            exclude_caches: args.exclude_caches,
-        },
+        exclude,
+        one_file_system: args.one_file_system,
+        exclude_caches: args.exclude_caches,
         writer: WriterSettings::default(),
         kist: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -60,10 +58,7 @@ fn to_files(args: BackupFiles) -> Result<Files, Failure> {
 async fn fill_catalog(settings: &Settings, opened: &Repository, done: &Done) {
     let Some(path) = settings.catalog_path(opened.config.repo) else { return };
     if let Err(error) = record::add(opened, &path, Arc::new(done.snapshot.clone())).await {
-        render::note(&format!(
-            "kist: the catalog was not filled, the backup is fine: {}",
-            crate::cli::exit::chain(&error)
-        ));
+        render::note(&format!("kist: the catalog was not filled, the backup is fine: {}", chain(&error)));
     }
 }
 

@@ -13,8 +13,9 @@ use crate::repo;
 pub async fn run(settings: &Settings, args: Check) -> Result<Exit, Failure> {
     let opened = settings.open().await?;
     let shown = Shown::start(settings.json);
+    let progress = |bytes| shown.advance(Unit::PackBytes, bytes);
     let report = tokio::select! {
-        report = repo::check(&opened, args.read_data, &|bytes| shown.advance(Unit::PackBytes, bytes)) => report,
+        report = repo::check(&opened, args.read_data, &progress) => report,
         () = shown.cancelled() => return Err(crate::job::Error::Interrupted.into()),
     };
     shown.done();

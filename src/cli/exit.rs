@@ -81,9 +81,9 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
         repo::Error::UnfitStore { .. } => {
             Some("with `kist init --single-writer` it can be used, as long as there is one writer only, ever")
         }
-        repo::Error::ConfigChanged => {
-            Some("nothing was written; bring `config` back from a copy of the bucket, and find out who changed it")
-        }
+        repo::Error::ConfigChanged => Some(
+            "nothing was written; bring `config` back from a copy of the bucket, and find out who changed it",
+        ),
         repo::Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => {
             Some("nothing was written; use a newer kist")
         }
@@ -112,10 +112,19 @@ impl From<job::Error> for Failure {
                 (Exit::Interrupted, Some("what was uploaded counts for the next run; no unlock is needed"))
             }
             job::Error::AmbiguousSnapshot { .. } => (Exit::Usage, Some("give more of its id")),
-            job::Error::TargetNotEmpty { .. } => {
-                (Exit::Usage, Some("--overwrite=never keeps, =changed and =always replace; nothing is deleted without --delete"))
-            }
+            job::Error::TargetNotEmpty { .. } => (
+                Exit::Usage,
+                Some(
+                    "--overwrite=never keeps, =changed and =always replace; nothing is deleted without --delete",
+                ),
+            ),
             job::Error::Unreadable { .. } => (Exit::Denied, None),
+            job::Error::TargetFull { .. } => (
+                Exit::Failed,
+                Some(
+                    "make room and run it again with --overwrite=changed: what is there is not written twice",
+                ),
+            ),
             job::Error::Target { .. } | job::Error::Catalog(_) => (Exit::Failed, None),
             _ => (Exit::Usage, None),
         };

@@ -43,6 +43,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
     if made.config.single_writer() {
         render::line("this store can't create exclusively: never run two writers at a time");
     }
-    render::line("whoever loses the owner's passphrase or key file loses everything in it: keep a copy elsewhere");
+    render::line(
+        "whoever loses the owner's passphrase or key file loses everything in it: keep a copy elsewhere",
+    );
     Ok(Exit::Complete)
 }

@@ -45,5 +45,6 @@ pub fn write_key(path: &Path, text: &str) -> Result<(), Failure> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|error| Failure::other(format!("the key can't be written to {}: {error}", path.display())))
+    write()
+        .map_err(|error| Failure::other(format!("the key can't be written to {}: {error}", path.display())))
 }

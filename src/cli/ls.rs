@@ -7,15 +7,15 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render;
 use crate::cli::settings::{Settings, snapshot_and_path};
 use crate::format::entry::{Entry, Kind, escape};
-use crate::job::{find, restore};
+use crate::job::{find, list};
 
 pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     let filter = args.choice.filter()?;
     let (which, path) = snapshot_and_path(&args.snapshot);
-    let path = restore::tree_path(path.unwrap_or_default())?;
+    let path = list::tree_path(path.unwrap_or_default())?;
     let opened = settings.open().await?;
     let found = find::find(&opened, &which, &filter).await?;
-    let mut listing = restore::list(&opened, &found, path, args.recursive).await?;
+    let mut listing = list::list(&opened, &found, path, args.recursive).await?;
     while let Some(entry) = listing.next().await? {
         match (settings.json, args.long) {
             (true, _) => show_json(&entry),

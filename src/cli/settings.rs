@@ -50,9 +50,10 @@ impl Settings {
 
     /// Opens the store; only `init` may make its folder.
     pub fn store(&self, create_folder: bool) -> Result<Store, Failure> {
-        let url = self.repo.as_deref().ok_or_else(|| {
-            Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo")
-        })?;
+        let url = self
+            .repo
+            .as_deref()
+            .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo"))?;
         let url = StoreUrl::parse(url)?;
         let settings = StoreSettings { create_folder, s3: s3_settings() };
         Ok(Store::open(&url, &settings)?)
@@ -164,8 +165,8 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     if path.as_os_str().as_bytes().is_empty() {
         return Err(Failure::usage("a path is empty"));
     }
-    let path = std::path::absolute(path)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let path =
+        std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     let mut clean = PathBuf::new();
     for part in path.components() {
         match part {
@@ -199,7 +200,7 @@ fn parse_time(text: &str) -> Result<Time, Failure> {
             .hint("write 2026-09-01T12:00Z, 2026-09-01T12:00 (local time), or 2026-09-01 (its end)")
     };
     let nanos = |time: Timestamp| i64::try_from(time.as_nanosecond()).map(Time).map_err(|_| wrong());
-    let local = |time: civil::DateTime| time.to_zoned(TimeZone::system()).map(|zoned| zoned.timestamp());
+    let local = |time: civil::DateTime| TimeZone::system().to_timestamp(time);
     if let Ok(time) = text.parse::<Timestamp>() {
         return nanos(time);
     }

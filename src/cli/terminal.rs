@@ -32,13 +32,15 @@ pub struct Shown {
     bytes: AtomicU64,
     packs: AtomicU64,
     cancelled: AtomicBool,
+    asked_to_end: tokio::sync::Notify,
 }
 
 impl Shown {
     /// Within a runtime. The first signal asks the run to end, the second one ends it at once.
     pub fn start(quiet: bool) -> Arc<Self> {
         let visible = !quiet && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
+        let target =
+            if visible { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{elapsed_precise}  {msg}") {
             bar.set_style(style);
@@ -49,9 +51,15 @@ impl Shown {
             bytes: AtomicU64::new(0),
             packs: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            asked_to_end: tokio::sync::Notify::new(),
         });
         tokio::spawn(watch_signals(shown.clone()));
         shown
+    }
+
+    /// Ends when the run shall.
+    pub async fn cancelled(&self) {
+        self.asked_to_end.notified().await;
     }
 
     pub fn done(&self) {
@@ -95,6 +103,7 @@ async fn watch_signals(shown: Arc<Shown>) {
         if shown.cancelled.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
+        shown.asked_to_end.notify_one();
         shown.bar.println("ending; once more to end at once");
     }
 }

@@ -1,16 +1,17 @@
 //! Backing up files: session → index → parent → archive → commit.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::backup::{Outcome, backup};
+use crate::archive::backup::{Outcome, backup, missing};
 use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
-use crate::archive::walk::{Step, Walk, WalkOptions};
+use crate::archive::exclude::Exclude;
+use crate::archive::walk::{FoundKind, Options, Step, Walk};
 use crate::format::commit::{Root, RootKind};
-use crate::format::entry::escape;
+use crate::format::entry::{Kind, escape};
 use crate::format::id::{NodeId, SourceId};
 use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
@@ -28,7 +29,9 @@ pub struct Files {
     pub paths: Vec<PathBuf>,
     pub host: String,
     pub tags: Vec<String>,
-    pub walk: WalkOptions,
+    pub exclude: Exclude,
+    pub one_file_system: bool,
+    pub exclude_caches: bool,
     pub writer: WriterSettings,
     /// The kist that runs, for the summary.
     pub kist: String,
@@ -70,18 +73,18 @@ impl Files {
         Ok(())
     }
 
-    fn walk(&self, repo: &Repository) -> Result<Walk> {
-        let keys = repo.keys.clone();
-        let groups = move |first: &crate::format::entry::TreePath| keys.link_group(first);
-        Walk::of_paths(&self.paths, &self.walk, Box::new(groups)).map_err(|error| Error::BadPath {
-            path: display(&self.paths),
-            why: error.why(),
-        })
+    /// Hands the walk over these paths to `work`.
+    fn walk<T>(&self, repo: &Repository, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
+        let options = Options {
+            exclude: &self.exclude,
+            one_file_system: self.one_file_system,
+            exclude_caches: self.exclude_caches,
+            link_group: &|first| repo.keys.link_group(first),
+        };
+        let walk =
+            Walk::of_paths(&self.paths, options).map_err(|problem| Error::BadPath { source: problem })?;
+        work(walk)
     }
-}
-
-fn display(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| Path::display(path).to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
@@ -99,8 +102,7 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
     let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
-    let walk = files.walk(repo)?;
-    let (writer, outcome) = run(writer, walk, parent_tree, source_id, progress).await;
+    let (files, writer, outcome) = run(files, writer, parent_tree, source_id, progress).await;
     let outcome = outcome?;
     if outcome.cancelled {
         // What is open goes to the store if that is quick; if not, it is only uploaded again.
@@ -119,28 +121,24 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
 
 /// Runs the archive on a thread of its own: it blocks.
 async fn run(
+    files: Files,
     writer: Writer,
-    walk: Walk,
     parent: Option<Parent>,
     source: SourceId,
     progress: Arc<dyn Progress>,
-) -> (Writer, crate::repo::Result<Outcome>) {
+) -> (Files, Writer, Result<Outcome>) {
     let work = move || {
         let repo = writer.repo();
         let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
         let meta = repo.keys.own_meta_key(source);
-        let outcome = backup(walk, parent, &writer, &chunker, &meta, progress.as_ref());
-        (writer, outcome)
+        let outcome =
+            files.walk(repo, |walk| Ok(backup(walk, parent, &writer, &chunker, &meta, progress.as_ref())?));
+        (files, writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
 }
 
-fn parent_tree(
-    repo: &Repository,
-    index: &Arc<Index>,
-    parent: &Snapshot,
-    source: SourceId,
-) -> Option<Parent> {
+fn parent_tree(repo: &Repository, index: &Arc<Index>, parent: &Snapshot, source: SourceId) -> Option<Parent> {
     let root: NodeId = parent.commit.roots.iter().find(|root| root.source == source)?.node;
     let reader = Arc::new(Reader::new(repo, index.clone()));
     Some(Parent { reader, root, runtime: tokio::runtime::Handle::current() })
@@ -177,47 +175,46 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
     let index = Arc::new(Index::load(repo).await?);
     let parent = before.parent_of(repo, source_id);
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
-    let walk = files.walk(repo)?;
     let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);
     let mut preview = Preview { parent: parent.map(Snapshot::name), ..Default::default() };
+    let repo = repo.clone();
     let work = move || {
         let mut planner = Planner::new(parent_tree, index, bundle_below);
-        for step in walk {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
+        files.walk(&repo, |walk| {
+            for step in walk {
+                if progress.is_cancelled() {
+                    return Err(Error::Interrupted);
+                }
+                match step {
+                    Step::Found(found) => preview.count(&planner.plan(found)?),
+                    Step::Problem(problem) => preview.missing.push(missing(&problem)),
+                }
+                progress.advance(Unit::Entries, 1);
             }
-            match step {
-                Step::Found(found) => preview.count(&planner.plan(found)?),
-                Step::Problem(problem) => preview
-                    .missing
-                    .push(Missing { what: problem.path.to_string(), why: problem.why() }),
-            }
-            progress.advance(Unit::Entries, 1);
-        }
-        Ok(preview)
+            Ok(preview)
+        })
     };
     tokio::task::spawn_blocking(work).await.expect("a preview does not panic")
 }
 
 impl Preview {
     fn count(&mut self, planned: &Planned) {
-        use crate::archive::walk::FoundKind;
         let counts = &mut self.counts;
         counts.entries += 1;
-        match planned {
-            Planned::Kept(entry) => {
-                counts.files += u64::from(matches!(entry.kind, crate::format::entry::Kind::File { .. }));
-                counts.bytes += entry.size();
-            }
-            Planned::Link(found) | Planned::Small { found, .. } | Planned::Large(found) => {
-                let FoundKind::File { size, .. } = found.kind else { return };
-                counts.files += 1;
-                counts.bytes += size;
-                if !matches!(planned, Planned::Link(_)) {
-                    counts.read_bytes += size;
-                }
-            }
-            Planned::Problem(_) => {}
-        }
+        let (size, is_read) = match planned {
+            Planned::Kept(entry) => match entry.kind {
+                Kind::File { size, .. } => (size, false),
+                _ => return,
+            },
+            Planned::Link { size, .. } => (*size, false),
+            Planned::Small { found, .. } | Planned::Large(found) => match found.kind {
+                FoundKind::File { size } => (size, true),
+                _ => return,
+            },
+            Planned::Problem(_) => return,
+        };
+        counts.files += 1;
+        counts.bytes += size;
+        counts.read_bytes += if is_read { size } else { 0 };
     }
 }

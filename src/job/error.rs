@@ -13,8 +13,11 @@ pub enum Error {
     Interrupted,
     #[error("{path} does not exist")]
     NoSuchPath { path: String },
-    #[error("{path} can't be used as a source: {why}")]
-    BadPath { path: String, why: &'static str },
+    #[error("the paths can't be backed up")]
+    BadPath {
+        #[source]
+        source: crate::archive::problem::Problem,
+    },
     #[error("there is no snapshot yet")]
     NoSnapshots,
     #[error("no snapshot fits {wanted}")]
@@ -33,11 +36,20 @@ pub enum Error {
     Unreadable { snapshot: String },
     #[error("{path} is not empty: choose what becomes of what is there with --overwrite")]
     TargetNotEmpty { path: String },
+    #[error("{path:?} is not a path of a snapshot")]
+    BadTreePath { path: String },
     #[error("{path} can't be restored into")]
     Target {
         path: String,
         #[source]
-        source: std::io::Error,
+        source: crate::archive::problem::Problem,
+    },
+    #[error("{path} is full; {files} files were restored before")]
+    TargetFull {
+        path: String,
+        files: u64,
+        #[source]
+        source: crate::archive::problem::Problem,
     },
     #[error(transparent)]
     Catalog(#[from] crate::catalog::Error),

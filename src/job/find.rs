@@ -84,7 +84,9 @@ pub async fn find(repo: &Repository, which: &Which, filter: &Filter) -> Result<D
         let nothing_asked = filter.host.is_none() && filter.source.is_none() && filter.tag.is_none();
         return Err(match (filter.at, nothing_asked) {
             (None, true) => Error::NoSnapshots,
-            (Some(_), true) => Error::NoSuchSnapshot { wanted: "the time (complete, at or before it)".into() },
+            (Some(_), true) => {
+                Error::NoSuchSnapshot { wanted: "the time (complete, at or before it)".into() }
+            }
             _ => Error::NoSuchSource { wanted: "what was asked for".into() },
         });
     }

@@ -3,7 +3,8 @@
 pub mod backup;
 mod error;
 pub mod find;
+pub mod list;
 pub mod record;
-pub mod restore;
+// pub mod restore;
 
 pub use error::{Error, Result};

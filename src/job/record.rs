@@ -38,7 +38,9 @@ pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Res
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     // What other machines have committed since is taken in too, or the heads would not fit.
     match take_in(repo, catalog, &snapshots, &reader).await {
-        Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => rebuild(repo, path).await.map(drop),
+        Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
+            rebuild(repo, path).await.map(drop)
+        }
         taken => taken.map(|_| tracing::debug!(snapshot = snapshot.name(), "catalog filled")),
     }
 }
@@ -172,11 +174,7 @@ fn snapshot_row(snapshot: &Snapshot, summary: &Summary, snapshots: &Snapshots) -
         roots: commit
             .roots
             .iter()
-            .map(|root| RootRow {
-                kind: root.kind,
-                source: root.source,
-                source_text: source_text.clone(),
-            })
+            .map(|root| RootRow { kind: root.kind, source: root.source, source_text: source_text.clone() })
             .collect(),
         source_text,
     }
