@@ -18,6 +18,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod archive;
 pub mod crypto;
 pub mod format;
 pub mod store;
