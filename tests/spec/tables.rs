@@ -1,0 +1,1 @@
+//! The tables of the spec, held against the constants of the code.
