@@ -18,7 +18,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod archive;
 pub mod crypto;
 pub mod format;
+pub mod repo;
 pub mod store;
 pub mod world;

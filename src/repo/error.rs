@@ -1,0 +1,101 @@
+//! What can go wrong with a repository, and what it means to the caller.
+
+use crate::format::id::{PackId, RecordId};
+use crate::store;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("the store failed")]
+    Store(#[from] store::Error),
+    #[error("there is no repository at {store}: it has no `config`")]
+    NotARepository { store: String },
+    #[error("there is a repository at {store} already")]
+    Exists { store: String },
+    #[error("{store} does not keep what kist needs of a store: {broken}")]
+    UnfitStore { store: String, broken: String },
+    #[error("{key} can't be read")]
+    Object {
+        key: String,
+        #[source]
+        source: crate::format::Error,
+    },
+    #[error("the passphrase opens no key of this repository")]
+    WrongPassphrase,
+    #[error("the key file opens nothing here: its slot {slot} is gone, or it is of another repository")]
+    WrongKeyFile { slot: String },
+    #[error("`config` is not the one that this key was made for: it was changed or replaced")]
+    ConfigChanged,
+    #[error("this needs the {needed} key; the {have} key can't do it")]
+    Role { needed: &'static str, have: String },
+    #[error("the name of a key must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}")]
+    KeyName { name: String },
+    #[error("the repository was pruned by a newer kist, whose log this one can't read")]
+    NewerLog,
+    #[error("the session was fenced while it ran: nothing was committed, run it again")]
+    Fenced,
+    #[error("{id} is not in the index")]
+    Unknown { id: RecordId },
+    #[error("{id} in pack {pack} is damaged: {what}")]
+    Damaged { id: RecordId, pack: PackId, what: &'static str },
+    #[error("{id} does not come back from its own seal: the machine's memory may be faulty")]
+    Reopen { id: RecordId },
+    #[error("an earlier upload failed: {first}")]
+    Failed { first: String, class: Class },
+    #[error("{what} has {found}, the limit is {most}")]
+    TooLarge { what: &'static str, found: u64, most: u64 },
+}
+
+/// What a failure means: retry and exit codes go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    Usage,
+    Missing,
+    Corrupt,
+    Denied,
+    Full,
+    Transient,
+    Conflict,
+    Bug,
+    Other,
+}
+
+impl Error {
+    pub(crate) fn object(key: &str) -> impl FnOnce(crate::format::Error) -> Self {
+        let key = key.to_owned();
+        move |source| Error::Object { key, source }
+    }
+
+    pub fn class(&self) -> Class {
+        use crate::format::Error as Format;
+        match self {
+            Error::Store(source) => match source.class() {
+                store::Class::Missing => Class::Missing,
+                store::Class::Denied => Class::Denied,
+                store::Class::Full => Class::Full,
+                store::Class::Transient => Class::Transient,
+                store::Class::Corrupt => Class::Corrupt,
+                store::Class::Usage => Class::Usage,
+                _ => Class::Other,
+            },
+            Error::NotARepository { .. }
+            | Error::Exists { .. }
+            | Error::UnfitStore { .. }
+            | Error::KeyName { .. }
+            | Error::NewerLog => Class::Usage,
+            Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => Class::Usage,
+            Error::Object { .. } | Error::Damaged { .. } | Error::Unknown { .. } => Class::Corrupt,
+            Error::WrongPassphrase
+            | Error::WrongKeyFile { .. }
+            | Error::ConfigChanged
+            | Error::Role { .. } => Class::Denied,
+            Error::Fenced => Class::Conflict,
+            Error::Reopen { .. } => Class::Bug,
+            Error::Failed { class, .. } => *class,
+            Error::TooLarge { .. } => Class::Other,
+        }
+    }
+}

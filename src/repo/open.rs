@@ -1,0 +1,219 @@
+//! Making and opening a repository, and making keys for it.
+//!
+//! Spec: chapters 2 and 3. A repository exists when its `config` does; the owner's slot is
+//! written before it. `config` is believed only after an unlocked slot's pin fits it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::crypto::kdf::Params;
+use crate::crypto::secret::{Key, Passphrase};
+use crate::crypto::sign;
+use crate::format::config::{self, Chunker, Config, FEATURE_SINGLE_WRITER};
+use crate::format::id::{KeyId, RepoId};
+use crate::format::keys::{KeyFile, Lock, RoleSecrets, Secrets, Slot};
+use crate::format::{limits, object};
+use crate::repo::keys::{Keys, owner_signing};
+use crate::repo::{Error, Repository, Result};
+use crate::store::{Class as StoreClass, Created, Store};
+use crate::world::World;
+
+/// What unlocks a repository.
+#[derive(Clone, Debug)]
+pub enum Unlock {
+    Passphrase(Passphrase),
+    KeyFile(KeyFile),
+}
+
+/// What to do with a store that can't create exclusively.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Degrade {
+    Refuse,
+    /// One writer only, ever: the user's word.
+    SingleWriter,
+}
+
+/// How a repository is made.
+pub struct Init {
+    /// The owner's passphrase; none: a key file is made.
+    pub passphrase: Option<Passphrase>,
+    pub cost: Params,
+    pub chunker: Chunker,
+    pub degrade: Degrade,
+}
+
+/// Makes a repository in an empty place, and gives the owner's key file if there is no passphrase.
+pub async fn init(store: Store, world: &World, init: Init) -> Result<(Repository, Option<KeyFile>)> {
+    if read_config(&store).await?.is_some() {
+        return Err(Error::Exists { store: store.to_string() });
+    }
+    let features = probe(&store, world, init.degrade).await?;
+    let store = if features & FEATURE_SINGLE_WRITER != 0 { store.degraded() } else { store };
+    let root = Key::new(world.bytes());
+    let signing = owner_signing(&root);
+    let config = Config {
+        repo: RepoId(world.bytes()),
+        features,
+        chunker: init.chunker,
+        owner: sign::public(&signing),
+    };
+    let encoded = config.encode(&signing);
+    let holds = RoleSecrets::Owner { root };
+    let secrets = Secrets { config_digest: config::digest(&encoded), holds };
+    let slot = KeyId(world.bytes());
+    let (lock, unlock, key_file) = match &init.passphrase {
+        Some(passphrase) => {
+            let lock = Lock::Passphrase { params: init.cost, salt: world.bytes() };
+            let unlock = passphrase_key(passphrase, &lock)?;
+            (lock, unlock, None)
+        }
+        None => {
+            let unlock = Key::new(world.bytes());
+            let key_file = KeyFile { repo: config.repo, slot, unlock: unlock.clone() };
+            (Lock::KeyFile, unlock, Some(key_file))
+        }
+    };
+    put_slot(&store, world, &config, (slot, lock), &unlock, &secrets).await?;
+    match store.create_exclusive(object::CONFIG, encoded.into()).await? {
+        Created::Mine => {}
+        Created::Other(_) => return Err(Error::Exists { store: store.to_string() }),
+    }
+    let keys = Keys::new(&config, secrets.holds)?;
+    Ok((Repository { store, config, keys: Arc::new(keys), world: world.clone() }, key_file))
+}
+
+async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
+    let probe = store.probe(world.bytes()).await?;
+    if probe.is_sound() {
+        return Ok(0);
+    }
+    if degrade == Degrade::SingleWriter && probe.is_sound_if_degraded() {
+        return Ok(FEATURE_SINGLE_WRITER);
+    }
+    let broken = probe.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Err(Error::UnfitStore { store: store.to_string(), broken })
+}
+
+fn passphrase_key(passphrase: &Passphrase, lock: &Lock) -> Result<Key> {
+    let Lock::Passphrase { params, salt } = lock else { return Err(Error::WrongPassphrase) };
+    crate::crypto::kdf::passphrase_key(passphrase, salt, *params).map_err(|source| Error::Object {
+        key: object::KEYS.into(),
+        source: crate::format::Error::Crypto { what: "key slot", source },
+    })
+}
+
+async fn put_slot(
+    store: &Store,
+    world: &World,
+    config: &Config,
+    (id, lock): (KeyId, Lock),
+    unlock: &Key,
+    secrets: &Secrets,
+) -> Result<()> {
+    let slot = Slot::seal(lock, unlock, config.repo, id, secrets, world.bytes());
+    store.put(&object::slot_key(id), slot.encode().into()).await?;
+    Ok(())
+}
+
+/// Opens a repository with a passphrase or a key file.
+pub async fn open(store: Store, world: &World, unlock: &Unlock) -> Result<Repository> {
+    let encoded =
+        read_config(&store).await?.ok_or_else(|| Error::NotARepository { store: store.to_string() })?;
+    let config = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
+    let secrets = match unlock {
+        Unlock::Passphrase(passphrase) => unlock_by_passphrase(&store, &config, passphrase).await?,
+        Unlock::KeyFile(key_file) => unlock_by_file(&store, &config, key_file).await?,
+    };
+    if secrets.config_digest != config::digest(&encoded) {
+        return Err(Error::ConfigChanged);
+    }
+    let keys = Keys::new(&config, secrets.holds)?;
+    let store = if config.single_writer() { store.degraded() } else { store };
+    Ok(Repository { store, config, keys: Arc::new(keys), world: world.clone() })
+}
+
+async fn read_config(store: &Store) -> Result<Option<Bytes>> {
+    match store.get_at_most(object::CONFIG, limits::CONFIG_LEN as u64).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.class() == StoreClass::Missing => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn read_slot(store: &Store, key: &str) -> Result<Slot> {
+    let bytes = store.get_at_most(key, limits::SLOT_LEN as u64).await?;
+    Slot::decode(&bytes).map_err(Error::object(key))
+}
+
+async fn unlock_by_file(store: &Store, config: &Config, file: &KeyFile) -> Result<Secrets> {
+    let wrong = || Error::WrongKeyFile { slot: file.slot.to_string() };
+    if file.repo != config.repo {
+        return Err(wrong());
+    }
+    let slot = match read_slot(store, &object::slot_key(file.slot)).await {
+        Err(Error::Store(error)) if error.class() == StoreClass::Missing => return Err(wrong()),
+        slot => slot?,
+    };
+    slot.open(&file.unlock, config.repo, file.slot).map_err(|_| wrong())
+}
+
+/// Tries each passphrase slot; a slot that can't be read does not hinder the others.
+async fn unlock_by_passphrase(store: &Store, config: &Config, passphrase: &Passphrase) -> Result<Secrets> {
+    let mut unreadable = None;
+    for listed in store.list(object::KEYS).await? {
+        let name = listed.key.rsplit('/').next().unwrap_or_default();
+        let Some(id) = KeyId::parse(name) else { continue };
+        let opened = match read_slot(store, &listed.key).await {
+            Ok(slot) => try_passphrase(slot, config, passphrase, id).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(Some(secrets)) => return Ok(secrets),
+            Ok(None) => {}
+            Err(error) => unreadable = Some(error),
+        }
+    }
+    Err(unreadable.unwrap_or(Error::WrongPassphrase))
+}
+
+async fn try_passphrase(
+    slot: Slot,
+    config: &Config,
+    passphrase: &Passphrase,
+    id: KeyId,
+) -> Result<Option<Secrets>> {
+    let (repo, passphrase) = (config.repo, passphrase.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let unlock = slot.passphrase_key(&passphrase)?;
+        Some(unlock.map(|unlock| slot.open(&unlock, repo, id).ok()))
+    });
+    match opened.await.expect("opening a slot does not panic") {
+        None => Ok(None),
+        Some(Ok(secrets)) => Ok(secrets),
+        Some(Err(source)) => Err(Error::Object { key: object::slot_key(id), source }),
+    }
+}
+
+/// Makes a writer's bundle: puts its slot and gives the file that opens it. Needs the owner.
+pub async fn add_writer(repo: &Repository, name: &str) -> Result<KeyFile> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || name.len() > limits::KEY_NAME_LEN || !name.chars().all(fine) {
+        return Err(Error::KeyName { name: name.to_owned() });
+    }
+    let world = &repo.world;
+    let slot = KeyId(world.bytes());
+    let writer = repo.keys.new_writer(slot, Key::new(world.bytes()), name)?;
+    let encoded = read_config(&repo.store)
+        .await?
+        .ok_or_else(|| Error::NotARepository { store: repo.store.to_string() })?;
+    let read = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
+    if read != repo.config {
+        return Err(Error::ConfigChanged);
+    }
+    let secrets =
+        Secrets { config_digest: config::digest(&encoded), holds: RoleSecrets::Writer(Box::new(writer)) };
+    let unlock = Key::new(world.bytes());
+    put_slot(&repo.store, world, &repo.config, (slot, Lock::KeyFile), &unlock, &secrets).await?;
+    Ok(KeyFile { repo: repo.config.repo, slot, unlock })
+}

@@ -1,0 +1,163 @@
+//! Reading a repository: records by id, checked against it; every copy is tried.
+//!
+//! Nodes are read by whole packs (they are small and lie in the order in which they are
+//! read); data is read by the range that the caller plans. Opening is CPU work and sync.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::crypto::secret::Key;
+use crate::format::entry::Refs;
+use crate::format::id::{ChunkId, NodeId, PackId, RecordId};
+use crate::format::keys::KeyName;
+use crate::format::node::{Node, NodeParts, decode_refs};
+use crate::format::object;
+use crate::format::session::unwrap_lane;
+use crate::repo::index::Place;
+use crate::repo::pack_builder::open_record;
+use crate::repo::{Error, Index, Repository, Result};
+
+/// Whole node packs that are kept; of 4 MiB each by default.
+const KEPT_PACKS: usize = 6;
+
+/// A repository's records, as of the index that was loaded.
+pub struct Reader {
+    repo: Repository,
+    index: Arc<Index>,
+    kept: tokio::sync::Mutex<Vec<(PackId, Bytes)>>,
+    lane_keys: Mutex<HashMap<KeyName, Option<Key>>>,
+}
+
+impl Reader {
+    pub fn new(repo: &Repository, index: Arc<Index>) -> Self {
+        Self { repo: repo.clone(), index, kept: tokio::sync::Mutex::default(), lane_keys: Mutex::default() }
+    }
+
+    pub fn repo(&self) -> &Repository {
+        &self.repo
+    }
+
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// A node's content; needs the meta key of its entries.
+    pub async fn node(&self, id: NodeId) -> Result<Node> {
+        let parts = self.node_parts(id).await?;
+        let Some(entries) = parts.1 else { return Err(self.repo.keys.lacks("owner")) };
+        Node::decode(&NodeParts { refs: parts.0, entries })
+            .map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
+    }
+
+    /// What a node refers to: its kind of tree, its level and its references; any role may know.
+    pub async fn node_refs(&self, id: NodeId) -> Result<(u8, u8, Refs)> {
+        let (refs, _) = self.node_parts(id).await?;
+        decode_refs(&refs).map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
+    }
+
+    async fn node_parts(&self, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let record_id = RecordId::Node(id);
+        let mut last = Error::Unknown { id: record_id };
+        for place in self.index.places(&record_id) {
+            let pack = match self.whole_pack(place.pack).await {
+                Ok(pack) => pack,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            let (start, end) = (place.offset as usize, place.offset as usize + place.len as usize);
+            match pack.get(start..end).map(|record| self.open_node(id, record)) {
+                Some(Ok(parts)) => return Ok(parts),
+                Some(Err(_)) => last = damaged(record_id, &place, "it does not open"),
+                None => last = damaged(record_id, &place, "the pack ends before it"),
+            }
+        }
+        Err(last)
+    }
+
+    fn open_node(&self, id: NodeId, record: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let keys = &self.repo.keys;
+        let mut name = None;
+        let mut parts = open_record(keys, &RecordId::Node(id), record, |found| {
+            name = Some(*found);
+            keys.meta_key(found)
+        })?;
+        let entries = (parts.len() == 2).then(|| parts.pop()).flatten();
+        let refs = parts.pop().unwrap_or_default();
+        let Some(entries) = entries else { return Ok((refs, None)) };
+        let parts = NodeParts { refs, entries };
+        let same = name.is_some_and(|name| keys.node_id(&name, &parts) == id);
+        match same {
+            true => Ok((parts.refs, Some(parts.entries))),
+            false => Err(Error::Unknown { id: RecordId::Node(id) }),
+        }
+    }
+
+    async fn whole_pack(&self, id: PackId) -> Result<Bytes> {
+        // Held while fetching: whoever wants the same pack waits for it instead of fetching it too.
+        let mut kept = self.kept.lock().await;
+        if let Some(at) = kept.iter().position(|(kept, _)| *kept == id) {
+            let found = kept.remove(at);
+            kept.push(found);
+        } else {
+            let bytes = self.repo.store.get(&object::pack_key(id)).await?;
+            if kept.len() >= KEPT_PACKS {
+                kept.remove(0);
+            }
+            kept.push((id, bytes));
+        }
+        Ok(kept.last().expect("it was just put there").1.clone())
+    }
+
+    /// Opens a chunk from the bytes of its record and compares its id. Needs who can read data.
+    pub fn open_chunk(&self, id: ChunkId, place: &Place, record: &[u8]) -> Result<Vec<u8>> {
+        let record_id = RecordId::Chunk(id);
+        let keys = &self.repo.keys;
+        keys.recipient_seed()?;
+        let mut parts = open_record(keys, &record_id, record, |name| self.lane_key(name))
+            .map_err(|_| damaged(record_id, place, "it does not open"))?;
+        let plain = parts.pop().ok_or_else(|| damaged(record_id, place, "its key is missing"))?;
+        match keys.chunk_id(&plain) == id {
+            true => Ok(plain),
+            false => Err(damaged(record_id, place, "its content is not what its id says")),
+        }
+    }
+
+    /// Reads a chunk wherever a sound copy of it lies.
+    pub async fn chunk(&self, id: ChunkId) -> Result<Vec<u8>> {
+        let record_id = RecordId::Chunk(id);
+        let mut last = Error::Unknown { id: record_id };
+        for place in self.index.places(&record_id) {
+            let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
+            let read = self.repo.store.get_range(&object::pack_key(place.pack), range).await;
+            match read.map_err(Error::from).and_then(|record| self.open_chunk(id, &place, &record)) {
+                Ok(plain) => return Ok(plain),
+                Err(error @ Error::Role { .. }) => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The data key of a lane, unwrapped once.
+    fn lane_key(&self, name: &KeyName) -> Option<Key> {
+        let KeyName::Data { session, lane } = *name else { return None };
+        let mut known = self.lane_keys.lock().expect("no holder of this lock panics");
+        known
+            .entry(*name)
+            .or_insert_with(|| {
+                let seed = self.repo.keys.recipient_seed().ok()?;
+                let body = &self.index.sessions.get(&session)?.body;
+                let wrapped = &body.lanes.get(lane as usize)?.keys;
+                unwrap_lane((self.repo.config.repo, session, lane), seed, wrapped).ok()
+            })
+            .clone()
+    }
+}
+
+fn damaged(id: RecordId, place: &Place, what: &'static str) -> Error {
+    Error::Damaged { id, pack: place.pack, what }
+}
