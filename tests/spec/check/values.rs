@@ -1,10 +1,12 @@
 //! Numbers, nodes, derivations, ids and cuts.
 
-use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+use fastcdc::v2020::MASKS;
+use kist::archive::chunk::Chunker;
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, sign, wrap};
 use kist::format::Error;
 use kist::format::codec::{Reader, Writer, padded_len};
+use kist::format::config::{self, ChunkerKind};
 use kist::format::entry::TreePath;
 use kist::format::id::{SourceId, hex, unhex};
 use kist::format::keys::KeyName;
@@ -139,25 +141,43 @@ pub fn gear(vector: &Vector) -> Checked {
 /// The keyed FastCDC of chapter 6, on a corpus that the vector describes.
 pub fn cuts(vector: &Vector) -> Checked {
     let gear = gear_table(vector);
-    let shifted = gear.map(|word| word << 1);
-    let size = |field| vector.number(field) as usize;
-    let (min, avg, max) = (size("min_bytes"), size("avg_bytes"), size("max_bytes"));
-    let (strict, loose) = select_masks(avg, Normalization::Level1);
-    let mut data = stream(vector.number("seed"), size("corpus_bytes"));
-    let zeros = size("zeros_from")..size("zeros_to");
-    data[zeros].fill(0);
+    let size = |field| vector.number(field) as u32;
+    let sizes = config::Chunker {
+        kind: ChunkerKind::KeyedFastCdc,
+        min_bytes: size("min_bytes"),
+        avg_bytes: size("avg_bytes"),
+        max_bytes: size("max_bytes"),
+        bundle_below_bytes: 0,
+    };
+    let chunker = Chunker::with_table(&sizes, gear);
+    let mut data = stream(vector.number("seed"), size("corpus_bytes") as usize);
+    data[size("zeros_from") as usize..size("zeros_to") as usize].fill(0);
     let mut rest = data.as_slice();
     let mut lengths = Vec::new();
     while !rest.is_empty() {
-        let (_, cut) = cut_gear(rest, min, avg, max, strict, loose, strict << 1, loose << 1, &gear, &shifted);
+        let cut = first_cut(&sizes, &gear, rest);
+        assert_eq!(chunker.first_cut(rest), cut, "{}: the code cuts elsewhere", vector.name);
         lengths.push(cut);
         rest = &rest[cut..];
     }
-    computed(json!({
-        "mask_strict": format!("{strict:016x}"),
-        "mask_loose": format!("{loose:016x}"),
-        "lengths": lengths,
-    }))
+    computed(json!({"lengths": lengths}))
+}
+
+/// The cut as chapter 6 describes it, byte by byte.
+fn first_cut(sizes: &config::Chunker, gear: &[u64; 256], bytes: &[u8]) -> usize {
+    let [min, avg, max] = [sizes.min_bytes, sizes.avg_bytes, sizes.max_bytes].map(|size| size as usize);
+    let bits = f64::from(sizes.avg_bytes).log2().round() as usize;
+    let (strict, loose) = (MASKS[bits + 1], MASKS[bits - 1]);
+    let n = bytes.len().min(max);
+    let mut hash = 0u64;
+    for i in min..(n - n % 2).max(min) {
+        hash = (hash << 1).wrapping_add(gear[usize::from(bytes[i])]);
+        let mask = if i < avg.min(n) { strict } else { loose };
+        if hash & mask == 0 {
+            return i;
+        }
+    }
+    n
 }
 
 pub fn node_cuts(vector: &Vector) -> Checked {
