@@ -122,10 +122,12 @@ impl Node {
 
 fn read_leaf(input: &mut Reader<'_>, refs: &mut RefsReader<'_>, count: usize) -> Result<Vec<Entry>, Error> {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut room = limits::NODE_PART_LEN;
     for _ in 0..count {
         let root = TreePath::root();
         let last = entries.last().map_or(&root, |entry| &entry.path);
         let path = read_path(input, last, entries.is_empty())?;
+        take_room(input, &mut room, &path)?;
         entries.push(Entry::read(input, refs, path)?);
     }
     Ok(entries)
@@ -133,13 +135,24 @@ fn read_leaf(input: &mut Reader<'_>, refs: &mut RefsReader<'_>, count: usize) ->
 
 fn read_inner(input: &mut Reader<'_>, refs: &mut RefsReader<'_>, count: usize) -> Result<Vec<Child>, Error> {
     let mut children: Vec<Child> = Vec::new();
+    let mut room = limits::NODE_PART_LEN;
     for _ in 0..count {
         let root = TreePath::root();
         let last = children.last().map_or(&root, |child| &child.last);
         let last = read_path(input, last, children.is_empty())?;
+        take_room(input, &mut room, &last)?;
         children.push(Child { last, node: refs.node(input)? });
     }
     Ok(children)
+}
+
+/// Holds all paths of a node, in full, to a limit: each costs a few bytes if it shares its start with the
+/// one before it, so that a small node could take all memory.
+fn take_room(input: &Reader<'_>, room: &mut usize, path: &TreePath) -> Result<(), Error> {
+    *room = room
+        .checked_sub(path.sort_key().len())
+        .ok_or_else(|| input.invalid("paths", "more than a node's in all"))?;
+    Ok(())
 }
 
 fn encode_refs(tree: u8, level: u8, refs: &Refs) -> Vec<u8> {
@@ -328,6 +341,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A node of 1 MiB, each of whose paths takes 14 bytes and has 60,000, once decoded to 4 GiB.
+    #[test]
+    fn a_small_node_of_long_paths_that_share_their_start_is_refused() {
+        let names = vec!["x".repeat(250); 240].join("/");
+        let entry = |n: u32| Entry {
+            path: path(&format!("{names}/{n:06}")),
+            attributes: Attributes::default(),
+            kind: Kind::Fifo,
+        };
+        let decode = |entries: u32| Node::decode(&Node::Leaf((0..entries).map(entry).collect()).encode());
+        assert!(decode(69).is_ok());
+        assert!(matches!(decode(70), Err(Error::Invalid { field: "paths", .. })));
+        let child = |n: u32| Child { last: entry(n).path, node: NodeId([1; 32]) };
+        let children = (0..70).map(child).collect();
+        let inner = Node::decode(&Node::Inner { level: 1, children }.encode());
+        assert!(matches!(inner, Err(Error::Invalid { field: "paths", .. })));
     }
 
     #[test]

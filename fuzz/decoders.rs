@@ -1,0 +1,202 @@
+// Shared by the fuzz targets and, on stable, by tests/spec: what must hold of any bytes.
+//
+// Each function takes bytes that anyone could have written. It must not panic, and what it
+// accepts must encode to the same bytes again. Where a seal or a signature stands before the
+// decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
+
+use kist::crypto::secret::Key;
+use kist::crypto::{context, hash, seal, sign};
+use kist::format::codec::{Reader, Writer};
+use kist::format::commit::{Commit, Resolution};
+use kist::format::config::Config;
+use kist::format::entry::escape;
+use kist::format::id::{KeyId, PackId, RepoId};
+use kist::format::index::IndexDelta;
+use kist::format::keys::{KeyFile, Lock, Slot};
+use kist::format::node::{Node, NodeParts, decode_refs};
+use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
+use kist::format::session::Session;
+use kist::format::summary::Summary;
+use kist::store::StoreUrl;
+
+/// Every target, by name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("codec", codec),
+    ("commit", commit),
+    ("config", config),
+    ("index", index),
+    ("key_file", key_file),
+    ("node", node),
+    ("record_header", record_header),
+    ("session", session),
+    ("slot", slot),
+    ("slot_contents", slot_contents),
+    ("store_url", store_url),
+    ("summary", summary),
+    ("toc", toc),
+];
+
+const REPO: RepoId = RepoId([1; 16]);
+const PACK: PackId = PackId([2; 16]);
+const KEY_ID: KeyId = KeyId([3; 16]);
+const NONCE: [u8; seal::NONCE_LEN] = [4; seal::NONCE_LEN];
+const INDEX_KEY: &str = "index/00000000000000000000000000000000/0-0";
+
+fn key(byte: u8) -> Key {
+    Key::new([byte; 32])
+}
+
+/// Bytes, then nothing but zeros.
+fn is_padded(whole: &[u8], content: &[u8]) -> bool {
+    whole.strip_prefix(content).is_some_and(|rest| rest.iter().all(|&b| b == 0))
+}
+
+/// The first byte says what the rest is read as.
+pub fn codec(bytes: &[u8]) {
+    let Some((how, rest)) = bytes.split_first() else { return };
+    let mut input = Reader::new("fuzz", rest);
+    let mut out = Writer::new();
+    let read = match how % 4 {
+        0 => input.varint().map(|value| out.varint(value)),
+        1 => input.signed().map(|value| out.signed(value)),
+        2 => input.bytes("bytes", 100).map(|value| out.bytes(value)),
+        _ => input.flag("flag").map(|value| out.u8(value.into())),
+    };
+    if read.is_ok() {
+        assert_eq!(out.into_bytes(), rest[..input.at()]);
+    }
+}
+
+/// The bytes before the signature; the owner's key is put into its place, so that it can be signed.
+pub fn config(bytes: &[u8]) {
+    assert!(Config::decode(bytes).is_err() || bytes.len() == 147);
+    let owner = key(5);
+    let mut body = bytes.to_vec();
+    if let Some(place) = body.get_mut(51..83) {
+        place.copy_from_slice(&sign::public(&owner));
+    }
+    let signature = sign::sign(&owner, context::SIGN_CONFIG, &body);
+    body.extend_from_slice(&signature);
+    if let Ok(config) = Config::decode(&body) {
+        assert_eq!(config.encode(&owner), body);
+    }
+}
+
+pub fn slot(bytes: &[u8]) {
+    if let Ok(slot) = Slot::decode(bytes) {
+        assert_eq!(slot.encode(), bytes);
+        assert!(slot.open(&key(6), REPO, KEY_ID).is_err());
+    }
+}
+
+/// The secrets in a slot, padding included.
+pub fn slot_contents(bytes: &[u8]) {
+    let header = b"KISTSLOT\0\0\x02";
+    let bound_to = [b"kist slot".as_slice(), &REPO.0, &KEY_ID.0, header].concat();
+    let mut plain = bytes.to_vec();
+    plain.resize(plain.len().next_multiple_of(4096).max(4096), 0);
+    let sealed = seal::seal(&hash::derive(context::SLOT, &key(6), &KEY_ID.0), NONCE, &bound_to, &plain);
+    let Ok(slot) = Slot::decode(&[&header[..], &sealed].concat()) else { return };
+    let Ok(secrets) = slot.open(&key(6), REPO, KEY_ID) else { return };
+    let again = Slot::seal(Lock::KeyFile, &key(6), REPO, KEY_ID, &secrets, NONCE).encode();
+    // The same nonce gives the same stream, so equal plaintext is equal ciphertext.
+    let common = again.len().min(header.len() + sealed.len()) - seal::TAG_LEN;
+    assert_eq!(again[..common], [&header[..], &sealed].concat()[..common]);
+}
+
+pub fn key_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(file) = KeyFile::parse(text) {
+        let again = file.to_text("comment");
+        assert_eq!(KeyFile::parse(&again).as_ref(), Ok(&file));
+        let line = again.lines().nth(1).expect("a comment and a line");
+        assert!(text.lines().any(|found| found.trim() == line));
+    }
+}
+
+pub fn session(bytes: &[u8]) {
+    if let Ok(session) = Session::decode(bytes) {
+        assert!(is_padded(bytes, &session.encode()));
+    }
+}
+
+pub fn commit(bytes: &[u8]) {
+    match Resolution::decode(bytes) {
+        Ok(Resolution::Commit(commit)) => assert!(is_padded(bytes, &Commit::encode(&commit))),
+        Ok(Resolution::Fence) => assert!(is_padded(bytes, &[2])),
+        Err(_) => {}
+    }
+}
+
+pub fn summary(bytes: &[u8]) {
+    if let Ok(summary) = serde_json::from_slice::<Summary>(bytes) {
+        let again = serde_json::to_vec(&summary).expect("a summary is JSON");
+        assert_eq!(serde_json::from_slice::<Summary>(&again).expect("what was written"), summary);
+    }
+}
+
+/// The packs of a delta, before the signature.
+pub fn index(bytes: &[u8]) {
+    let lane = key(7);
+    let message = [&REPO.0[..], INDEX_KEY.as_bytes(), &[0], &hash::plain(bytes)].concat();
+    let signature = sign::sign(&lane, context::SIGN_INDEX, &message);
+    let signed = [bytes, &signature].concat();
+    if let Ok(delta) = IndexDelta::decode(&signed, &sign::public(&lane), REPO, INDEX_KEY) {
+        assert_eq!(delta.encode(&lane, REPO, INDEX_KEY), signed);
+    }
+}
+
+/// The plaintext of a record's header.
+pub fn record_header(bytes: &[u8]) {
+    let bound_to = [b"kist record header".as_slice(), &REPO.0].concat();
+    let sealed = seal::seal(&key(8), NONCE, &bound_to, bytes);
+    if let Ok(header) = RecordHeader::open(&key(8), REPO, &sealed) {
+        let mut again = Vec::new();
+        header.seal_into(&mut again, &key(8), REPO, NONCE);
+        assert_eq!(again, sealed);
+        assert!(header.record_len() <= 2 * (16 << 20));
+    }
+}
+
+/// The plaintext of a table of contents, behind 64 KiB of pack.
+pub fn toc(bytes: &[u8]) {
+    let about = |what: &[u8]| [what, &REPO.0, &PACK.0].concat();
+    let toc = seal::seal(&key(8), NONCE, &about(b"kist pack toc"), bytes);
+    let len = (toc.len() as u32).to_le_bytes();
+    let trailer = seal::seal(&key(8), NONCE, &about(b"kist pack trailer"), &len);
+    let pack = [&[0; 65_536][..], &toc, &trailer].concat();
+    if let Ok(found) = Toc::open(&key(8), REPO, PACK, &pack) {
+        let mut again = Vec::new();
+        found.finish(&mut again, &key(8), (REPO, PACK), [NONCE; 2], |fill| fill.fill(0));
+        assert_eq!(again[again.len() - toc.len() - TRAILER_LEN..], pack[65_536..]);
+    }
+}
+
+/// A node: u32 length of the references ‖ references ‖ entries.
+pub fn node(bytes: &[u8]) {
+    let Some((len, rest)) = bytes.split_first_chunk() else { return };
+    let Some((refs, entries)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize) else { return };
+    let _ = decode_refs(refs);
+    let parts = NodeParts { refs: refs.to_vec(), entries: entries.to_vec() };
+    let Ok(node) = Node::decode(&parts) else { return };
+    assert_eq!(node.encode(), parts);
+    if let Node::Leaf(entries) = &node {
+        for entry in entries {
+            let shown = entry.path.to_string();
+            assert!(shown.starts_with('/') && !shown.contains(char::is_control));
+            assert!(entry.path.components().all(|name| !matches!(name, b"" | b"." | b"..")));
+            assert!(
+                entry.path.is_root() || entry.path.is_within(&entry.path.parent().expect("not the root"))
+            );
+            let _ = escape(entry.path.name());
+        }
+    }
+}
+
+pub fn store_url(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(url) = StoreUrl::parse(text) {
+        let again = StoreUrl::parse(&url.to_string());
+        assert_eq!(again.expect("a URL as it is shown can be parsed"), url, "{text:?}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Decodes a vector by its form and encodes what came out again.
+
+mod objects;
+mod pack;
+mod values;
+
+pub use objects::slot_plain;
+pub use values::join_node;
+
+use kist::format::Error;
+use serde_json::Value;
+
+use crate::vector::{Encoded, Vector};
+
+/// What a vector's bytes are: their fields, and what the fields encode to.
+pub struct Checked {
+    pub fields: Value,
+    pub encoded: Encoded,
+}
+
+/// Every form of vectors.
+pub const FORMS: [&str; 17] = [
+    "varint",
+    "signed",
+    "padded",
+    "config",
+    "slot",
+    "key-file",
+    "record-header",
+    "pack",
+    "index",
+    "node",
+    "session",
+    "commit",
+    "derive",
+    "ids",
+    "gear",
+    "cuts",
+    "node-cuts",
+];
+
+pub fn check(vector: &Vector) -> Result<Checked, Error> {
+    match vector.form.as_str() {
+        "varint" => values::varint(vector),
+        "signed" => values::signed(vector),
+        "padded" => Ok(values::padded(vector)),
+        "config" => objects::config(vector),
+        "slot" => objects::slot(vector),
+        "key-file" => objects::key_file(vector),
+        "record-header" => pack::header(vector),
+        "pack" => pack::pack(vector),
+        "index" => objects::index(vector),
+        "node" => values::node(vector),
+        "session" => objects::session(vector),
+        "commit" => objects::commit(vector),
+        "derive" => Ok(values::derive(vector)),
+        "ids" => Ok(values::ids(vector)),
+        "gear" => Ok(values::gear(vector)),
+        "cuts" => Ok(values::cuts(vector)),
+        "node-cuts" => Ok(values::node_cuts(vector)),
+        other => panic!("{}: no check for the form {other}", vector.name),
+    }
+}

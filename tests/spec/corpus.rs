@@ -1,0 +1,146 @@
+//! The fuzz corpora, run as ordinary tests: they need no nightly and no cargo-fuzz.
+//!
+//! `fuzz/decoders.rs` is the same file that the fuzz targets use. Seeds are made from the
+//! vectors (`KIST_VECTORS=write`); what a fuzzer found later lies beside them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use kist::crypto::seal;
+use kist::crypto::secret::Key;
+use kist::format::id::{RepoId, SessionId};
+use kist::format::object;
+
+use crate::check::slot_plain;
+use crate::decoders::TARGETS;
+use crate::make;
+use crate::vector::{Encoded, Vector};
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// Writes a file that is not there; never changes one.
+pub fn write_new(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+    match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file.write_all(bytes).expect("a written file"),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => panic!("{}: {e}", path.display()),
+    }
+}
+
+#[test]
+fn every_corpus_file_passes_its_decoder() {
+    seed();
+    for (name, decode) in TARGETS {
+        let folder = fuzz().join("corpus").join(name);
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let mut run = 0;
+        for file in files {
+            let file = file.expect("a file's entry").path();
+            let bytes = std::fs::read(&file).expect("a readable file");
+            let passed = std::panic::catch_unwind(|| decode(&bytes));
+            assert!(passed.is_ok(), "{}", file.display());
+            run += 1;
+        }
+        assert!(run > 0, "{name}: its corpus is empty");
+    }
+}
+
+#[test]
+fn every_decoder_has_a_fuzz_target_and_a_corpus_and_nothing_else_has() {
+    seed();
+    let names = |folder: &str| {
+        let entries = std::fs::read_dir(fuzz().join(folder)).expect("a folder");
+        let stem = |e: std::io::Result<std::fs::DirEntry>| {
+            let path = e.expect("an entry").path();
+            path.file_stem().expect("a name").to_string_lossy().into_owned()
+        };
+        let mut names: Vec<String> = entries.map(stem).collect();
+        names.sort();
+        names
+    };
+    let targets: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("corpus"), targets);
+    let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).expect("fuzz/Cargo.toml");
+    for name in targets {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in fuzz/Cargo.toml");
+        let target =
+            std::fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).expect("a target");
+        assert!(target.contains(&format!("decoders::{name}(data)")), "{name}: calls another decoder");
+    }
+}
+
+/// With `KIST_VECTORS=write`: writes the seeds that are not there, once.
+fn seed() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("KIST_VECTORS").is_none_or(|value| value != "write") {
+            return;
+        }
+        let urls = ["/srv/kist", "file:///srv/kist", "s3://bucket/a/b?endpoint=http://[::1]:9000&region=x"];
+        for (number, url) in urls.iter().enumerate() {
+            write_new(&fuzz().join(format!("corpus/store_url/seed-{number}")), url.as_bytes());
+        }
+        for vector in make::all() {
+            for (target, bytes) in seeds(&vector) {
+                let name = vector.name.replace('/', "-");
+                write_new(&fuzz().join("corpus").join(target).join(name), &bytes);
+            }
+        }
+    });
+}
+
+/// What a vector is to the fuzz targets: without its seal, without its padding, without its signature.
+fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = match &v.encoded {
+        Encoded::None => return vec![],
+        Encoded::Text(text) => return vec![("key_file", text.clone().into_bytes())],
+        Encoded::Bytes(bytes) => bytes.clone(),
+    };
+    let open = |key: String| {
+        let (structure, repo) = (Key::new(v.hex("structure")), RepoId(v.hex("repository")));
+        let mut plain = object::open_object("seed", &structure, repo, &key, &bytes).ok()?;
+        plain.truncate(plain.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
+        Some(plain)
+    };
+    let session = || SessionId(v.hex("session"));
+    let seed = match v.form.as_str() {
+        "varint" => Some(("codec", [&[0], &bytes[..]].concat())),
+        "signed" => Some(("codec", [&[1], &bytes[..]].concat())),
+        "config" => Some(("config", bytes[..bytes.len().min(83)].to_vec())),
+        "slot" => {
+            let contents = slot_plain(v).map(|plain| ("slot_contents", plain));
+            return contents.into_iter().chain([("slot", bytes)]).collect();
+        }
+        "record-header" => opened(v, b"kist record header", &[], &bytes).map(|p| ("record_header", p)),
+        "pack" => toc_plain(v, &bytes).map(|plain| ("toc", plain)),
+        "index" => open(object::index_key(session(), v.number("lane") as u32, v.number("number") as u32))
+            .map(|plain| ("index", plain[..plain.len().saturating_sub(64)].to_vec())),
+        "node" => Some(("node", bytes)),
+        "session" => open(object::session_key(session())).map(|plain| ("session", plain)),
+        "commit" => {
+            let plain = open(object::commit_key(session()));
+            let summary = v.name.ends_with("/ok").then(|| crate::check::check(v).ok()).flatten();
+            let summary = summary.map(|c| ("summary", c.fields["summary"].to_string().into_bytes()));
+            return plain.map(|plain| ("commit", plain)).into_iter().chain(summary).collect();
+        }
+        other => panic!("{other} has bytes but no fuzz target"),
+    };
+    seed.into_iter().collect()
+}
+
+fn opened(v: &Vector, what: &[u8], more: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let repo: [u8; 16] = v.hex("repository");
+    seal::open(&Key::new(v.hex("structure")), &[what, &repo, more].concat(), sealed).ok()
+}
+
+fn toc_plain(v: &Vector, pack: &[u8]) -> Option<Vec<u8>> {
+    let id: [u8; 16] = v.hex("pack");
+    let (rest, trailer) = pack.split_last_chunk::<44>()?;
+    let len = opened(v, b"kist pack trailer", &id, trailer)?;
+    let len = u32::from_le_bytes(*len.first_chunk()?) as usize;
+    opened(v, b"kist pack toc", &id, &rest[rest.len().checked_sub(len)?..])
+}

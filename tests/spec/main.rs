@@ -1,0 +1,16 @@
+//! The format's spec, held against the code: every vector in both directions, every table
+//! of constants, every file of the fuzz corpora, and random values of every codec.
+//!
+//! `KIST_VECTORS=write` writes vectors and corpus seeds that are missing; it never changes one.
+
+mod check;
+mod corpus;
+#[path = "../../fuzz/decoders.rs"]
+mod decoders;
+mod make;
+mod material;
+mod props;
+mod shapes;
+mod tables;
+mod vector;
+mod vectors;

@@ -1,0 +1,195 @@
+//! Types as the JSON of vectors. Two values never have the same JSON, so equal fields are equal values.
+
+use kist::format::commit::{Commit, RootKind};
+use kist::format::config::{ChunkerKind, Config};
+use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind};
+use kist::format::id::{RecordId, hex};
+use kist::format::index::IndexPack;
+use kist::format::keys::{Certificate, KeyName, Lock, RoleSecrets, Secrets};
+use kist::format::node::Node;
+use kist::format::pack::{Compression, PackKind, PartHeader};
+use serde_json::{Value, json};
+
+pub fn config(config: &Config) -> Value {
+    json!({
+        "repository": config.repo.to_string(),
+        "features": config.features,
+        "chunker": match config.chunker.kind { ChunkerKind::KeyedFastCdc => "keyed-fastcdc" },
+        "min_bytes": config.chunker.min_bytes,
+        "avg_bytes": config.chunker.avg_bytes,
+        "max_bytes": config.chunker.max_bytes,
+        "bundle_below_bytes": config.chunker.bundle_below_bytes,
+        "owner": hex(&config.owner),
+    })
+}
+
+pub fn lock(lock: &Lock) -> Value {
+    match lock {
+        Lock::Passphrase { params, salt } => json!({
+            "type": "passphrase",
+            "memory_kib": params.memory_kib,
+            "passes": params.passes,
+            "lanes": params.lanes,
+            "salt": hex(salt),
+        }),
+        Lock::KeyFile => json!({"type": "key-file"}),
+    }
+}
+
+pub fn certificate(certificate: &Certificate) -> Value {
+    json!({
+        "role": certificate.role.to_string(),
+        "key": certificate.key.to_string(),
+        "domain": certificate.domain.to_string(),
+        "signing": hex(&certificate.signing),
+        "name": certificate.name,
+        "signature": hex(&certificate.signature),
+    })
+}
+
+pub fn secrets(secrets: &Secrets) -> Value {
+    let holds = match &secrets.holds {
+        RoleSecrets::Owner { root } => json!({"role": "owner", "root": hex(root.expose())}),
+        RoleSecrets::Writer(writer) => json!({
+            "role": "writer",
+            "certificate": certificate(&writer.certificate),
+            "signing": hex(writer.signing.expose()),
+            "id": hex(writer.id.expose()),
+            "chunker": hex(writer.chunker.expose()),
+            "structure": hex(writer.structure.expose()),
+            "meta_scope": hex(writer.meta_scope.expose()),
+            "recipients": writer.recipients.iter().map(|r| hex(&r.public)).collect::<Vec<_>>(),
+        }),
+    };
+    json!({"config_digest": hex(&secrets.config_digest), "holds": holds})
+}
+
+pub fn record_id(id: &RecordId) -> Value {
+    match id {
+        RecordId::Chunk(id) => json!({"chunk": id.to_string()}),
+        RecordId::Node(id) => json!({"node": id.to_string()}),
+    }
+}
+
+pub fn key_name(name: &KeyName) -> Value {
+    match name {
+        KeyName::Data { session, lane } => json!({"data": {"session": session.to_string(), "lane": lane}}),
+        KeyName::Meta { scope, source } => {
+            json!({"meta": {"scope": scope.to_string(), "source": source.to_string()}})
+        }
+    }
+}
+
+pub fn pack_kind(kind: PackKind) -> &'static str {
+    match kind {
+        PackKind::Data => "data",
+        PackKind::Nodes => "nodes",
+    }
+}
+
+pub fn part(part: &PartHeader) -> Value {
+    let compression = match part.compression {
+        Compression::None => "none",
+        Compression::Zstd => "zstd",
+    };
+    json!({"compression": compression, "stored_len": part.stored_len, "raw_len": part.raw_len})
+}
+
+pub fn index_pack(pack: &IndexPack) -> Value {
+    let record = |r: &kist::format::index::IndexRecord| json!({"id": record_id(&r.id), "offset": r.offset, "len": r.len});
+    json!({
+        "id": pack.id.to_string(),
+        "kind": pack_kind(pack.kind),
+        "len": pack.len,
+        "hash": hex(&pack.hash),
+        "records": pack.records.iter().map(record).collect::<Vec<_>>(),
+    })
+}
+
+pub fn commit(commit: &Commit) -> Value {
+    let root = |root: &kist::format::commit::Root| {
+        let kind = match root.kind {
+            RootKind::Files => "files",
+            RootKind::Manifests => "manifests",
+            RootKind::Volume => "volume",
+        };
+        json!({"kind": kind, "source": root.source.to_string(), "node": root.node.to_string()})
+    };
+    json!({
+        "view": commit.view,
+        "time": commit.time.0,
+        "source": commit.source.to_string(),
+        "complete": commit.complete,
+        "sequence": commit.sequence,
+        "previous": hex(&commit.previous),
+        "roots": commit.roots.iter().map(root).collect::<Vec<_>>(),
+        "sealed_summary": hex(&commit.summary),
+        "certificate": certificate(&commit.certificate),
+        "signature": hex(&commit.signature),
+    })
+}
+
+pub fn node(node: &Node) -> Value {
+    match node {
+        Node::Leaf(entries) => json!({"leaf": entries.iter().map(entry).collect::<Vec<_>>()}),
+        Node::Inner { level, children } => {
+            let child = |c: &kist::format::node::Child| json!({"last": hex(c.last.sort_key()), "node": c.node.to_string()});
+            json!({"level": level, "children": children.iter().map(child).collect::<Vec<_>>()})
+        }
+        Node::ExtentLeaf(extents) => json!({"extents": extents.iter().map(extent).collect::<Vec<_>>()}),
+        Node::ExtentInner { level, children } => {
+            let child =
+                |c: &kist::format::node::ExtentChild| json!({"len": c.len, "node": c.node.to_string()});
+            json!({"level": level, "extent_children": children.iter().map(child).collect::<Vec<_>>()})
+        }
+    }
+}
+
+fn entry(entry: &Entry) -> Value {
+    json!({
+        "path": hex(entry.path.sort_key()),
+        "attributes": attributes(&entry.attributes),
+        "kind": kind(&entry.kind),
+    })
+}
+
+fn attributes(attributes: &Attributes) -> Value {
+    let time = |time: FileTime| json!({"secs": time.secs, "nanos": time.nanos});
+    let xattr = |(name, value): &(Vec<u8>, Vec<u8>)| json!([hex(name), hex(value)]);
+    json!({
+        "mode": attributes.mode,
+        "uid": attributes.uid,
+        "gid": attributes.gid,
+        "mtime": time(attributes.mtime),
+        "ctime": time(attributes.ctime),
+        "xattrs": attributes.xattrs.iter().map(xattr).collect::<Vec<_>>(),
+        "link": attributes.link.map(|link| link.to_string()),
+    })
+}
+
+fn kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Folder => json!("folder"),
+        Kind::File { size, content, hash } => {
+            let content = match content {
+                Content::Extents(all) => json!({"extents": all.iter().map(extent).collect::<Vec<_>>()}),
+                Content::Tree(root) => json!({"tree": root.to_string()}),
+            };
+            json!({"file": {"size": size, "content": content, "hash": hash.map(|h| hex(&h))}})
+        }
+        Kind::Symlink { target } => json!({"symlink": hex(target)}),
+        Kind::Fifo => json!("fifo"),
+        Kind::Socket => json!("socket"),
+        Kind::CharDevice { major, minor } => json!({"char-device": [major, minor]}),
+        Kind::BlockDevice { major, minor } => json!({"block-device": [major, minor]}),
+    }
+}
+
+fn extent(extent: &Extent) -> Value {
+    match extent {
+        Extent::Data { chunk, offset, len } => {
+            json!({"chunk": chunk.to_string(), "offset": offset, "len": len})
+        }
+        Extent::Hole { len } => json!({"hole": len}),
+    }
+}
