@@ -88,10 +88,10 @@ fn check_file(source: &Source, module: &str, findings: &mut Vec<Finding>) {
         return;
     };
     for path in source.paths() {
-        if let Some(target) = named_module(source, &path) {
-            if let Some(why) = wrong_arrow(module, own, &target) {
-                say(path.at, why);
-            }
+        if let Some(target) = named_module(source, &path)
+            && let Some(why) = wrong_arrow(module, own, &target)
+        {
+            say(path.at, why);
         }
         let first = path.segments[0].as_str();
         if let Some((_, owners)) =
