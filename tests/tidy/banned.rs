@@ -116,6 +116,8 @@ fn what_the_library_may_not_do_is_found() {
             "src/repo/c.rs",
             "// println!()\nf(\"todo!\");\n#[cfg(test)]\nmod tests {\n  use super::*;\n  a.unwrap();\n}\n",
         ),
+        ("src/repo/d.rs", "#[cfg(test)]\nmod tests;\n"),
+        ("src/repo/d/tests.rs", "use super::*;\nfn f() {\n  a.unwrap();\n}\n"),
         ("src/cli/mod.rs", "fn f() {\n  println!();\n  std::env::var(x);\n  todo!();\n}\n"),
     ]);
     let a = [2, 3, 4, 5].map(|line| format!("src/repo/a.rs:{line}"));

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::finding::{Finding, exactly, none};
 use crate::manifest::Manifest;
-use crate::rust::Source;
 use crate::tree::Tree;
 
 /// Names that mean nothing: what is in such a module has no home yet.
@@ -49,7 +48,7 @@ fn built(tree: &Tree) -> BTreeSet<String> {
     while let Some(path) = open.pop() {
         let Some(source) = tree.source(&path) else { continue };
         if built.insert(path) {
-            open.extend(children(tree, source));
+            open.extend(tree.children(source, |_| true));
         }
     }
     built
@@ -59,51 +58,6 @@ fn roots(folder: &str, manifest: &Manifest) -> Vec<String> {
     let own = ["src/lib.rs", "src/main.rs", "build.rs"].map(|file| format!("{folder}{file}"));
     let named = manifest.targets().filter_map(|target| target.text("path"));
     own.into_iter().chain(named.map(|path| format!("{folder}{path}"))).collect()
-}
-
-/// The files that the `mod name;` lines of this one lead to.
-fn children(tree: &Tree, source: &Source) -> Vec<String> {
-    let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
-    let is_root = ["mod.rs", "lib.rs", "main.rs"].contains(&file) || !folder.starts_with("src");
-    let mods = source.mods();
-    let mut all = Vec::new();
-    for module in mods.iter().filter(|module| module.body.is_none()) {
-        if let Some(file) = &module.file {
-            all.push(joined(folder, file));
-            continue;
-        }
-        let inline =
-            mods.iter().filter(|outer| outer.body.as_ref().is_some_and(|body| body.contains(&module.at)));
-        let inline: String = inline.map(|outer| format!("{}/", outer.name)).collect();
-        let stem = file.trim_end_matches(".rs");
-        for base in [format!("{folder}/"), format!("{folder}/{stem}/")] {
-            // Roots of targets look beside themselves, others in a folder of their name.
-            let beside = base.len() == folder.len() + 1;
-            if beside && !is_root {
-                continue;
-            }
-            for end in [".rs", "/mod.rs"] {
-                let path = format!("{base}{inline}{}{end}", module.name);
-                if tree.source(&path).is_some() {
-                    all.push(path);
-                }
-            }
-        }
-    }
-    all
-}
-
-/// `path` seen from `folder`, with `..` resolved.
-fn joined(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').collect();
-    for part in path.split('/') {
-        match part {
-            ".." => drop(parts.pop()),
-            "." => {}
-            name => parts.push(name),
-        }
-    }
-    parts.join("/")
 }
 
 #[test]

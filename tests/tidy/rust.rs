@@ -12,6 +12,8 @@ pub struct Source {
     /// The text with comments and literals blanked.
     pub code: String,
     tests: Vec<Range<usize>>,
+    /// Whether all of it is for tests.
+    is_test: bool,
 }
 
 /// A function with a body.
@@ -53,7 +55,13 @@ impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let code = mask(text);
         let tests = test_ranges(&code);
-        Self { path: path.to_owned(), text: text.to_owned(), code, tests }
+        let is_test = !path.starts_with("src/");
+        Self { path: path.to_owned(), text: text.to_owned(), code, tests, is_test }
+    }
+
+    /// The whole file is declared under `#[cfg(test)]`.
+    pub fn mark_as_test(&mut self) {
+        self.is_test = true;
     }
 
     pub fn line(&self, at: usize) -> usize {
@@ -62,7 +70,7 @@ impl Source {
 
     /// Whether what stands at this offset is only compiled for tests.
     pub fn is_test(&self, at: usize) -> bool {
-        !self.path.starts_with("src/") || self.tests.iter().any(|range| range.contains(&at))
+        self.is_test || self.tests.iter().any(|range| range.contains(&at))
     }
 
     /// Lines that are not in `#[cfg(test)]` items.

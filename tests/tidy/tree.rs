@@ -42,7 +42,21 @@ impl Tree {
     fn of(files: BTreeMap<String, String>) -> Self {
         let rust = files.iter().filter(|(path, _)| path.ends_with(".rs"));
         let sources = rust.map(|(path, text)| (path.clone(), Source::new(path, text))).collect();
-        Self { files, sources }
+        let mut tree = Self { files, sources };
+        while tree.mark_tests() {}
+        tree
+    }
+
+    /// Marks the files that are declared in tests; says whether there were any to mark.
+    fn mark_tests(&mut self) -> bool {
+        let declared =
+            self.sources.values().flat_map(|source| self.children(source, |at| source.is_test(at)));
+        let is_new = |path: &String| self.sources.get(path).is_some_and(|source| !source.is_test(0));
+        let new: Vec<_> = declared.filter(is_new).collect();
+        for path in &new {
+            self.sources.entry(path.clone()).and_modify(Source::mark_as_test);
+        }
+        !new.is_empty()
     }
 
     /// Paths and texts, in the order of paths.
@@ -63,6 +77,31 @@ impl Tree {
         self.sources.get(path)
     }
 
+    /// The files that those `mod name;` of this one lead to whose offset is wanted.
+    pub fn children(&self, source: &Source, is_wanted: impl Fn(usize) -> bool) -> Vec<String> {
+        let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
+        // Roots of targets look beside themselves, others in a folder of their name.
+        let is_root = ["mod.rs", "lib.rs", "main.rs"].contains(&file) || !folder.starts_with("src");
+        let stem = file.trim_end_matches(".rs");
+        let mut bases = vec![format!("{folder}/{stem}")];
+        bases.extend(is_root.then(|| folder.to_owned()));
+        let mods = source.mods();
+        let mut all = Vec::new();
+        for module in mods.iter().filter(|module| module.body.is_none() && is_wanted(module.at)) {
+            if let Some(file) = &module.file {
+                all.push(joined(folder, file));
+                continue;
+            }
+            let outer = mods.iter().filter(|m| m.body.as_ref().is_some_and(|body| body.contains(&module.at)));
+            let inline: String = outer.map(|outer| format!("{}/", outer.name)).collect();
+            let paths = bases.iter().flat_map(|base| {
+                [".rs", "/mod.rs"].map(|end| format!("{base}/{inline}{}{end}", module.name))
+            });
+            all.extend(paths.filter(|path| self.sources.contains_key(path)));
+        }
+        all
+    }
+
     /// The top-level modules of the library, by their files.
     pub fn top_modules(&self) -> Vec<String> {
         let inside = self.sources.keys().filter_map(|path| path.strip_prefix("src/"));
@@ -76,6 +115,19 @@ impl Tree {
         tops.dedup();
         tops
     }
+}
+
+/// `path` seen from `folder`, with `..` resolved.
+fn joined(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." => {}
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
 }
 
 fn tracked(root: &Path) -> Option<Vec<String>> {
