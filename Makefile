@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build check test bench fuzz
+.PHONY: help build check test bench fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -40,14 +40,21 @@ bench: ## Micro benches: MB/s of hash, seal, nodes, index
 fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler
 	@$(STEP) --begin
 	@test -x $(CACHE)/cargo-fuzz/bin/cargo-fuzz || \
-	    $(STEP) "fuzz: install cargo-fuzz" cargo install --locked --root $(CACHE)/cargo-fuzz cargo-fuzz
+	    $(STEP) "cargo-fuzz, once" cargo install --locked --root $(CACHE)/cargo-fuzz cargo-fuzz
 	@export PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" RUSTFLAGS=; \
 	targets=$$(cargo +nightly fuzz list); \
 	for target in $$targets; do \
-	    mkdir -p $(CACHE)/corpus/$$target; \
-	    $(STEP) "fuzz: $$target" cargo +nightly fuzz run $$target $(CACHE)/corpus/$$target -- \
-	        -max_total_time=$(or $(FUZZ_SECONDS),20) -print_final_stats=1; \
+	    mkdir -p $(CACHE)/corpus/$$target fuzz/corpus/$$target; \
+	    $(STEP) "fuzz: $$target" cargo +nightly fuzz run $$target \
+	        $(CACHE)/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),20) -verbosity=0 -print_final_stats=1; \
 	done
+	@$(STEP) --summary
+
+lab-up: ## Leaves a real cluster and an S3 server running: make lab-up NAME=one (root)
+	cargo run --quiet $(FLAGS) --example lab -- up $(or $(NAME),$(error say which: NAME=…))
+
+lab-down: ## Takes it down again: make lab-down NAME=one
+	cargo run --quiet $(FLAGS) --example lab -- down $(or $(NAME),$(error say which: NAME=…))
 
 # The steps.
 

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use crate::rust::Source;
 
 /// Folders that hold results, not sources; only asked where git can't say.
-const RESULTS: [&str; 5] = [".git", "target", "corpus", "artifacts", "node_modules"];
+const RESULTS: [&str; 3] = [".git", "target", "artifacts"];
 
 pub struct Tree {
     files: BTreeMap<String, String>,
