@@ -40,7 +40,7 @@ bench: ## Micro benches: MB/s of hash, seal, nodes, index
 fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler
 	@$(STEP) --begin
 	@test -x $(CACHE)/cargo-fuzz/bin/cargo-fuzz || \
-	    $(STEP) "cargo-fuzz, once" cargo install --locked --root $(CACHE)/cargo-fuzz cargo-fuzz
+	    RUSTFLAGS= $(STEP) "cargo-fuzz, once" cargo install --locked --root $(CACHE)/cargo-fuzz cargo-fuzz
 	@export PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" RUSTFLAGS=; \
 	targets=$$(cargo +nightly fuzz list); \
 	for target in $$targets; do \

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::finding::{Finding, exactly, none};
 use crate::manifest::Manifest;
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 
 const DENY: &str = "deny.toml";
 
@@ -18,10 +18,10 @@ type Package = (String, Option<String>);
 /// What is built for this machine, tests included, and nothing that only stands in the lock file.
 fn packages() -> BTreeSet<Package> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut tree = Command::new(cargo);
-    tree.current_dir(env!("CARGO_MANIFEST_DIR"));
-    tree.args(["tree", "--offline", "--locked", "--prefix=none", "--no-dedupe", "--format={p}|{l}"]);
-    let output = tree.output().expect("cargo starts");
+    let mut listing = Command::new(cargo);
+    listing.current_dir(tree::root());
+    listing.args(["tree", "--offline", "--locked", "--prefix=none", "--no-dedupe", "--format={p}|{l}"]);
+    let output = listing.output().expect("cargo starts");
     assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter_map(|line| line.split_once('|'));

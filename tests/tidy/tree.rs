@@ -4,7 +4,7 @@
 //! by walking. Bytes that are not text are replaced, so that every file can be searched.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -23,7 +23,7 @@ impl Tree {
     pub fn project() -> &'static Tree {
         static PROJECT: OnceLock<Tree> = OnceLock::new();
         PROJECT.get_or_init(|| {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let root = &root();
             let names = tracked(root).unwrap_or_else(|| walked(root));
             let files = names.into_iter().filter_map(|name| {
                 // A file that git still lists may be deleted already.
@@ -117,6 +117,11 @@ impl Tree {
     }
 }
 
+/// Where the project lies, asked when the test runs: a binary may be shared by several checkouts.
+pub fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// `path` seen from `folder`, with `..` resolved.
 fn joined(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').collect();
@@ -159,7 +164,7 @@ fn walked(root: &Path) -> Vec<String> {
 
 #[test]
 fn walking_finds_the_same_sources_as_git() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = &root();
     let rust = |names: Vec<String>| {
         let mut names: Vec<_> =
             names.into_iter().filter(|name| name.ends_with(".rs") && root.join(name).exists()).collect();
