@@ -13,5 +13,7 @@ pub mod large;
 pub mod plan;
 pub mod pool;
 pub mod problem;
+pub mod restore;
+pub mod target;
 pub mod tree;
 pub mod walk;

@@ -3,7 +3,7 @@
 //! Nothing that is there is lost by a mistake: without a word from the user it is kept, and a
 //! whole folder gives way only to [`Options::delete`].
 
-use crate::format::entry::{Entry, FileTime, Kind};
+use crate::format::entry::{Entry, Kind};
 
 /// What becomes of files that are in the target already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum There {
     Folder,
-    File { size: u64, mtime: FileTime },
+    /// Something that looks like the entry: the same type, size and mtime.
+    Alike,
     Other,
 }
 
@@ -62,13 +63,7 @@ pub fn decide(entry: &Entry, there: Option<There>, options: &Options) -> Action 
         (There::Folder, _) => Action::InTheWay,
         (_, Overwrite::Never) if is_folder => Action::InTheWay,
         (_, Overwrite::Never) => Action::Keep,
-        (There::File { size, mtime }, Overwrite::Changed) => {
-            let is_file = matches!(entry.kind, Kind::File { .. });
-            match is_file && size == entry.size() && mtime == entry.attributes.mtime {
-                true => Action::Keep,
-                false => Action::Replace,
-            }
-        }
+        (There::Alike, Overwrite::Changed) => Action::Keep,
         (_, Overwrite::Changed | Overwrite::Always) => Action::Replace,
     }
 }
@@ -78,39 +73,29 @@ mod tests {
     use super::*;
     use crate::format::entry::{Attributes, Content, TreePath};
 
-    fn check(kind: Kind, there: There, overwrite: Overwrite, delete: bool) -> Action {
-        let mtime = FileTime { secs: 1, nanos: 0 };
-        let attributes = Attributes { mtime, ..Default::default() };
-        let entry = Entry { path: TreePath::root(), attributes, kind };
-        decide(&entry, Some(there), &Options { overwrite, delete, dry_run: false })
-    }
-
     #[test]
     fn what_is_there_is_kept_unless_it_may_be_replaced() {
         use Action::{InTheWay, Keep, Replace, Reuse};
         use Overwrite::{Always, Changed, Never};
+        use There::{Alike, Other};
         let file = || Kind::File { size: 5, content: Content::Extents(vec![]), hash: None };
-        let same = There::File { size: 5, mtime: FileTime { secs: 1, nanos: 0 } };
-        let touched = There::File { size: 5, mtime: FileTime { secs: 1, nanos: 1 } };
         for (kind, there, overwrite, delete, expected) in [
-            (file(), same, Never, false, Keep),
-            (file(), same, Changed, false, Keep),
-            (file(), touched, Changed, false, Replace),
-            (file(), same, Always, false, Replace),
-            (file(), There::Other, Changed, false, Replace),
+            (file(), Alike, Never, false, Keep),
+            (file(), Alike, Changed, false, Keep),
+            (file(), Other, Changed, false, Replace),
+            (file(), Alike, Always, false, Replace),
             (file(), There::Folder, Always, false, InTheWay),
             (file(), There::Folder, Always, true, Replace),
             (file(), There::Folder, Never, true, Keep),
             (Kind::Folder, There::Folder, Never, false, Reuse),
-            (Kind::Folder, same, Never, false, InTheWay),
-            (Kind::Folder, same, Changed, false, Replace),
-            (Kind::Fifo, same, Changed, false, Replace),
+            (Kind::Folder, Other, Never, false, InTheWay),
+            (Kind::Folder, Other, Changed, false, Replace),
+            (Kind::Fifo, Other, Changed, false, Replace),
         ] {
-            assert_eq!(
-                check(kind.clone(), there, overwrite, delete),
-                expected,
-                "{kind:?} {there:?} {overwrite:?}"
-            );
+            let shown = format!("{kind:?} {there:?} {overwrite:?}");
+            let entry = Entry { path: TreePath::root(), attributes: Attributes::default(), kind };
+            let options = Options { overwrite, delete, dry_run: false };
+            assert_eq!(decide(&entry, Some(there), &options), expected, "{shown}");
         }
     }
 }

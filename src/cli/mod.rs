@@ -12,7 +12,7 @@ mod init;
 mod key;
 mod ls;
 mod render;
-// mod restore;
+mod restore;
 mod settings;
 mod snapshots;
 mod terminal;
@@ -58,7 +58,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
         match args.verb {
             Verb::Init(init) => init::run(&settings, init).await,
             Verb::Backup { what: BackupWhat::Files(files) } => backup::files(&settings, files).await,
-            Verb::Restore { what: RestoreWhat::Files(_files) } => todo!(),
+            Verb::Restore { what: RestoreWhat::Files(files) } => restore::files(&settings, files).await,
             Verb::Snapshots(snapshots) => snapshots::run(&settings, snapshots).await,
             Verb::Ls(ls) => ls::run(&settings, ls).await,
             Verb::Check(check) => check::run(&settings, check).await,

@@ -5,6 +5,6 @@ mod error;
 pub mod find;
 pub mod list;
 pub mod record;
-// pub mod restore;
+pub mod restore;
 
 pub use error::{Error, Result};
