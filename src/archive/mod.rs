@@ -4,5 +4,5 @@ pub mod exclude;
 pub mod file;
 mod folder;
 pub mod problem;
-
+pub mod target;
 pub mod walk;

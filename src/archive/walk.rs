@@ -23,7 +23,7 @@ pub use crate::archive::folder::FileId;
 use crate::archive::folder::{self, Names, Trail};
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::walk::attributes::Look;
-pub(super) use crate::archive::walk::attributes::{file_time, kind};
+pub(super) use crate::archive::walk::attributes::{file_time, is_folder, kind};
 use crate::archive::walk::named::Named;
 use crate::format::entry::{Attributes, TreePath};
 use crate::format::id::LinkGroup;
@@ -269,7 +269,7 @@ fn visit(
     let stat = folder::stat(here, name).map_err(cannot)?;
     let named = above.named.as_ref().and_then(|named| named.children.get(name)).cloned();
     let is_named = named.as_ref().is_some_and(|named| named.whole);
-    let is_folder = attributes::is_folder(&stat);
+    let is_folder = is_folder(&stat);
     let id = FileId::of(&stat);
     if !is_folder && !above.whole && !is_named {
         return Err(Problem::found("entering", &path, ProblemKind::Changed, "it is not a folder"));

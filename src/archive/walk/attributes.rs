@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, Statx, StatxTimestamp};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::archive::folder::FileId;
 use crate::archive::problem::{Problem, ProblemKind};
@@ -37,7 +38,7 @@ struct Links {
     left: u32,
 }
 
-pub(super) fn is_folder(stat: &Statx) -> bool {
+pub(in crate::archive) fn is_folder(stat: &Statx) -> bool {
     file_type(stat) == FileType::Directory
 }
 
@@ -50,17 +51,13 @@ pub(in crate::archive) fn file_time(time: StatxTimestamp) -> FileTime {
 }
 
 /// The kind that `stat` tells; a link's target is read from `folder`.
-pub(in crate::archive) fn kind(
-    stat: &Statx,
-    folder: &OwnedFd,
-    name: Option<&CStr>,
-) -> Result<FoundKind, Errno> {
+pub(in crate::archive) fn kind(stat: &Statx, folder: &OwnedFd, name: impl Arg) -> Result<FoundKind, Errno> {
     let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
     Ok(match file_type(stat) {
         FileType::Directory => FoundKind::Folder,
         FileType::RegularFile => FoundKind::File { size: stat.stx_size },
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(folder, name.unwrap_or(c""), Vec::new())?.into_bytes();
+            let target = rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes();
             if target.len() > limits::LINK_TARGET_LEN {
                 return Err(Errno::NAMETOOLONG);
             }
@@ -88,7 +85,7 @@ impl<'a> Look<'a> {
         name: Option<&CStr>,
         stat: &Statx,
     ) -> Result<(Found, Option<Problem>), Errno> {
-        let kind = kind(stat, folder, name)?;
+        let kind = kind(stat, folder, name.unwrap_or(c""))?;
         let id = FileId::of(stat);
         let (xattrs, failed) = match self.xattrs(folder, name, &path) {
             Ok(all) => all,
