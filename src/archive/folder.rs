@@ -179,14 +179,14 @@ impl Trail {
             child.fd.and_then(|fd| open_to_pass(&fd, c"..").ok()).filter(|fd| FileId::of_open(fd) == Ok(id));
         let fd = match by_child {
             Some(fd) => Arc::new(fd),
-            None => self.from_above()?,
+            None => self.reopen_here()?,
         };
         self.levels.last_mut().expect("the parent was there").fd = Some(fd);
         Ok(())
     }
 
     /// Opens the last level by the names from the nearest level that is open; the root is always.
-    fn from_above(&self) -> Result<Arc<OwnedFd>, Errno> {
+    fn reopen_here(&self) -> Result<Arc<OwnedFd>, Errno> {
         let open = self.levels.iter().rposition(|level| level.fd.is_some()).unwrap_or(0);
         let mut fd = self.levels[open].fd.clone().ok_or(Errno::STALE)?;
         for level in &self.levels[open + 1..] {
