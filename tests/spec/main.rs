@@ -10,6 +10,7 @@ mod decoders;
 mod make;
 mod material;
 mod props;
+mod reader;
 mod shapes;
 mod tables;
 mod vector;
