@@ -1,8 +1,8 @@
-// Shared by the fuzz targets and, on stable, by tests/spec: what must hold of any bytes.
-//
-// Each function takes bytes that anyone could have written. It must not panic, and what it
-// accepts must encode to the same bytes again. Where a seal or a signature stands before the
-// decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
+//! Shared by the fuzz targets and, on stable, by tests/spec: what must hold of any bytes.
+//!
+//! Each function takes bytes that anyone could have written. It must not panic, and what it
+//! accepts must encode to the same bytes again. Where a seal or a signature stands before the
+//! decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
 
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
