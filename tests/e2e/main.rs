@@ -1,0 +1,3 @@
+//! Tests on real clusters.
+mod cluster;
+mod harness;
