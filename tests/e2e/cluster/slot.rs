@@ -44,7 +44,10 @@ impl Slot {
             fs::create_dir_all(path).map_err(Error::io("make the folder", path.as_ref()))?;
         }
         sweep()?;
-        for index in 1..=LAST {
+        // Each run begins elsewhere, so that one's slot is not at once another's.
+        let begin = std::process::id() % u32::from(LAST);
+        for step in 0..u32::from(LAST) {
+            let index = 1 + u8::try_from((begin + step) % u32::from(LAST)).expect("below LAST");
             let Some(lock) = try_lock(index)? else {
                 continue;
             };
@@ -204,8 +207,13 @@ fn live() -> std::sync::MutexGuard<'static, Vec<Weak<Slot>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn folder(index: u8) -> PathBuf {
+pub fn folder(index: u8) -> PathBuf {
     Path::new(STATE).join(index.to_string())
+}
+
+/// True if no living process owns the slot.
+pub fn is_free(index: u8) -> Result<bool> {
+    Ok(try_lock(index)?.is_some())
 }
 
 /// Locks a slot; none if a living process owns it. The file is close-on-exec, so that
