@@ -192,7 +192,7 @@ async fn services_are_reached(cluster: &Cluster, word: &str) {
     ];
     wait::apply(&client, NAMESPACE, objects).await.unwrap();
     pod_ready(&client, "visitor").await;
-    let command = ["wget", "-q", "-T", "5", "-O", "-", &url];
+    let command = ["wget", "-q", "-O", "-", &url];
     let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT).await.unwrap();
     assert_eq!(done.stdout, format!("{word}\n"), "{}", done.stderr);
 }
@@ -229,7 +229,7 @@ async fn store_is_reached(cluster: &Cluster, store: &ObjectStore) {
     let client = cluster.client();
     pod_ready(&client, "visitor").await;
     let url = format!("{}/{BUCKET}/{key}", store.endpoint());
-    let command = ["wget", "-T", "10", "-O", "-", &url];
+    let command = ["wget", "-O", "-", &url];
     let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT).await.unwrap();
     assert!(!done.success && done.stderr.contains("403"), "{}", done.stderr);
 }

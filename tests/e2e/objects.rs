@@ -49,7 +49,8 @@ pub fn service(name: &str, ip: &str) -> Value {
     })
 }
 
-/// A pod that is ready as soon as it can fetch a URL.
+/// A pod that is ready as soon as it can fetch a URL. (wget of Debian 12's busybox-static crashes
+/// when it is given a timeout: kubelet has to set it.)
 pub fn web_client(name: &str, url: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -57,7 +58,7 @@ pub fn web_client(name: &str, url: &str) -> Value {
         "spec": { "containers": [{
             "name": "main", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never",
             "readinessProbe": {
-                "exec": { "command": ["wget", "-q", "-T", "2", "-O", "-", url] },
+                "exec": { "command": ["wget", "-q", "-O", "-", url] },
                 "periodSeconds": 1, "timeoutSeconds": 5,
             },
         }] },
