@@ -54,7 +54,11 @@ impl Inventory {
             if left.is_empty() {
                 return;
             }
-            assert!(Instant::now() < deadline, "processes of slot {} live: {left:?}", self.slot);
+            assert!(
+                Instant::now() < deadline,
+                "processes of slot {} live: {left:?}",
+                self.slot
+            );
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -66,7 +70,11 @@ impl Inventory {
         for (pid, _) in self.processes.intersection(&now) {
             left.push(format!("process {pid}"));
         }
-        assert!(slot::is_free(self.slot).unwrap(), "slot {} is owned", self.slot);
+        assert!(
+            slot::is_free(self.slot).unwrap(),
+            "slot {} is owned",
+            self.slot
+        );
         let folder = slot::folder(self.slot);
         if folder.exists() {
             left.push(format!("folder {}", folder.display()));
@@ -96,7 +104,9 @@ pub fn named_network_namespaces() -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return BTreeSet::new();
     };
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 fn processes() -> BTreeSet<Process> {

@@ -20,10 +20,13 @@ pub fn claim(name: &str, class: &str) -> Value {
 
 /// A Deployment of one busybox pod that has a claim mounted at /data.
 pub fn deployment_with_claim(name: &str, claim: &str) -> Value {
-    let mut deployment = deployment(name, json!({
-        "name": "main", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never",
-        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-    }));
+    let mut deployment = deployment(
+        name,
+        json!({
+            "name": "main", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never",
+            "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+        }),
+    );
     deployment["spec"]["template"]["spec"]["volumes"] = json!([
         { "name": "data", "persistentVolumeClaim": { "claimName": claim } },
     ]);
@@ -32,12 +35,16 @@ pub fn deployment_with_claim(name: &str, claim: &str) -> Value {
 
 /// A web server that says one word, ready when it serves.
 pub fn web_server(name: &str, word: &str) -> Value {
-    let serve = format!("mkdir /www && echo {word} > /www/index.html && exec httpd -f -p 80 -h /www");
-    deployment(name, json!({
-        "name": "main", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never",
-        "command": ["sh", "-c", serve],
-        "readinessProbe": { "httpGet": { "port": 80, "path": "/" }, "periodSeconds": 1 },
-    }))
+    let serve =
+        format!("mkdir /www && echo {word} > /www/index.html && exec httpd -f -p 80 -h /www");
+    deployment(
+        name,
+        json!({
+            "name": "main", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never",
+            "command": ["sh", "-c", serve],
+            "readinessProbe": { "httpGet": { "port": 80, "path": "/" }, "periodSeconds": 1 },
+        }),
+    )
 }
 
 /// The Service in front of a Deployment's port 80.

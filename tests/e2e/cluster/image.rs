@@ -38,7 +38,13 @@ pub fn pause() -> Result<PathBuf> {
 /// The archive of the busybox image; it sleeps if no command is given.
 pub fn busybox() -> Result<PathBuf> {
     let busybox = busybox_program()?;
-    scratch(BUSYBOX_IMAGE, "/bin/busybox", &busybox, &APPLETS, &["/bin/sleep", FOREVER])
+    scratch(
+        BUSYBOX_IMAGE,
+        "/bin/busybox",
+        &busybox,
+        &APPLETS,
+        &["/bin/sleep", FOREVER],
+    )
 }
 
 /// The archive of kist's own image: one static program, and nothing else.
@@ -69,8 +75,18 @@ pub fn wrap(layer: &Path, reference: &str, command: &[&str], target: &Path) -> R
         let mut archive = Tar::new(io::BufWriter::new(File::create(target)?));
         let mut layer = File::open(layer)?;
         archive.file("layer.tar", 0o644, size, &mut layer)?;
-        archive.file(&config_name, 0o644, config.len() as u64, &mut config.as_slice())?;
-        archive.file("manifest.json", 0o644, manifest.len() as u64, &mut manifest.as_slice())?;
+        archive.file(
+            &config_name,
+            0o644,
+            config.len() as u64,
+            &mut config.as_slice(),
+        )?;
+        archive.file(
+            "manifest.json",
+            0o644,
+            manifest.len() as u64,
+            &mut manifest.as_slice(),
+        )?;
         archive.finish()?.flush()
     };
     write().map_err(Error::io("write the image", target))
@@ -78,10 +94,7 @@ pub fn wrap(layer: &Path, reference: &str, command: &[&str], target: &Path) -> R
 
 /// Makes a file of the cache, once for all runs on this machine: `make` fills a folder of
 /// its own and returns which file in it is the result.
-pub fn cached(
-    name: &str,
-    make: impl FnOnce(&Path) -> Result<PathBuf>,
-) -> Result<PathBuf> {
+pub fn cached(name: &str, make: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<PathBuf> {
     let folder = tools::cache().join("images");
     fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
     let path = folder.join(name);
@@ -114,7 +127,11 @@ fn scratch(
     key.update(&bytes);
     key.update(format!("{reference} {place} {links:?} {command:?}"));
     let short: String = hex(&key.finalize()).chars().take(16).collect();
-    let name = reference.rsplit('/').next().unwrap_or(reference).replace(':', "-");
+    let name = reference
+        .rsplit('/')
+        .next()
+        .unwrap_or(reference)
+        .replace(':', "-");
     cached(&format!("{name}-{short}.tar"), |work| {
         let layer = work.join("layer.tar");
         write_layer(&layer, place, &bytes, links).map_err(Error::io("write", &layer))?;
@@ -127,13 +144,21 @@ fn scratch(
 fn write_layer(layer: &Path, place: &str, program: &[u8], links: &[&str]) -> io::Result<()> {
     let mut tar = Tar::new(io::BufWriter::new(File::create(layer)?));
     for (folder, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777)] {
-        tar.entry(&Entry { name: folder, mode, kind: Kind::Folder })?;
+        tar.entry(&Entry {
+            name: folder,
+            mode,
+            kind: Kind::Folder,
+        })?;
     }
     let place = place.trim_start_matches('/');
     tar.file(place, 0o755, program.len() as u64, &mut &*program)?;
     for link in links {
         let name = format!("bin/{link}");
-        tar.entry(&Entry { name: &name, mode: 0o777, kind: Kind::Link("busybox") })?;
+        tar.entry(&Entry {
+            name: &name,
+            mode: 0o777,
+            kind: Kind::Link("busybox"),
+        })?;
     }
     tar.finish()?.flush()
 }

@@ -27,7 +27,6 @@ pub mod tools;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
@@ -37,7 +36,7 @@ use kube::{Api, Client, Config};
 use crate::cluster::error::{Error, Result};
 use crate::cluster::pki::Pki;
 use crate::cluster::process::Process;
-use crate::cluster::slot::Slot;
+use crate::cluster::slot::{Hold, Slot};
 
 /// A node is ready some 3 s after kubelet's start; a loaded CI machine may need far more.
 const NODE_LIMIT: Duration = Duration::from_secs(120);
@@ -55,7 +54,10 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(name: &str) -> Spec {
-        Spec { name: name.to_owned(), ..Spec::default() }
+        Spec {
+            name: name.to_owned(),
+            ..Spec::default()
+        }
     }
 
     pub fn image(mut self, archive: PathBuf) -> Spec {
@@ -71,7 +73,7 @@ pub struct Cluster {
     kubeconfig: PathBuf,
     processes: Vec<Process>,
     provisioner: tokio::task::JoinHandle<()>,
-    slot: Arc<Slot>,
+    slot: Hold,
 }
 
 impl Cluster {
@@ -158,7 +160,10 @@ impl Cluster {
 
     /// Waits for work that needs the cluster: fails as soon as one of its daemons ends.
     pub async fn while_alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let deaths = self.processes.iter().map(|process| Box::pin(process.death()));
+        let deaths = self
+            .processes
+            .iter()
+            .map(|process| Box::pin(process.death()));
         tokio::select! {
             outcome = work => outcome,
             (error, _, _) = futures::future::select_all(deaths) => Err(error),
@@ -167,19 +172,32 @@ impl Cluster {
 
     /// Takes the cluster down and says whether all went.
     pub async fn down(self) -> Result<()> {
-        let slot = self.slot.clone();
+        let slot = self.slot.share();
         self.provisioner.abort();
         blocking(move || slot.take_down()).await
     }
 
     async fn ready(&self, node_name: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
-        wait::until(nodes, node_name, "the node to be ready", NODE_LIMIT, node_is_ready).await?;
+        wait::until(
+            nodes,
+            node_name,
+            "the node to be ready",
+            NODE_LIMIT,
+            node_is_ready,
+        )
+        .await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
         let what = "the default service account";
-        wait::until(accounts, "default", what, NODE_LIMIT, |found: Option<&_>| found.is_some())
-            .await
-            .map(drop)
+        wait::until(
+            accounts,
+            "default",
+            what,
+            NODE_LIMIT,
+            |found: Option<&_>| found.is_some(),
+        )
+        .await
+        .map(drop)
     }
 }
 
@@ -189,17 +207,10 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.slot.keep_logs();
         }
-        if let Err(error) = self.slot.take_down() {
-            eprintln!("taking down {}: {error}", self.name);
-        }
     }
 }
 
-async fn control_plane(
-    slot: &Slot,
-    pki: &Pki,
-    flags: &[String],
-) -> Result<(Vec<Process>, Client)> {
+async fn control_plane(slot: &Slot, pki: &Pki, flags: &[String]) -> Result<(Vec<Process>, Client)> {
     let etcd = control_plane::etcd(slot).await?;
     let apiserver = control_plane::apiserver(slot, pki, flags).await?;
     let client = client(&pki.kubeconfig("admin")).await?;
@@ -229,9 +240,14 @@ async fn client(kubeconfig: &Path) -> Result<Client> {
 /// Ready, and free of the taint that keeps pods away until the controllers have seen it.
 fn node_is_ready(node: Option<&Node>) -> bool {
     let Some(node) = node else { return false };
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|conditions| {
-        conditions.iter().any(|seen| seen.type_ == "Ready" && seen.status == "True")
+        conditions
+            .iter()
+            .any(|seen| seen.type_ == "Ready" && seen.status == "True")
     });
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     ready && taints.is_none_or(Vec::is_empty)

@@ -66,16 +66,34 @@ pub fn connect(index: u8, anchor_pid: u32) -> Result<()> {
     ip(&[
         "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid,
     ])?;
-    ip(&["addr", "add", &format!("{}/30", host_ip(index)), "dev", &link])?;
+    ip(&[
+        "addr",
+        "add",
+        &format!("{}/30", host_ip(index)),
+        "dev",
+        &link,
+    ])?;
     ip(&["link", "set", &link, "up"])?;
     let inside = |args: &[&str]| {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--target", &pid, "ip"]).args(args);
         tools::run(&mut command).map(drop)
     };
-    inside(&["addr", "add", &format!("{}/30", node_ip(index)), "dev", "eth0"])?;
+    inside(&[
+        "addr",
+        "add",
+        &format!("{}/30", node_ip(index)),
+        "dev",
+        "eth0",
+    ])?;
     inside(&["link", "set", "eth0", "up"])?;
-    inside(&["route", "add", "default", "via", &host_ip(index).to_string()])
+    inside(&[
+        "route",
+        "add",
+        "default",
+        "via",
+        &host_ip(index).to_string(),
+    ])
 }
 
 /// Removes the link, if the kernel has not done so with the namespace.

@@ -5,13 +5,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::error::{Error, Result};
 use crate::cluster::pki::write_secret;
 use crate::cluster::process::{Daemon, Network, Process};
-use crate::cluster::slot::Slot;
+use crate::cluster::slot::{Hold, Slot};
 use crate::cluster::{signals, tools};
 
 const PORT: u16 = 9000;
@@ -24,7 +23,7 @@ pub struct ObjectStore {
     access_key: String,
     secret_key: String,
     server: Process,
-    slot: Arc<Slot>,
+    slot: Hold,
 }
 
 impl ObjectStore {
@@ -61,7 +60,12 @@ impl ObjectStore {
             network: Network::Host,
         };
         let server = Process::start(&slot, daemon)?;
-        let store = ObjectStore { access_key, secret_key, server, slot };
+        let store = ObjectStore {
+            access_key,
+            secret_key,
+            server,
+            slot,
+        };
         store.make_bucket(bucket)?;
         store.connected().await?;
         store.write_env(bucket)?;
@@ -105,7 +109,7 @@ impl ObjectStore {
 
     /// Takes the server down and says whether all went.
     pub async fn down(self) -> Result<()> {
-        let slot = self.slot.clone();
+        let slot = self.slot.share();
         super::blocking(move || slot.take_down()).await
     }
 
@@ -123,7 +127,9 @@ impl ObjectStore {
             }
             Ok(())
         };
-        self.server.during("the S3 server to listen", START_LIMIT, connected).await
+        self.server
+            .during("the S3 server to listen", START_LIMIT, connected)
+            .await
     }
 
     fn write_env(&self, bucket: &str) -> Result<()> {

@@ -3,8 +3,8 @@
 //! each component with a kubeconfig around it. All new for each cluster, gone with it.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,7 +28,9 @@ pub struct Pki {
 impl Pki {
     /// Makes all keys, certificates, tokens and kubeconfigs of the cluster in a slot.
     pub fn make(slot: &Slot, node_name: &str) -> Result<Pki> {
-        let pki = Pki { dir: slot.dir().join("pki") };
+        let pki = Pki {
+            dir: slot.dir().join("pki"),
+        };
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&pki.dir)
@@ -64,24 +66,62 @@ impl Pki {
 
     fn authority(&self) -> Result<()> {
         self.openssl(&[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-keyout", "ca.key", "-out", "ca.crt", "-days", "3650", "-subj", "/CN=kist-lab",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+            "-days",
+            "3650",
+            "-subj",
+            "/CN=kist-lab",
         ])
     }
 
     fn certificate(&self, name: &str, subject: &str, extension: &str) -> Result<()> {
         let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
         self.openssl(&[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-keyout", &key, "-out", &certificate, "-days", "3650", "-subj", subject,
-            "-CA", "ca.crt", "-CAkey", "ca.key", "-addext", extension,
-            "-addext", "basicConstraints=critical,CA:FALSE",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+            "-days",
+            "3650",
+            "-subj",
+            subject,
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-addext",
+            extension,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ])
     }
 
     fn service_account_key(&self) -> Result<()> {
         self.openssl(&[
-            "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "sa.key",
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-out",
+            "sa.key",
         ])?;
         self.openssl(&["pkey", "-in", "sa.key", "-pubout", "-out", "sa.pub"])
     }
@@ -92,7 +132,9 @@ impl Pki {
         let authority = k8s_openapi::ByteString(authority); // base64, as a kubeconfig has it
         let node = format!("system:node:{node_name}");
         let mut tokens = String::new();
-        let all = IDENTITIES.into_iter().chain([("node", node.as_str(), "system:nodes")]);
+        let all = IDENTITIES
+            .into_iter()
+            .chain([("node", node.as_str(), "system:nodes")]);
         for (who, user, groups) in all {
             let token = tools::random_hex(32)?;
             tokens += &format!("{token},{user},{who},\"{groups}\"\n");
@@ -125,5 +167,6 @@ pub fn write_secret(path: &Path, text: &str) -> Result<()> {
         .mode(0o600)
         .open(path)
         .map_err(Error::io("create", path))?;
-    file.write_all(text.as_bytes()).map_err(Error::io("write", path))
+    file.write_all(text.as_bytes())
+        .map_err(Error::io("write", path))
 }

@@ -28,12 +28,24 @@ echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.con
 echo "postgres:x:999:" >> "$1/etc/group"
 echo "postgres:x:999:999:PostgreSQL:/var/lib/postgresql:/bin/bash" >> "$1/etc/passwd"
 echo "postgres:*:19000:0:99999:7:::" >> "$1/etc/shadow""#;
-const LEFT_OUT: [&str; 3] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"];
+/// Manuals, and the compiler for queries with what belongs to it: a third of the image.
+const LEFT_OUT: [&str; 6] = [
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/locale/*",
+    "/usr/lib/*/libLLVM*",
+    "/usr/lib/postgresql/*/lib/bitcode/*",
+    "/usr/lib/postgresql/*/lib/llvmjit*",
+];
 
 /// The archive of the PostgreSQL image. The first call on a machine takes most of a minute.
 pub fn postgres() -> Result<PathBuf> {
     let recipe = format!("{SUITE} {PACKAGES} {HOOK} {LEFT_OUT:?} {POSTGRES_IMAGE}");
-    let key: String = Sha256::digest(recipe).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let key: String = Sha256::digest(recipe)
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     image::cached(&format!("postgres-{key}.tar"), |work| {
         let root = work.join("root.tar");
         make_root(work, &root)?;

@@ -10,6 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::cluster::error::{Error, Result};
@@ -23,7 +24,10 @@ const STATE: &str = "/var/lib/kist-lab";
 /// The slots of this process that are not down yet, for the signal handler.
 static LIVE: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
 
-/// A slot owned by this process. Dropping it takes everything in it down.
+/// True as soon as the signal handler takes all down and then ends the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// A slot owned by this process.
 pub struct Slot {
     pub index: u8,
     name: String,
@@ -39,7 +43,7 @@ struct Held {
 
 impl Slot {
     /// Takes the first free slot, after sweeping what dead runs left behind in any of them.
-    pub fn take(name: &str) -> Result<Arc<Slot>> {
+    pub fn take(name: &str) -> Result<Hold> {
         for path in [LOCKS, STATE] {
             fs::create_dir_all(path).map_err(Error::io("make the folder", path.as_ref()))?;
         }
@@ -58,7 +62,7 @@ impl Slot {
             }
             return Slot::fill(index, name, lock).map(|slot| {
                 live().push(Arc::downgrade(&slot));
-                slot
+                Hold(slot)
             });
         }
         Err(Error::NoSlot(LAST))
@@ -132,9 +136,11 @@ impl Slot {
     }
 
     fn save_logs(&self) -> std::io::Result<PathBuf> {
-        let target = crate::cluster::tools::cache()
-            .join("logs")
-            .join(format!("{}-{}", self.name, std::process::id()));
+        let target = crate::cluster::tools::cache().join("logs").join(format!(
+            "{}-{}",
+            self.name,
+            std::process::id()
+        ));
         fs::create_dir_all(&target)?;
         for entry in fs::read_dir(self.dir().join("log"))? {
             let entry = entry?;
@@ -144,16 +150,40 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+/// The hold on a slot. Dropping it takes everything in the slot down.
+pub struct Hold(Arc<Slot>);
+
+impl Hold {
+    /// The slot, for a thread that takes it down.
+    pub fn share(&self) -> Arc<Slot> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl std::ops::Deref for Hold {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
         if let Err(error) = self.take_down() {
             eprintln!("taking down {}: {error}", self.name);
+        }
+        // What fails now fails because of the signal. Were this thread to go on, the process
+        // could end before the handler is done with the other slots, and with a wrong code.
+        while ENDING.load(Ordering::SeqCst) {
+            std::thread::park();
         }
     }
 }
 
 /// Takes down every slot of this process: for the signal handler.
 pub fn take_down_all() {
+    ENDING.store(true, Ordering::SeqCst);
     let slots: Vec<_> = live().drain(..).filter_map(|slot| slot.upgrade()).collect();
     for slot in slots {
         if let Err(error) = slot.take_down() {

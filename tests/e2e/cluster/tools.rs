@@ -23,8 +23,20 @@ const KUBERNETES_PARTS: [&str; 5] = [
     "kube-proxy",
 ];
 const SYSTEM_PARTS: [&str; 14] = [
-    "etcd", "containerd", "ctr", "runc", "iptables", "conntrack", "busybox", "mmdebstrap", "openssl",
-    "ip", "unshare", "nsenter", "setsid", "mount",
+    "etcd",
+    "containerd",
+    "ctr",
+    "runc",
+    "iptables",
+    "conntrack",
+    "busybox",
+    "mmdebstrap",
+    "openssl",
+    "ip",
+    "unshare",
+    "nsenter",
+    "setsid",
+    "mount",
 ];
 const CNI_PARTS: [&str; 4] = ["ptp", "host-local", "portmap", "loopback"];
 
@@ -84,7 +96,10 @@ pub fn run(command: &mut Command) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let arguments: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|arg| arg.to_string_lossy())
+        .collect();
     Err(Error::Command {
         program: format!("{program} {}", arguments.join(" ")),
         status: output.status,

@@ -28,7 +28,10 @@ where
     match tokio::time::timeout(limit, await_condition(api, name, condition)).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(error)) => Err(Error::Other(format!("watching for {what}: {error}"))),
-        Err(_) => Err(Error::Timeout { what: what.to_owned(), limit }),
+        Err(_) => Err(Error::Timeout {
+            what: what.to_owned(),
+            limit,
+        }),
     }
 }
 
@@ -82,7 +85,10 @@ pub async fn exec(
     let what = format!("run {command:?} in {pod}");
     let run = async {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let params = AttachParams::default().stdin(false).stdout(true).stderr(true);
+        let params = AttachParams::default()
+            .stdin(false)
+            .stdout(true)
+            .stderr(true);
         let process = pods.exec(pod, command.to_vec(), &params).await;
         let mut process = process.map_err(Error::kube(what.clone()))?;
         let status = process.take_status();
@@ -102,13 +108,19 @@ pub async fn exec(
                 }
             }
         );
-        first.and(second).map_err(Error::io("read the output of", pod.as_ref()))?;
+        first
+            .and(second)
+            .map_err(Error::io("read the output of", pod.as_ref()))?;
         let status = match status {
             Some(status) => status.await,
             None => None,
         };
         let success = status.is_some_and(|status| status.status.as_deref() == Some("Success"));
-        Ok(Executed { success, stdout, stderr })
+        Ok(Executed {
+            success,
+            stdout,
+            stderr,
+        })
     };
     match tokio::time::timeout(limit, run).await {
         Ok(outcome) => outcome,
