@@ -95,19 +95,18 @@ async fn harness_killed_with_sigkill_ends_its_daemons_and_is_swept_by_the_next_r
         inventory.process_count() > 10,
         "daemons and pods are seen from outside"
     );
+    slot::sweep().unwrap();
     assert_eq!(
-        slot::sweep().unwrap(),
-        0,
+        Inventory::of(index),
+        inventory,
         "a living run's slot is not swept"
     );
     victim.kill().unwrap();
     victim.wait().unwrap();
     inventory.processes_end(Duration::from_secs(30)).await;
-    assert!(
-        slot::folder(index).exists(),
-        "a killed run leaves its files"
-    );
-    assert_eq!(slot::sweep().unwrap(), 1);
+    // Another run on this machine may be at it already; then this one leaves it alone.
+    slot::sweep().unwrap();
+    inventory.folder_goes(LIMIT).await;
     inventory.assert_gone();
 }
 

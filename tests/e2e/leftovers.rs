@@ -14,6 +14,7 @@ const RETRY: Duration = Duration::from_millis(20);
 type Process = (u32, String);
 
 /// What is to be gone when a slot is down.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Inventory {
     slot: u8,
     processes: BTreeSet<Process>,
@@ -63,6 +64,20 @@ impl Inventory {
         }
     }
 
+    /// Waits until the files of the slot are removed, which is the last step of a sweep.
+    pub async fn folder_goes(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let folder = slot::folder(self.slot);
+        while folder.exists() {
+            assert!(
+                Instant::now() < deadline,
+                "{} is not swept",
+                folder.display()
+            );
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// Fails with a list if anything of the slot is left.
     pub fn assert_gone(&self) {
         let mut left = Vec::new();
@@ -70,11 +85,6 @@ impl Inventory {
         for (pid, _) in self.processes.intersection(&now) {
             left.push(format!("process {pid}"));
         }
-        assert!(
-            slot::is_free(self.slot).unwrap(),
-            "slot {} is owned",
-            self.slot
-        );
         let folder = slot::folder(self.slot);
         if folder.exists() {
             left.push(format!("folder {}", folder.display()));

@@ -241,11 +241,6 @@ pub fn folder(index: u8) -> PathBuf {
     Path::new(STATE).join(index.to_string())
 }
 
-/// True if no living process owns the slot.
-pub fn is_free(index: u8) -> Result<bool> {
-    Ok(try_lock(index)?.is_some())
-}
-
 /// Locks a slot; none if a living process owns it. The file is close-on-exec, so that
 /// no daemon keeps the lock after its owner.
 fn try_lock(index: u8) -> Result<Option<File>> {

@@ -64,11 +64,15 @@ pub async fn serve(client: Client, node_name: String, folder: PathBuf) {
     let claims = watcher(claims, config())
         .default_backoff()
         .applied_objects();
-    let claims = claims.map_ok(Change::Claim).boxed();
+    let claims = claims
+        .map_ok(|claim| Change::Claim(Box::new(claim)))
+        .boxed();
     let volumes = watcher(volumes, config())
         .default_backoff()
         .applied_objects();
-    let volumes = volumes.map_ok(Change::Volume).boxed();
+    let volumes = volumes
+        .map_ok(|volume| Change::Volume(Box::new(volume)))
+        .boxed();
     let mut changes = futures::stream::select(claims, volumes);
     while let Some(change) = changes.next().await {
         let outcome = match change {
@@ -83,8 +87,8 @@ pub async fn serve(client: Client, node_name: String, folder: PathBuf) {
 }
 
 enum Change {
-    Claim(PersistentVolumeClaim),
-    Volume(PersistentVolume),
+    Claim(Box<PersistentVolumeClaim>),
+    Volume(Box<PersistentVolume>),
 }
 
 async fn provision(
