@@ -14,7 +14,6 @@ const RETRY: Duration = Duration::from_millis(20);
 type Process = (u32, String);
 
 /// What is to be gone when a slot is down.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Inventory {
     slot: u8,
     processes: BTreeSet<Process>,
