@@ -1,0 +1,159 @@
+#!/bin/bash
+# Installs what the tests need on Debian 12 with Rust and Go: Debian packages, and programs
+# built from Go modules into a cache outside the tree. Quiet and fast when all is there.
+#
+#   install.sh [PART...]     apt | kubernetes | versitygw | cluster | all (the default)
+#
+# cluster is apt and kubernetes. The cache is $KIST_CACHE, or ~/.cache/kist-lab; a program
+# lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+CACHE=${KIST_CACHE:-$HOME/.cache/kist-lab}
+BIN=$CACHE/bin
+
+# tests/e2e/cluster/tools.rs has the same two versions.
+KUBERNETES=1.34.4
+VERSITYGW=v1.8.0
+
+PACKAGES=(
+    etcd-server containerd runc containernetworking-plugins  # the cluster's parts
+    iptables conntrack iproute2 util-linux procps            # what these and the harness call
+    busybox-static mmdebstrap                                # images made on the spot
+    openssl restic                                           # certificates; a peer to compare with
+    acl attr libcap2-bin                                     # tests of file attributes
+)
+KUBERNETES_PARTS=(kube-scheduler kube-proxy kube-controller-manager kubelet kube-apiserver)
+
+say() { echo "install: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Runs one step and says what it is and how long it took.
+step() {
+    local what=$1 begin=$SECONDS
+    shift
+    say "$what ..."
+    "$@" || die "$what: failed"
+    say "$what: done in $((SECONDS - begin)) s"
+}
+
+missing_packages() {
+    local package status
+    for package in "${PACKAGES[@]}"; do
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$status" = installed ] || echo "$package"
+    done
+}
+
+# Installs without starting any service: the harness starts its own etcd and containerd.
+apt_install() {
+    local log=$CACHE/apt.log policy=/usr/sbin/policy-rc.d made='' result=0
+    if [ ! -e "$policy" ]; then
+        made=$policy
+        # shellcheck disable=SC2064 # the path as it is now
+        trap "rm -f $made" EXIT
+        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        chmod 755 "$policy"
+    fi
+    {
+        apt-get update &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    } > "$log" 2>&1 || result=$?
+    [ -z "$made" ] || rm -f "$made"
+    if [ "$result" -ne 0 ]; then
+        # The addresses in it are this machine's own business.
+        tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+        say "the whole of it is in $log"
+        return "$result"
+    fi
+    # Nor at the next boot, where we are the ones who brought them.
+    if [ -d /run/systemd/system ]; then
+        local package
+        for package in "$@"; do
+            case $package in
+                etcd-server) systemctl disable --quiet etcd.service || true ;;
+                containerd) systemctl disable --quiet containerd.service || true ;;
+            esac
+        done
+    fi
+}
+
+part_apt() {
+    local missing
+    mapfile -t missing < <(missing_packages)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || die "these Debian packages are missing, and only root can install them: ${missing[*]}"
+    step "Debian packages: ${missing[*]}" apt_install "${missing[@]}"
+}
+
+need_go() {
+    command -v go > /dev/null || die "Go is missing: the test programs are built with it"
+}
+
+# Builds into a folder of its own and renames: a program in the cache is whole.
+build_kubernetes() {
+    local work version=k8s.io/component-base/version name stamp
+    work=$(mktemp -d "$BIN/.kubernetes.XXXXXX")
+    # Without the stamps clients see v0.0.0.
+    stamp="-s -w -X $version.gitVersion=v$KUBERNETES -X $version.gitTreeState=clean"
+    stamp+=" -X $version.gitMajor=${KUBERNETES%%.*} -X $version.gitMinor=$(cut -d. -f2 <<< "$KUBERNETES")"
+    for name in "$@"; do
+        step "$name $KUBERNETES" env -C "$HERE/kubernetes" CGO_ENABLED=0 \
+            go build -mod=readonly -trimpath -buildvcs=false -ldflags "$stamp" \
+            -o "$work/" "k8s.io/kubernetes/cmd/$name"
+        mv "$work/$name" "$BIN/$name-v$KUBERNETES"
+    done
+    rm -rf "$work"
+}
+
+part_kubernetes() {
+    local name missing=()
+    grep -Eq "k8s.io/kubernetes v$KUBERNETES( |\$)" "$HERE/kubernetes/go.mod" ||
+        die "tests/tools/kubernetes/go.mod is not of version $KUBERNETES"
+    for name in "${KUBERNETES_PARTS[@]}"; do
+        [ -x "$BIN/$name-v$KUBERNETES" ] || missing+=("$name")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    need_go
+    say "building Kubernetes takes about ten minutes on two cores, once"
+    build_kubernetes "${missing[@]}"
+}
+
+build_versitygw() {
+    local work result=0
+    work=$(mktemp -d "$BIN/.versitygw.XXXXXX")
+    GOBIN=$work CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" \
+        "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" 2> "$CACHE/versitygw.log" || result=$?
+    if [ "$result" -eq 0 ]; then
+        mv "$work/versitygw" "$BIN/versitygw-$VERSITYGW" || result=$?
+    else
+        grep -v '^go: downloading' "$CACHE/versitygw.log" | tail -n 15 >&2 || true
+    fi
+    rm -rf "$work"
+    return "$result"
+}
+
+part_versitygw() {
+    [ ! -x "$BIN/versitygw-$VERSITYGW" ] || return 0
+    need_go
+    step "versitygw $VERSITYGW" build_versitygw
+}
+
+mkdir -p "$BIN"
+exec 9> "$CACHE/install.lock"
+if ! flock --nonblock 9; then
+    say "another run is installing: waiting for it"
+    flock 9
+fi
+# Under the lock: what lies here is of a run that was killed.
+rm -rf "$BIN"/.kubernetes.* "$BIN"/.versitygw.*
+
+[ $# -gt 0 ] || set -- all
+for part in "$@"; do
+    case $part in
+        apt | kubernetes | versitygw) "part_$part" 9>&- ;;
+        cluster) part_apt 9>&-; part_kubernetes 9>&- ;;
+        all) part_apt 9>&-; part_versitygw 9>&-; part_kubernetes 9>&- ;;
+        *) die "no such part: $part (apt, kubernetes, versitygw, cluster, all)" ;;
+    esac
+done
