@@ -62,7 +62,7 @@ impl Chunker {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
     use crate::world::{Time, fixed};

@@ -124,19 +124,29 @@ impl Cursor {
         }
     }
 
+    /// Goes on behind everything that lies below `folder`, which was just given.
+    pub async fn skip_below(&mut self, folder: &TreePath) -> Result<()> {
+        self.skip_while(|path| path <= folder || path.is_within(folder)).await
+    }
+
     /// Goes on to the first entry that is not before `path`, without opening the nodes between.
     pub async fn seek(&mut self, path: &TreePath) -> Result<()> {
+        self.skip_while(|found| found < path).await
+    }
+
+    /// `skip` is true for a beginning of the paths and false for the rest.
+    async fn skip_while(&mut self, skip: impl Fn(&TreePath) -> bool) -> Result<()> {
         loop {
             match self.ahead.last_mut() {
                 None => return Ok(()),
                 Some(Ahead::Entries(rest)) => match rest.last() {
-                    Some(entry) if entry.path < *path => drop(rest.pop()),
+                    Some(entry) if skip(&entry.path) => drop(rest.pop()),
                     Some(_) => return Ok(()),
                     None => drop(self.ahead.pop()),
                 },
                 Some(Ahead::Children { level, rest }) => match rest.last() {
                     None => drop(self.ahead.pop()),
-                    Some(child) if *level != u8::MAX && child.last < *path => drop(rest.pop()),
+                    Some(child) if *level != u8::MAX && skip(&child.last) => drop(rest.pop()),
                     Some(_) => self.expand().await?,
                 },
             }

@@ -1,5 +1,19 @@
-//! Files to trees and back: cut, deduplicate, describe; plan, fetch, write.
+//! Files to trees and back: walk, cut, describe; decide, fetch, write.
 
+pub mod assemble;
+pub mod backup;
+pub mod bundle;
 pub mod chunk;
+pub mod compare;
 pub mod cursor;
+pub mod exclude;
+pub mod file;
+mod folder;
+pub mod large;
+pub mod plan;
+pub mod pool;
+pub mod problem;
+pub mod restore;
+pub mod target;
 pub mod tree;
+pub mod walk;

@@ -44,6 +44,8 @@ pub enum Error {
     Reopen { id: RecordId },
     #[error("an earlier upload failed: {first}")]
     Failed { first: String, class: Class },
+    #[error("the work was given up by another thread")]
+    Abandoned,
     #[error("{what} has {found}, the limit is {most}")]
     TooLarge { what: &'static str, found: u64, most: u64 },
 }
@@ -93,7 +95,7 @@ impl Error {
             | Error::ConfigChanged
             | Error::Role { .. } => Class::Denied,
             Error::Fenced => Class::Conflict,
-            Error::Reopen { .. } => Class::Bug,
+            Error::Reopen { .. } | Error::Abandoned => Class::Bug,
             Error::Failed { class, .. } => *class,
             Error::TooLarge { .. } => Class::Other,
         }

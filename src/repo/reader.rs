@@ -126,20 +126,33 @@ impl Reader {
         }
     }
 
-    /// Reads a chunk wherever a sound copy of it lies.
-    pub async fn chunk(&self, id: ChunkId) -> Result<Vec<u8>> {
+    /// Reads a chunk wherever a sound copy of it lies; opened on a CPU thread.
+    pub async fn chunk(self: &Arc<Self>, id: ChunkId) -> Result<Vec<u8>> {
         let record_id = RecordId::Chunk(id);
         let mut last = Error::Unknown { id: record_id };
         for place in self.index.places(&record_id) {
             let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
             let read = self.repo.store.get_range(&object::pack_key(place.pack), range).await;
-            match read.map_err(Error::from).and_then(|record| self.open_chunk(id, &place, &record)) {
+            let opened = match read {
+                Ok(record) => self.clone().open_on_cpu(id, place, record).await,
+                Err(error) => Err(error.into()),
+            };
+            match opened {
                 Ok(plain) => return Ok(plain),
                 Err(error @ Error::Role { .. }) => return Err(error),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    async fn open_on_cpu(self: Arc<Self>, id: ChunkId, place: Place, record: Bytes) -> Result<Vec<u8>> {
+        let (opened, awaited) = tokio::sync::oneshot::channel();
+        rayon::spawn(move || {
+            // Nobody listens any more if the reading was given up.
+            let _ = opened.send(self.open_chunk(id, &place, &record));
+        });
+        awaited.await.unwrap_or(Err(Error::Abandoned))
     }
 
     /// The data key of a lane, unwrapped once.

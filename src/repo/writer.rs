@@ -99,9 +99,9 @@ impl Writer {
         &self.repo
     }
 
-    /// Whether a record that the parent refers to may be referred to again.
-    pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.index.may_refer_to(id)
+    /// The index that records are compared with: as it was when the session began.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
     }
 
     /// Saves a piece of plaintext, at most [`limits::CHUNK_LEN`] long.

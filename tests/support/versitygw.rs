@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 const VERSION: &str = "v1.8.0";
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Pause between two looks whether it answers.
+const READY_RETRY: Duration = Duration::from_millis(10);
 
 /// The credentials of the server's owner.
 pub const ACCESS_KEY: &str = "kist-test-access";
@@ -121,7 +123,7 @@ fn spawn(binary: &Path, folder: &Path, tls: Option<(&Path, &Path)>) -> Option<(C
         if answers(port, tls.is_some()) {
             return Some((server, port));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(READY_RETRY);
     }
     let _ = server.kill();
     let _ = server.wait();

@@ -1,0 +1,86 @@
+# Each plain command of this project. All of them build with the same flags, so that the
+# dependencies are compiled once: a static binary, the one that users run, is what is tested.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build check test bench fuzz lab-up lab-down
+.PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
+
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS := -C target-feature=+crt-static
+export CARGO_INCREMENTAL := 0
+PLACE := --locked --target $(TARGET)
+FLAGS := --release $(PLACE)
+
+OUT := $(or $(CARGO_TARGET_DIR),target)
+CACHE := $(or $(KIST_CACHE),$(HOME)/.cache/kist-lab)
+STEP := tests/tools/step.sh
+
+# Tests that need nothing but the tree; the others have a step of their own in `make test`.
+TESTS := $(patsubst tests/%/main.rs,%,$(sort $(wildcard tests/*/main.rs)))
+FAST := $(filter spec tidy,$(TESTS))
+SLOW := $(filter-out $(FAST),$(TESTS))
+
+help: ## Lists these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+build: ## Builds the static binary
+	cargo build $(FLAGS)
+	@ls -l $(OUT)/$(TARGET)/release/kist
+
+check: _begin _format _lint _fast _summary ## Format, lints and fast tests
+
+test: _begin _tools _format _lint _build _fast _slow _examples _summary ## Everything, real cluster and stores included (root; installs what it needs)
+
+bench: ## Micro benches: MB/s of hash, seal, nodes, index
+	cargo bench $(PLACE) --bench '*'
+
+fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler
+	@$(STEP) --begin
+	@test -x $(CACHE)/cargo-fuzz/bin/cargo-fuzz || \
+	    RUSTFLAGS= $(STEP) "cargo-fuzz, once" cargo install --locked --root $(CACHE)/cargo-fuzz cargo-fuzz
+	@export PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" RUSTFLAGS=; \
+	targets=$$(cargo +nightly fuzz list); \
+	for target in $$targets; do \
+	    mkdir -p $(CACHE)/corpus/$$target fuzz/corpus/$$target; \
+	    $(STEP) "fuzz: $$target" cargo +nightly fuzz run $$target \
+	        $(CACHE)/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),20) -verbosity=0 -print_final_stats=1; \
+	done
+	@$(STEP) --summary
+
+lab-up: ## Leaves a real cluster and an S3 server running: make lab-up NAME=one (root)
+	cargo run --quiet $(FLAGS) --example lab -- up $(or $(NAME),$(error say which: NAME=…))
+
+lab-down: ## Takes it down again: make lab-down NAME=one
+	cargo run --quiet $(FLAGS) --example lab -- down $(or $(NAME),$(error say which: NAME=…))
+
+# The steps.
+
+_begin:
+	@$(STEP) --begin
+
+_tools:
+	@$(STEP) "tools that the tests run" tests/tools/install.sh apt versitygw cluster
+
+_format:
+	@$(STEP) "format" cargo fmt --check
+
+_lint:
+	@$(STEP) "lints" cargo clippy --quiet $(FLAGS) --all-targets -- -D warnings
+
+_build:
+	@$(STEP) "build of everything" cargo test --quiet $(FLAGS) --no-run
+
+_fast:
+	@$(STEP) "fast tests" cargo test $(FLAGS) --lib --bins $(FAST:%=--test %)
+
+_slow:
+	@for name in $(SLOW); do $(STEP) "tests: $$name" cargo test $(FLAGS) --test $$name; done
+
+_examples:
+	@$(STEP) "examples in the documentation" cargo test $(FLAGS) --doc
+
+_summary:
+	@$(STEP) --summary

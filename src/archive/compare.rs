@@ -1,0 +1,142 @@
+//! What has to be done for each found thing, by comparison with the parent's entry of the same path.
+//!
+//! A file whose size, mtime and ctime are those of the parent is not opened, let alone read: its entry
+//! keeps the parent's places, if they are all still in the index. No state on the machine is needed.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::archive::backup::Named;
+use crate::archive::cursor::Cursor;
+use crate::archive::problem::Problem;
+use crate::archive::walk::{Found, FoundKind};
+use crate::format::entry::{Content, Entry, Extent, Kind};
+use crate::format::id::{LinkGroup, NodeId, RecordId};
+use crate::repo::{Error, Index, Reader, Result};
+
+/// The tree that a backup is compared with.
+pub struct Parent {
+    pub reader: Arc<Reader>,
+    pub root: NodeId,
+    /// To wait for nodes from a plain thread.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// What has to be done.
+pub enum Planned {
+    Kept(Box<Entry>),
+    Link { named: Named, size: u64 },
+    Small { found: Box<Found>, old: Option<([u8; 32], Content)> },
+    Large(Box<Found>),
+    Problem(Problem),
+}
+
+impl Planned {
+    pub fn small_bytes(&self) -> u64 {
+        match self {
+            Planned::Small { found, .. } => match found.kind {
+                FoundKind::File { size, .. } => size,
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+}
+
+/// Walks along the parent's tree while the walk goes on.
+pub struct Planner {
+    index: Arc<Index>,
+    bundle_below: u64,
+    parent: Option<(Cursor, tokio::runtime::Handle)>,
+    ahead: VecDeque<Entry>,
+    /// Groups of hard links of which a file has come by.
+    linked: HashSet<LinkGroup>,
+}
+
+impl Planner {
+    pub fn new(parent: Option<Parent>, index: Arc<Index>, bundle_below: u64) -> Self {
+        let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
+        Self { index, bundle_below, parent, ahead: VecDeque::new(), linked: HashSet::new() }
+    }
+
+    pub fn plan(&mut self, found: Found) -> Result<Planned> {
+        let old = self.old_entry(&found)?;
+        let FoundKind::File { size, .. } = found.kind else {
+            return Ok(Planned::Kept(Box::new(plain(found))));
+        };
+        if let Some(group) = found.attributes.link
+            && !self.linked.insert(group)
+        {
+            return Ok(Planned::Link { named: Box::new((found.path, found.attributes)), size });
+        }
+        let old = match old {
+            Some(Entry { attributes, kind: Kind::File { size: old_size, content, hash }, .. }) => {
+                let untouched = old_size == size
+                    && attributes.mtime == found.attributes.mtime
+                    && attributes.ctime == found.attributes.ctime;
+                let usable = self.is_whole(&content);
+                if untouched && usable {
+                    let kind = Kind::File { size, content, hash };
+                    let entry = Entry { path: found.path, attributes: found.attributes, kind };
+                    return Ok(Planned::Kept(Box::new(entry)));
+                }
+                hash.filter(|_| usable).map(|hash| (hash, content))
+            }
+            _ => None,
+        };
+        Ok(match size < self.bundle_below {
+            true => Planned::Small { found: Box::new(found), old },
+            false => Planned::Large(Box::new(found)),
+        })
+    }
+
+    /// Whether all that the parent's entry refers to may be referred to again.
+    fn is_whole(&self, content: &Content) -> bool {
+        match content {
+            Content::Extents(extents) => extents.iter().all(|extent| match extent {
+                Extent::Data { chunk, .. } => self.index.may_refer_to(&RecordId::Chunk(*chunk)),
+                Extent::Hole { .. } => true,
+            }),
+            Content::Tree(root) => self.index.may_refer_to(&RecordId::Node(*root)),
+        }
+    }
+
+    fn old_entry(&mut self, found: &Found) -> Result<Option<Entry>> {
+        loop {
+            while let Some(front) = self.ahead.front() {
+                match front.path.cmp(&found.path) {
+                    std::cmp::Ordering::Less => drop(self.ahead.pop_front()),
+                    std::cmp::Ordering::Equal => return Ok(self.ahead.pop_front()),
+                    std::cmp::Ordering::Greater => return Ok(None),
+                }
+            }
+            let Some((cursor, runtime)) = &mut self.parent else { return Ok(None) };
+            match runtime.block_on(cursor.next_many()) {
+                Ok(more) if more.is_empty() => self.parent = None,
+                Ok(more) => self.ahead.extend(more),
+                // A damaged parent costs reading, not the backup.
+                Err(Error::Store(error)) if error.class() != crate::store::Class::Missing => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the parent's tree can't be read on: the rest is read anew");
+                    self.parent = None;
+                }
+            }
+        }
+    }
+}
+
+/// An entry of something that has no content.
+fn plain(found: Found) -> Entry {
+    let kind = match found.kind {
+        FoundKind::Folder => Kind::Folder,
+        FoundKind::File { .. } => Kind::File { size: 0, content: Content::Extents(Vec::new()), hash: None },
+        FoundKind::Symlink { target } => Kind::Symlink { target },
+        FoundKind::Fifo => Kind::Fifo,
+        FoundKind::Socket => Kind::Socket,
+        FoundKind::CharDevice { major, minor } => Kind::CharDevice { major, minor },
+        FoundKind::BlockDevice { major, minor } => Kind::BlockDevice { major, minor },
+    };
+    Entry { path: found.path, attributes: found.attributes, kind }
+}

@@ -1,0 +1,558 @@
+//! A restore of files: walk the tree → decide → fetch chunks → write → attributes.
+//!
+//! Small files are written in windows whose chunks are fetched together; large ones chunk by
+//! chunk, in any order. Folders get their attributes at the end, innermost first. A file that can't be
+//! had whole is not left behind: it is listed, and everything else is restored.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use crate::archive::cursor::{Cursor, Extents};
+use crate::archive::plan::{Action, Options, There, decide};
+use crate::archive::problem::{Problem, ProblemKind};
+use crate::archive::target::{Device, Target, TargetFile};
+use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
+use crate::format::id::{ChunkId, LinkGroup, NodeId};
+use crate::format::summary::Missing;
+use crate::progress::{Progress, Unit};
+use crate::repo::{Error, Reader, Result};
+use crate::store::Class;
+
+/// Files up to this are written whole, from chunks that are fetched for many of them together.
+const SMALL_BYTES: u64 = 1024 * 1024;
+/// A window of small files ends at so many entries, bytes, or distinct chunks.
+const WINDOW_ENTRIES: usize = 2048;
+const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+const WINDOW_CHUNKS: usize = 12;
+/// Chunks that are fetched and opened at the same time.
+const PARALLEL_CHUNKS: usize = 6;
+/// What is listed of each kind of trouble; more is counted.
+const LISTED: usize = 10_000;
+
+/// What came of a restore.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub files: u64,
+    pub bytes: u64,
+    /// Created and replaced, of any type.
+    pub written: u64,
+    pub replaced: u64,
+    pub kept: u64,
+    /// Paths that were deleted, or would be.
+    pub deleted: Vec<String>,
+    /// Files whose content can't be had from the repository.
+    pub lost: List,
+    /// What could not be written, or not with all of its attributes.
+    pub problems: List,
+}
+
+/// A list with a bound.
+#[derive(Debug, Default)]
+pub struct List {
+    pub listed: Vec<Missing>,
+    pub more: u64,
+}
+
+impl List {
+    fn add(&mut self, what: String, why: String) {
+        match self.listed.len() < LISTED {
+            true => self.listed.push(Missing { what, why }),
+            false => self.more += 1,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+}
+
+/// Restores what lies below `from` into `target`. `NotFound` is for the caller to tell: an empty report
+/// with no entry written means that there is no such path.
+pub async fn restore(
+    reader: Arc<Reader>,
+    root: NodeId,
+    from: &TreePath,
+    target: Arc<Target>,
+    options: Options,
+    progress: Arc<dyn Progress>,
+) -> Result<Outcome> {
+    let mut cursor = Cursor::new(reader.clone(), root);
+    cursor.seek(from).await?;
+    let mut run = Run {
+        reader,
+        target,
+        options,
+        progress,
+        report: Report::default(),
+        window: Window::default(),
+        fetched: HashMap::new(),
+        folders: Vec::new(),
+        linked: HashMap::new(),
+        blocked: None,
+    };
+    let base = match cursor.next().await? {
+        Some(first) if first.path == *from => {
+            // A file goes into the target under its own name; of a folder, what is in it.
+            let base = match first.kind {
+                Kind::Folder => from.clone(),
+                _ => from.parent().unwrap_or_default(),
+            };
+            run.take(first, &base).await?;
+            base
+        }
+        _ => return Ok(Outcome::NotThere),
+    };
+    while let Some(entry) = cursor.next().await? {
+        if !entry.path.is_within(from) {
+            break;
+        }
+        if run.progress.is_cancelled() {
+            return Ok(Outcome::Cancelled);
+        }
+        if let Some(full) = run.take(entry, &base).await? {
+            return Ok(Outcome::Full(run.report, full));
+        }
+    }
+    run.finish(root, from, &base).await
+}
+
+/// How a restore ended.
+pub enum Outcome {
+    Done(Report),
+    /// The snapshot has no such path.
+    NotThere,
+    /// The target's disk is full; what is in the report was restored.
+    Full(Report, Problem),
+    Cancelled,
+}
+
+/// A file to be written once its chunks are there.
+struct SmallFile {
+    path: TreePath,
+    attributes: Attributes,
+    size: u64,
+    extents: Vec<Extent>,
+}
+
+#[derive(Default)]
+struct Window {
+    files: Vec<SmallFile>,
+    bytes: u64,
+    chunks: HashSet<ChunkId>,
+}
+
+type Chunks = HashMap<ChunkId, std::result::Result<Arc<Vec<u8>>, String>>;
+
+struct Run {
+    reader: Arc<Reader>,
+    target: Arc<Target>,
+    options: Options,
+    progress: Arc<dyn Progress>,
+    report: Report,
+    window: Window,
+    /// Chunks of the last window: the next one often goes on in the last of them.
+    fetched: Chunks,
+    /// Folders whose attributes are still to be set.
+    folders: Vec<(TreePath, Attributes)>,
+    /// Where the first file of a group of hard links was written.
+    linked: HashMap<LinkGroup, TreePath>,
+    /// A folder that could not be made: what is in it can't either.
+    blocked: Option<TreePath>,
+}
+
+impl Run {
+    /// Takes the next entry; gives the problem if the disk is full.
+    async fn take(&mut self, entry: Entry, base: &TreePath) -> Result<Option<Problem>> {
+        let Some(path) = entry.path.below(base) else { return Ok(None) };
+        self.progress.advance(Unit::Entries, 1);
+        if self.blocked.as_ref().is_some_and(|blocked| path.is_within(blocked)) {
+            return Ok(None);
+        }
+        let there = match self.target.existing(&path) {
+            Ok(there) => there.map(|there| match (there.is_folder(), there.looks_like(&entry)) {
+                (true, _) => There::Folder,
+                (false, true) => There::Alike,
+                (false, false) => There::Other,
+            }),
+            Err(problem) => return Ok(self.problem(problem)),
+        };
+        let action = decide(&entry, there, &self.options);
+        match action {
+            Action::Keep => self.report.kept += 1,
+            Action::InTheWay => {
+                let what = "something else is in the way, and was left as it is";
+                self.problem(Problem::found("restoring", &path, ProblemKind::InTheWay, what));
+            }
+            Action::Create | Action::Replace => self.report.written += 1,
+            Action::Reuse => {}
+        }
+        self.report.replaced += u64::from(action == Action::Replace);
+        if matches!(entry.kind, Kind::Folder) && matches!(action, Action::Keep | Action::InTheWay) {
+            self.blocked = Some(path);
+            return Ok(None);
+        }
+        if !action.writes() && action != Action::Reuse {
+            return Ok(None);
+        }
+        if let Kind::File { size, .. } = entry.kind {
+            self.report.files += 1;
+            self.report.bytes += size;
+        }
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        self.write(entry, path, action == Action::Replace).await
+    }
+
+    async fn write(&mut self, entry: Entry, path: TreePath, replace: bool) -> Result<Option<Problem>> {
+        let Entry { attributes, kind, .. } = entry;
+        if let Some(group) = attributes.link {
+            if let Some(first) = self.linked.get(&group).cloned() {
+                // The first name may still be in the window.
+                if let Some(full) = self.write_window().await? {
+                    return Ok(Some(full));
+                }
+                let linked =
+                    self.replaced(&path, replace).and_then(|()| self.target.hard_link(&first, &path));
+                return Ok(linked.err().and_then(|problem| self.problem(problem)));
+            }
+            self.linked.insert(group, path.clone());
+        }
+        match kind {
+            Kind::Folder => {
+                let made = match path.is_root() || self.is_folder(&path) {
+                    true => Ok(()),
+                    false => {
+                        self.replaced(&path, replace).and_then(|()| self.target.make_folder(&path)).map(drop)
+                    }
+                };
+                match made {
+                    Ok(()) => self.folders.push((path, attributes)),
+                    Err(problem) => {
+                        self.blocked = Some(path);
+                        return Ok(self.problem(problem));
+                    }
+                }
+                Ok(None)
+            }
+            Kind::File { size, content, .. } => {
+                // A file takes the place of what is there only when it is whole; a folder has to go before.
+                if replace
+                    && self.is_folder(&path)
+                    && let Err(problem) = self.target.remove(&path)
+                {
+                    return Ok(self.problem(problem));
+                }
+                match content {
+                    Content::Extents(extents) if size <= SMALL_BYTES => {
+                        self.add_small(SmallFile { path, attributes, size, extents }).await
+                    }
+                    content => self.write_large(path, attributes, size, &content).await,
+                }
+            }
+            other => {
+                let made = self.replaced(&path, replace).and_then(|()| match &other {
+                    Kind::Symlink { target } => self.target.symlink(&path, target),
+                    Kind::Fifo => self.target.fifo(&path),
+                    Kind::Socket => self.target.socket(&path),
+                    &Kind::CharDevice { major, minor } => {
+                        self.target.device(&path, Device::Char { major, minor })
+                    }
+                    &Kind::BlockDevice { major, minor } => {
+                        self.target.device(&path, Device::Block { major, minor })
+                    }
+                    Kind::Folder | Kind::File { .. } => Ok(()),
+                });
+                if let Err(problem) = made {
+                    return Ok(self.problem(problem));
+                }
+                Ok(self.attributes(&path, &attributes))
+            }
+        }
+    }
+
+    fn is_folder(&self, path: &TreePath) -> bool {
+        self.target.existing(path).is_ok_and(|there| there.is_some_and(|there| there.is_folder()))
+    }
+
+    fn replaced(&self, path: &TreePath, replace: bool) -> std::result::Result<(), Problem> {
+        if replace { self.target.remove(path) } else { Ok(()) }
+    }
+
+    /// Lists a problem; gives it back if the disk is full, for then nothing more can be done.
+    fn problem(&mut self, problem: Problem) -> Option<Problem> {
+        if problem.kind == ProblemKind::Full {
+            return Some(problem);
+        }
+        let (what, why) = (problem.path.to_string(), format!("{}: {}", problem.doing, problem.cause));
+        self.report.problems.add(what, why);
+        None
+    }
+
+    fn attributes(&mut self, path: &TreePath, attributes: &Attributes) -> Option<Problem> {
+        let problems = self.target.set_attributes(path, attributes);
+        problems.into_iter().find_map(|problem| self.problem(problem))
+    }
+
+    async fn add_small(&mut self, file: SmallFile) -> Result<Option<Problem>> {
+        let chunks = file.extents.iter().filter_map(|extent| match extent {
+            Extent::Data { chunk, .. } => Some(*chunk),
+            Extent::Hole { .. } => None,
+        });
+        self.window.chunks.extend(chunks);
+        self.window.bytes += file.size;
+        self.window.files.push(file);
+        let window = &self.window;
+        let is_full = window.files.len() >= WINDOW_ENTRIES
+            || window.bytes >= WINDOW_BYTES
+            || window.chunks.len() >= WINDOW_CHUNKS;
+        if is_full { self.write_window().await } else { Ok(None) }
+    }
+
+    async fn write_window(&mut self) -> Result<Option<Problem>> {
+        let window = std::mem::take(&mut self.window);
+        if window.files.is_empty() {
+            return Ok(None);
+        }
+        self.fetched.retain(|id, _| window.chunks.contains(id));
+        let wanted: Vec<ChunkId> =
+            window.chunks.into_iter().filter(|id| !self.fetched.contains_key(id)).collect();
+        let mut fetching = futures::stream::iter(wanted)
+            .map(|id| {
+                let reader = self.reader.clone();
+                async move { (id, reader.chunk(id).await) }
+            })
+            .buffer_unordered(PARALLEL_CHUNKS);
+        let mut fetched = std::mem::take(&mut self.fetched);
+        while let Some((id, chunk)) = fetching.next().await {
+            fetched.insert(id, damage_or(chunk)?.map(Arc::new));
+        }
+        drop(fetching);
+        let (target, progress) = (self.target.clone(), self.progress.clone());
+        let write = move || {
+            let results = write_files(&target, &window.files, &fetched, progress.as_ref());
+            (fetched, results)
+        };
+        let (fetched, results) = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
+        self.fetched = fetched;
+        let mut full = None;
+        for result in results {
+            match result {
+                Written::Lost(path, why) => self.lost(&path, why),
+                Written::Problems(problems) => {
+                    for problem in problems {
+                        full = self.problem(problem).or(full);
+                    }
+                }
+            }
+        }
+        Ok(full)
+    }
+
+    fn lost(&mut self, path: &TreePath, why: String) {
+        self.report.files -= 1;
+        self.report.written -= 1;
+        self.report.lost.add(path.to_string(), why);
+    }
+
+    async fn write_large(
+        &mut self,
+        path: TreePath,
+        attributes: Attributes,
+        size: u64,
+        content: &Content,
+    ) -> Result<Option<Problem>> {
+        let file = match self.target.create_file(&path, size) {
+            Ok(file) => Arc::new(file),
+            Err(problem) => return Ok(self.problem(problem)),
+        };
+        match self.fill(&file, content).await? {
+            Filled::Whole => {}
+            Filled::Lost(why) => {
+                // Dropped unplaced: what was there before stays.
+                self.lost(&path, why);
+                return Ok(None);
+            }
+            Filled::Problem(problem) => return Ok(self.problem(problem)),
+        }
+        let problems = Arc::into_inner(file).map(|file| file.place(&attributes)).unwrap_or_default();
+        Ok(problems.into_iter().find_map(|problem| self.problem(problem)))
+    }
+
+    async fn fill(&self, file: &Arc<TargetFile>, content: &Content) -> Result<Filled> {
+        let extents = Extents::of(self.reader.clone(), content);
+        let places = futures::stream::unfold((extents, 0), |(mut extents, at)| async move {
+            let extent = extents.next().await.transpose()?;
+            let len = extent.as_ref().map_or(0, Extent::len);
+            Some((extent.map(|extent| (extent, at)), (extents, at + len)))
+        });
+        let writes = places.map(|place| {
+            let (reader, file, progress) = (self.reader.clone(), file.clone(), self.progress.clone());
+            async move {
+                let (extent, at) = match damage_or(place)? {
+                    Ok(place) => place,
+                    Err(why) => return Ok(Filled::Lost(why)),
+                };
+                write_extent(&reader, file, extent, at, progress).await
+            }
+        });
+        let mut writes = std::pin::pin!(writes.buffer_unordered(PARALLEL_CHUNKS));
+        while let Some(filled) = writes.next().await {
+            match filled? {
+                Filled::Whole if self.progress.is_cancelled() => {
+                    return Ok(Filled::Lost("interrupted".into()));
+                }
+                Filled::Whole => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Filled::Whole)
+    }
+
+    /// Writes what is left, deletes if asked to, and sets the folders' attributes.
+    async fn finish(mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<Outcome> {
+        if let Some(full) = self.write_window().await? {
+            return Ok(Outcome::Full(self.report, full));
+        }
+        if self.options.delete {
+            self.delete(root, from, base).await?;
+        }
+        for (path, attributes) in std::mem::take(&mut self.folders).into_iter().rev() {
+            if let Some(full) = self.attributes(&path, &attributes) {
+                return Ok(Outcome::Full(self.report, full));
+            }
+        }
+        Ok(Outcome::Done(self.report))
+    }
+
+    /// Walks the tree once more and removes what the target's folders hold beside it.
+    async fn delete(&mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<()> {
+        let mut cursor = Cursor::new(self.reader.clone(), root);
+        cursor.seek(from).await?;
+        let mut open: Vec<(TreePath, HashSet<Vec<u8>>)> = Vec::new();
+        while let Some(entry) = cursor.next().await? {
+            let Some(path) = entry.path.below(base).filter(|_| entry.path.is_within(from)) else { break };
+            while open.last().is_some_and(|(folder, _)| !path.is_within(folder)) {
+                let ended = open.pop();
+                ended.into_iter().for_each(|(folder, names)| self.delete_beside(&folder, &names));
+            }
+            if let Some((_, names)) = open.last_mut() {
+                names.insert(path.name().to_vec());
+            }
+            if matches!(entry.kind, Kind::Folder) {
+                open.push((path, HashSet::new()));
+            }
+        }
+        while let Some((folder, names)) = open.pop() {
+            self.delete_beside(&folder, &names);
+        }
+        Ok(())
+    }
+
+    fn delete_beside(&mut self, folder: &TreePath, names: &HashSet<Vec<u8>>) {
+        if !self.is_folder(folder) {
+            return;
+        }
+        let listed = match self.target.list(folder) {
+            Ok(listed) => listed,
+            Err(problem) => return drop(self.problem(problem)),
+        };
+        for name in listed.into_iter().filter(|name| !names.contains(name)) {
+            let Some(path) = folder.join(&name) else { continue };
+            let removed = if self.options.dry_run { Ok(()) } else { self.target.remove(&path) };
+            match removed {
+                Ok(()) => self.report.deleted.push(path.to_string()),
+                Err(problem) => drop(self.problem(problem)),
+            }
+        }
+    }
+}
+
+enum Written {
+    Lost(TreePath, String),
+    Problems(Vec<Problem>),
+}
+
+enum Filled {
+    Whole,
+    Lost(String),
+    Problem(Problem),
+}
+
+/// Damage is the file's misfortune; what makes all further reading pointless ends the restore.
+fn damage_or<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(error @ Error::Role { .. }) => Err(error),
+        Err(Error::Store(error)) if matches!(error.class(), Class::Transient | Class::Denied) => {
+            Err(error.into())
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn write_files(
+    target: &Target,
+    files: &[SmallFile],
+    chunks: &Chunks,
+    progress: &dyn Progress,
+) -> Vec<Written> {
+    use rayon::prelude::*;
+    let write = |file: &SmallFile| {
+        let written = write_small(target, file, chunks);
+        progress.advance(Unit::Bytes, file.size);
+        written
+    };
+    files.par_iter().map(write).collect()
+}
+
+fn write_small(target: &Target, file: &SmallFile, chunks: &Chunks) -> Written {
+    let mut pieces = Vec::with_capacity(file.extents.len());
+    let mut at = 0;
+    for extent in &file.extents {
+        if let Extent::Data { chunk, offset, len } = extent {
+            let range = *offset as usize..*offset as usize + *len as usize;
+            match chunks.get(chunk) {
+                Some(Ok(plain)) => match plain.get(range) {
+                    Some(piece) => pieces.push((at, piece)),
+                    None => return Written::Lost(file.path.clone(), format!("chunk {chunk} is too short")),
+                },
+                Some(Err(why)) => return Written::Lost(file.path.clone(), why.clone()),
+                None => return Written::Lost(file.path.clone(), format!("chunk {chunk} was not fetched")),
+            }
+        }
+        at += extent.len();
+    }
+    let placed = target.create_file(&file.path, file.size).and_then(|made| {
+        pieces.into_iter().try_for_each(|(at, piece)| made.write_at(at, piece))?;
+        Ok(made.place(&file.attributes))
+    });
+    Written::Problems(placed.unwrap_or_else(|problem| vec![problem]))
+}
+
+async fn write_extent(
+    reader: &Arc<Reader>,
+    file: Arc<TargetFile>,
+    extent: Extent,
+    at: u64,
+    progress: Arc<dyn Progress>,
+) -> Result<Filled> {
+    let Extent::Data { chunk, offset, len } = extent else { return Ok(Filled::Whole) };
+    let plain = match damage_or(reader.chunk(chunk).await)? {
+        Ok(plain) => plain,
+        Err(why) => return Ok(Filled::Lost(why)),
+    };
+    let write = move || {
+        let piece = plain.get(offset as usize..offset as usize + len as usize)?;
+        Some(file.write_at(at, piece))
+    };
+    let written = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
+    progress.advance(Unit::Bytes, u64::from(len));
+    Ok(match written {
+        Some(Ok(())) => Filled::Whole,
+        Some(Err(problem)) => Filled::Problem(problem),
+        None => Filled::Lost(format!("chunk {chunk} is too short")),
+    })
+}

@@ -1,0 +1,233 @@
+//! The arguments as they are typed. Nothing is checked here beyond their form.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Back up and restore Kubernetes clusters and files, sealed, into storage that is not trusted
+#[derive(Parser)]
+#[command(name = "kist", version, max_term_width = 100)]
+pub struct Args {
+    /// Repository: a folder, or s3://bucket/prefix?endpoint=URL&region=NAME
+    #[arg(long, short, env = "KIST_REPO", global = true, value_name = "URL")]
+    pub repo: Option<String>,
+    /// File with the passphrase
+    #[arg(long, env = "KIST_PASSPHRASE_FILE", global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// File with a key or a bundle, instead of a passphrase
+    #[arg(long, env = "KIST_KEY_FILE", global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Where the local catalog is kept [default: in the user's cache folder]
+    #[arg(long, env = "KIST_CATALOG", global = true, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
+    /// Do without the local catalog
+    #[arg(long, global = true)]
+    pub no_catalog: bool,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print what is going on inside; more with -vv
+    #[arg(long, short, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Make a repository
+    Init(Init),
+    /// Back up
+    Backup {
+        #[command(subcommand)]
+        what: BackupWhat,
+    },
+    /// Restore
+    Restore {
+        #[command(subcommand)]
+        what: RestoreWhat,
+    },
+    /// List the snapshots
+    Snapshots(Snapshots),
+    /// List what is in a snapshot
+    Ls(Ls),
+    /// Check the repository, and list everything that is wrong with it
+    Check(Check),
+    /// Manage keys
+    Key {
+        #[command(subcommand)]
+        what: KeyWhat,
+    },
+    /// Manage the local catalog
+    Catalog {
+        #[command(subcommand)]
+        what: CatalogWhat,
+    },
+}
+
+#[derive(ClapArgs)]
+pub struct Init {
+    /// Make the owner's key a file instead of a passphrase; it must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub new_key_file: Option<PathBuf>,
+    /// Accept a store that can't create exclusively: one writer only, ever
+    #[arg(long)]
+    pub single_writer: bool,
+}
+
+#[derive(Subcommand)]
+pub enum BackupWhat {
+    /// Back up files and folders
+    Files(BackupFiles),
+}
+
+#[derive(ClapArgs)]
+pub struct BackupFiles {
+    /// What to back up
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Leave out what fits (like a line of .gitignore); may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Leave out what fits a line of this file; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub exclude_file: Vec<PathBuf>,
+    /// Don't cross into other file systems
+    #[arg(long)]
+    pub one_file_system: bool,
+    /// Leave out the contents of folders that are marked as caches (CACHEDIR.TAG)
+    #[arg(long)]
+    pub exclude_caches: bool,
+    /// Label of the snapshot; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Host that the snapshot is of [default: this one's name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Tell what would be read, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct Choice {
+    /// Take the newest complete snapshot at or before this time: 2026-09-01T12:00[:00][Z|+02:00], or a date
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Only snapshots of this host
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Only snapshots of the source whose id begins like this
+    #[arg(long, value_name = "ID")]
+    pub source: Option<String>,
+    /// Only snapshots with this label
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub enum RestoreWhat {
+    /// Restore files and folders
+    Files(RestoreFiles),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Overwrite {
+    /// Keep what is there
+    Never,
+    /// Replace files whose size or time differs
+    Changed,
+    /// Replace every file
+    Always,
+}
+
+#[derive(ClapArgs)]
+pub struct RestoreFiles {
+    /// Snapshot: `latest` or the beginning of its id, then `:PATH` for a part of it
+    #[arg(value_name = "SNAP[:PATH]")]
+    pub snapshot: String,
+    /// Folder that the contents go into
+    pub target: PathBuf,
+    /// What becomes of files that are there already; needed if the target is not empty
+    #[arg(long, value_name = "WHEN")]
+    pub overwrite: Option<Overwrite>,
+    /// Delete what is in the target and not in the snapshot
+    #[arg(long, requires = "overwrite")]
+    pub delete: bool,
+    /// Tell what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+#[derive(ClapArgs)]
+pub struct Snapshots {
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+#[derive(ClapArgs)]
+pub struct Ls {
+    /// Snapshot: `latest` or the beginning of its id, then `:PATH` for a part of it
+    #[arg(value_name = "SNAP[:PATH]")]
+    pub snapshot: String,
+    /// List what is in folders too
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+    /// Show type, mode, owner, size and time
+    #[arg(long, short)]
+    pub long: bool,
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+#[derive(ClapArgs)]
+pub struct Check {
+    /// Open every record and compare it with its id; needs the owner
+    #[arg(long)]
+    pub read_data: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Adds backups; can't read contents
+    Writer,
+}
+
+#[derive(Subcommand)]
+pub enum KeyWhat {
+    /// Make a key for a role
+    Add(KeyAdd),
+}
+
+#[derive(ClapArgs)]
+pub struct KeyAdd {
+    /// What its holder may do
+    #[arg(long)]
+    pub role: Role,
+    /// Name of the key, such as the cluster's
+    #[arg(long)]
+    pub name: String,
+    /// File to write the bundle to; it must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum CatalogWhat {
+    /// Make the catalog anew from the repository
+    Rebuild,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,133 @@
+//! From errors to exit codes and hints.
+
+use std::process::ExitCode;
+
+use crate::repo::Class;
+use crate::{job, repo, store};
+
+/// The exit codes, as README lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Complete = 0,
+    Failed = 1,
+    Usage = 2,
+    Incomplete = 3,
+    Damaged = 4,
+    Denied = 5,
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command ended early: its code, what to say, what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into(), hint: None }
+    }
+
+    pub fn other(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// An error and all of its sources in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+impl From<repo::Error> for Failure {
+    fn from(error: repo::Error) -> Self {
+        let exit = match error.class() {
+            Class::Usage => Exit::Usage,
+            Class::Corrupt => Exit::Damaged,
+            Class::Denied => Exit::Denied,
+            _ => Exit::Failed,
+        };
+        let hint = repo_hint(&error);
+        Self { exit, message: chain(&error), hint: hint.map(str::to_owned) }
+    }
+}
+
+fn repo_hint(error: &repo::Error) -> Option<&'static str> {
+    use crate::format::Error as Format;
+    match error {
+        repo::Error::NotARepository { .. } => Some("make one with `kist init`, or look at KIST_REPO"),
+        repo::Error::Exists { .. } => Some("nothing was changed; open it as it is, or choose another place"),
+        repo::Error::UnfitStore { .. } => {
+            Some("with `kist init --single-writer` it can be used, as long as there is one writer only, ever")
+        }
+        repo::Error::ConfigChanged => Some(
+            "nothing was written; bring `config` back from a copy of the bucket, and find out who changed it",
+        ),
+        repo::Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => {
+            Some("nothing was written; use a newer kist")
+        }
+        repo::Error::Role { .. } => Some("use the owner's passphrase or key file"),
+        _ if error.class() == Class::Full => {
+            Some("what was uploaded counts for the next run; make room and run it again")
+        }
+        _ => None,
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        repo::Error::from(error).into()
+    }
+}
+
+impl From<job::Error> for Failure {
+    fn from(error: job::Error) -> Self {
+        let (exit, hint) = match &error {
+            job::Error::Repo(_) => {
+                let job::Error::Repo(error) = error else { unreachable!("it was just matched") };
+                return error.into();
+            }
+            job::Error::Interrupted => {
+                (Exit::Interrupted, Some("what was uploaded counts for the next run; no unlock is needed"))
+            }
+            job::Error::AmbiguousSnapshot { .. } => (Exit::Usage, Some("give more of its id")),
+            job::Error::TargetNotEmpty { .. } => (
+                Exit::Usage,
+                Some(
+                    "--overwrite=never keeps, =changed and =always replace; nothing is deleted without --delete",
+                ),
+            ),
+            job::Error::Unreadable { .. } => (Exit::Denied, None),
+            job::Error::TargetFull { .. } => (
+                Exit::Failed,
+                Some(
+                    "make room and run it again with --overwrite=changed: what is there is not written twice",
+                ),
+            ),
+            job::Error::Target { .. } | job::Error::Catalog(_) => (Exit::Failed, None),
+            _ => (Exit::Usage, None),
+        };
+        Self { exit, message: chain(&error), hint: hint.map(str::to_owned) }
+    }
+}

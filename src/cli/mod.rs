@@ -1,0 +1,72 @@
+//! The command line: arguments in, text or JSON out, an exit code at the end.
+//!
+//! [`args`] parses, [`settings`] validates and is the only place that reads the environment,
+//! a thin file a verb calls `job` or `repo`, [`render`] shows, [`exit`] turns errors into codes.
+
+mod args;
+mod backup;
+mod catalog;
+mod check;
+mod exit;
+mod init;
+mod key;
+mod ls;
+mod render;
+mod restore;
+mod settings;
+mod snapshots;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::args::{Args, BackupWhat, CatalogWhat, KeyWhat, RestoreWhat, Verb};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::settings::Settings;
+
+/// Runs one command and gives its exit code.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => Exit::Usage.into(),
+                false => Exit::Complete.into(),
+            };
+        }
+    };
+    let json = args.json;
+    match execute(args) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            render::failure(&failure, json);
+            failure.exit.into()
+        }
+    }
+}
+
+fn execute(args: Args) -> Result<Exit, Failure> {
+    terminal::start_tracing(args.verbose);
+    let settings = Settings::new(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("the runtime can't be started: {error}")))?;
+    let exit = runtime.block_on(async {
+        match args.verb {
+            Verb::Init(init) => init::run(&settings, init).await,
+            Verb::Backup { what: BackupWhat::Files(files) } => backup::files(&settings, files).await,
+            Verb::Restore { what: RestoreWhat::Files(files) } => restore::files(&settings, files).await,
+            Verb::Snapshots(snapshots) => snapshots::run(&settings, snapshots).await,
+            Verb::Ls(ls) => ls::run(&settings, ls).await,
+            Verb::Check(check) => check::run(&settings, check).await,
+            Verb::Key { what: KeyWhat::Add(add) } => key::add(&settings, add).await,
+            Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,
+        }
+    });
+    // Whatever still runs on the runtime's threads is of no use any more.
+    runtime.shutdown_background();
+    exit
+}

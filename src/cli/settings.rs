@@ -1,0 +1,262 @@
+//! From arguments and environment to what the verbs need. The only reader of the environment, the
+//! clock and the system's randomness.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use crate::cli::args::{Args, Choice};
+use crate::cli::exit::Failure;
+use crate::crypto::secret::Passphrase;
+use crate::format::id::{RepoId, hex};
+use crate::format::keys::KeyFile;
+use crate::job::find::{Filter, Which};
+use crate::repo::{self, Repository, Unlock};
+use crate::store::{S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
+use crate::world::{Clock, Random, Time, World};
+
+/// The most that a passphrase or key file may have, in bytes.
+const SECRET_FILE_LIMIT: u64 = 64 * 1024;
+
+pub struct Settings {
+    repo: Option<String>,
+    passphrase_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    catalog: Option<PathBuf>,
+    no_catalog: bool,
+    pub json: bool,
+    pub world: World,
+}
+
+impl Settings {
+    pub fn new(args: &Args) -> Result<Self, Failure> {
+        if args.passphrase_file.is_some() && args.key_file.is_some() {
+            return Err(Failure::usage("both a passphrase file and a key file are given")
+                .hint("unset one of KIST_PASSPHRASE_FILE and KIST_KEY_FILE"));
+        }
+        Ok(Self {
+            repo: args.repo.clone(),
+            passphrase_file: args.passphrase_file.clone(),
+            key_file: args.key_file.clone(),
+            catalog: args.catalog.clone(),
+            no_catalog: args.no_catalog,
+            json: args.json,
+            world: World::new(SystemClock, SystemRandom),
+        })
+    }
+
+    /// Opens the store; only `init` may make its folder.
+    pub fn store(&self, create_folder: bool) -> Result<Store, Failure> {
+        let url = self
+            .repo
+            .as_deref()
+            .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo"))?;
+        let url = StoreUrl::parse(url)?;
+        let settings = StoreSettings { create_folder, s3: s3_settings() };
+        Ok(Store::open(&url, &settings)?)
+    }
+
+    /// Opens the repository with the passphrase or key that is given.
+    pub async fn open(&self) -> Result<Repository, Failure> {
+        let store = self.store(false)?;
+        let unlock = self.unlock()?;
+        Ok(repo::open(store, &self.world, &unlock).await?)
+    }
+
+    fn unlock(&self) -> Result<Unlock, Failure> {
+        if let Some(path) = &self.key_file {
+            let text = Zeroizing::new(read_secret(path)?.to_vec());
+            let text = std::str::from_utf8(&text).unwrap_or_default();
+            let key = KeyFile::parse(text)
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            return Ok(Unlock::KeyFile(key));
+        }
+        Ok(Unlock::Passphrase(self.passphrase("Passphrase: ", false)?))
+    }
+
+    /// The passphrase: from its file, or typed; twice for a new one.
+    pub fn passphrase(&self, prompt: &str, new: bool) -> Result<Passphrase, Failure> {
+        let given = match &self.passphrase_file {
+            Some(path) => Passphrase::new(read_secret(path)?.to_vec()),
+            None => {
+                let first = ask(prompt)?;
+                if new && ask("Again: ")?.expose() != first.expose() {
+                    return Err(Failure::usage("the two passphrases differ"));
+                }
+                first
+            }
+        };
+        match given.is_empty() {
+            true => Err(Failure::usage("the passphrase is empty")),
+            false => Ok(given),
+        }
+    }
+
+    /// Where the catalog of a repository is; none if it is done without.
+    pub fn catalog_path(&self, id: RepoId) -> Option<PathBuf> {
+        if self.no_catalog {
+            return None;
+        }
+        let default = || {
+            let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+            let cache = cache.map(PathBuf::from).or_else(home)?;
+            Some(cache.join("kist").join(format!("{}.sqlite", hex(&id.0))))
+        };
+        self.catalog.clone().or_else(default)
+    }
+}
+
+fn s3_settings() -> S3Settings {
+    let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let keys = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")).map(|(id, secret)| {
+        S3Keys::new(id, Zeroizing::new(secret), var("AWS_SESSION_TOKEN").map(Zeroizing::new))
+    });
+    let authorities_pem = var("KIST_CA_FILE").and_then(|path| std::fs::read(path).ok());
+    let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
+    S3Settings { keys, region, authorities_pem, ..Default::default() }
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: std::io::Error| Failure::usage(format!("{} can't be read: {error}", path.display()));
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > SECRET_FILE_LIMIT {
+        return Err(Failure::usage(format!("{} is too large for a key or passphrase", path.display())));
+    }
+    Ok(Zeroizing::new(std::fs::read(path).map_err(failed)?))
+}
+
+/// Asks on the terminal, without showing what is typed.
+fn ask(prompt: &str) -> Result<Passphrase, Failure> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::usage("neither a passphrase nor a key is given")
+            .hint("set KIST_PASSPHRASE_FILE or KIST_KEY_FILE"));
+    }
+    let mut err = std::io::stderr();
+    let _ = write!(err, "{prompt}").and_then(|()| err.flush());
+    let shown = tcgetattr(&stdin).ok();
+    if let Some(shown) = &shown {
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        let _ = tcsetattr(&stdin, OptionalActions::Flush, &hidden);
+    }
+    let mut line = Zeroizing::new(Vec::new());
+    let read = stdin.lock().read_until(b'\n', &mut line);
+    if let Some(shown) = &shown {
+        let _ = tcsetattr(&stdin, OptionalActions::Flush, shown);
+    }
+    let _ = writeln!(err);
+    read.map_err(|error| Failure::other(format!("the passphrase can't be read: {error}")))?;
+    Ok(Passphrase::new(line.to_vec()))
+}
+
+/// This host's name.
+pub fn host_name() -> String {
+    String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned()
+}
+
+/// A path as given, made absolute without following links; `..` goes by what is written.
+pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    if path.as_os_str().as_bytes().is_empty() {
+        return Err(Failure::usage("a path is empty"));
+    }
+    let path =
+        std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    Ok(clean)
+}
+
+/// `SNAP[:PATH]`.
+pub fn snapshot_and_path(text: &str) -> (Which, Option<&str>) {
+    match text.split_once(':') {
+        Some((snapshot, path)) => (Which::parse(snapshot), Some(path)),
+        None => (Which::parse(text), None),
+    }
+}
+
+impl Choice {
+    pub fn filter(&self) -> Result<Filter, Failure> {
+        let at = self.at.as_deref().map(parse_time).transpose()?;
+        Ok(Filter { at, host: self.host.clone(), source: self.source.clone(), tag: self.tag.clone() })
+    }
+}
+
+/// A time with an offset, or a local one; a date means its end.
+fn parse_time(text: &str) -> Result<Time, Failure> {
+    use jiff::{Timestamp, civil, tz::TimeZone};
+    let wrong = || {
+        Failure::usage(format!("{text:?} is not a time"))
+            .hint("write 2026-09-01T12:00Z, 2026-09-01T12:00 (local time), or 2026-09-01 (its end)")
+    };
+    let nanos = |time: Timestamp| i64::try_from(time.as_nanosecond()).map(Time).map_err(|_| wrong());
+    let local = |time: civil::DateTime| TimeZone::system().to_timestamp(time);
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return nanos(time);
+    }
+    // A date alone parses as a date and time too, so it comes first.
+    if text.len() == 10
+        && let Ok(date) = text.parse::<civil::Date>()
+    {
+        return nanos(local(date.at(23, 59, 59, 999_999_999)).map_err(|_| wrong())?);
+    }
+    let time = text.parse::<civil::DateTime>().map_err(|_| wrong())?;
+    nanos(local(time).map_err(|_| wrong())?)
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods)] // the one place that reads it
+    fn now(&self) -> Time {
+        let nanos = |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => Time(nanos(since)),
+            Err(before) => Time(-nanos(before.duration())),
+        }
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    #[allow(clippy::disallowed_methods)] // the one place that draws it
+    fn fill(&self, out: &mut [u8]) {
+        getrandom::fill(out).expect("without randomness nothing can be sealed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_an_offset_mean_that_instant() {
+        assert_eq!(parse_time("1970-01-01T00:00:01Z").unwrap(), Time(1_000_000_000));
+        assert_eq!(parse_time("1970-01-01T01:00:00+01:00").unwrap(), Time(0));
+        assert!(parse_time("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_path_is_made_absolute_as_it_is_written() {
+        assert_eq!(absolute(Path::new("/a/./b/../c/")).unwrap(), Path::new("/a/c"));
+        assert!(absolute(Path::new("x")).unwrap().is_absolute());
+        assert!(absolute(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn the_path_comes_behind_the_first_colon() {
+        assert_eq!(snapshot_and_path("latest:/a:b"), (Which::Latest, Some("/a:b")));
+        assert_eq!(snapshot_and_path("12ab"), (Which::Prefix("12ab".into()), None));
+    }
+}

@@ -1,0 +1,220 @@
+//! Backing up files: session → index → parent → archive → commit.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::backup::{Outcome, backup, missing};
+use crate::archive::chunk::Chunker;
+use crate::archive::compare::{Parent, Planned, Planner};
+use crate::archive::exclude::Exclude;
+use crate::archive::walk::{FoundKind, Options, Step, Walk};
+use crate::format::commit::{Root, RootKind};
+use crate::format::entry::{Kind, escape};
+use crate::format::id::{NodeId, SourceId};
+use crate::format::summary::{Counts, Missing, Source, Summary};
+use crate::job::{Error, Result};
+use crate::progress::{Progress, Unit};
+use crate::repo::{
+    Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin, commit,
+};
+
+/// How long an interrupted run may take to put away what it has.
+const PUT_AWAY: Duration = Duration::from_secs(3);
+
+/// What to back up.
+pub struct Files {
+    /// Absolute.
+    pub paths: Vec<PathBuf>,
+    pub host: String,
+    pub tags: Vec<String>,
+    pub exclude: Exclude,
+    pub one_file_system: bool,
+    pub exclude_caches: bool,
+    pub writer: WriterSettings,
+    /// The kist that runs, for the summary.
+    pub kist: String,
+}
+
+/// What a backup did.
+pub struct Done {
+    pub snapshot: Snapshot,
+    pub summary: Summary,
+    pub stats: Stats,
+    /// The snapshot that this one was compared with.
+    pub parent: Option<Snapshot>,
+}
+
+/// What a backup would do.
+#[derive(Default)]
+pub struct Preview {
+    pub counts: Counts,
+    pub missing: Vec<Missing>,
+    pub parent: Option<String>,
+}
+
+impl Files {
+    /// What the snapshots of these paths are of: host and paths, sorted, each once.
+    pub fn source(&self) -> Source {
+        let mut paths: Vec<String> =
+            self.paths.iter().map(|path| escape(path.as_os_str().as_bytes())).collect();
+        paths.sort();
+        paths.dedup();
+        Source::Files { host: self.host.clone(), paths }
+    }
+
+    fn check_paths(&self) -> Result<()> {
+        for path in &self.paths {
+            if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+                return Err(Error::NoSuchPath { path: path.display().to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the walk over these paths to `work`.
+    fn walk<T>(&self, repo: &Repository, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
+        let options = Options {
+            exclude: &self.exclude,
+            one_file_system: self.one_file_system,
+            exclude_caches: self.exclude_caches,
+            link_group: &|first| repo.keys.link_group(first),
+        };
+        let walk =
+            Walk::of_paths(&self.paths, options).map_err(|problem| Error::BadPath { source: problem })?;
+        work(walk)
+    }
+}
+
+/// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
+/// for the next run.
+pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Done> {
+    files.check_paths()?;
+    let time = repo.world.now();
+    let source = files.source();
+    let source_id = repo.keys.source_id(&source);
+    // The order is law (spec chapter 8): session, log, commits, index.
+    let (session, mut lanes, view) = begin(repo, 1).await?;
+    let before = Snapshots::load(repo).await?;
+    let index = Arc::new(Index::load(repo).await?);
+    let parent = before.parent_of(repo, source_id).cloned();
+    let lane = lanes.pop().expect("one lane was asked for");
+    let writer = Writer::new(repo, index.clone(), lane, files.writer);
+    let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
+    let (files, writer, outcome) = run(files, writer, parent_tree, source_id, progress).await;
+    let outcome = outcome?;
+    if outcome.cancelled {
+        // What is open goes to the store if that is quick; if not, it is only uploaded again.
+        let _ = tokio::time::timeout(PUT_AWAY, writer.finish()).await;
+        return Err(Error::Interrupted);
+    }
+    let stats = writer.finish().await?;
+    let summary = summarize(&files, source, parent.as_ref(), &outcome, &stats);
+    let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
+    let complete = summary.missing.is_empty() && summary.more_missing == 0;
+    let to_commit =
+        ToCommit { view, time, source: source_id, complete, roots: vec![root], summary: summary.clone() };
+    let snapshot = commit(repo, session, &before, to_commit).await?;
+    Ok(Done { snapshot, summary, stats, parent })
+}
+
+/// Runs the archive on a thread of its own: it blocks.
+async fn run(
+    files: Files,
+    writer: Writer,
+    parent: Option<Parent>,
+    source: SourceId,
+    progress: Arc<dyn Progress>,
+) -> (Files, Writer, Result<Outcome>) {
+    let work = move || {
+        let repo = writer.repo();
+        let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
+        let meta = repo.keys.own_meta_key(source);
+        let outcome =
+            files.walk(repo, |walk| Ok(backup(walk, parent, &writer, &chunker, &meta, progress.as_ref())?));
+        (files, writer, outcome)
+    };
+    tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
+}
+
+fn parent_tree(repo: &Repository, index: &Arc<Index>, parent: &Snapshot, source: SourceId) -> Option<Parent> {
+    let root: NodeId = parent.commit.roots.iter().find(|root| root.source == source)?.node;
+    let reader = Arc::new(Reader::new(repo, index.clone()));
+    Some(Parent { reader, root, runtime: tokio::runtime::Handle::current() })
+}
+
+fn summarize(
+    files: &Files,
+    source: Source,
+    parent: Option<&Snapshot>,
+    outcome: &Outcome,
+    stats: &Stats,
+) -> Summary {
+    Summary {
+        version: 0,
+        kist: files.kist.clone(),
+        source,
+        tags: files.tags.clone(),
+        parent: parent.map(Snapshot::name),
+        counts: Counts {
+            new_bytes: stats.new_bytes,
+            stored_bytes: stats.uploaded.pack_bytes,
+            ..outcome.counts
+        },
+        missing: outcome.missing.clone(),
+        more_missing: outcome.more_missing,
+    }
+}
+
+/// Tells what a backup would read, and writes nothing.
+pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Preview> {
+    files.check_paths()?;
+    let source_id = repo.keys.source_id(&files.source());
+    let before = Snapshots::load(repo).await?;
+    let index = Arc::new(Index::load(repo).await?);
+    let parent = before.parent_of(repo, source_id);
+    let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
+    let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);
+    let mut preview = Preview { parent: parent.map(Snapshot::name), ..Default::default() };
+    let repo = repo.clone();
+    let work = move || {
+        let mut planner = Planner::new(parent_tree, index, bundle_below);
+        files.walk(&repo, |walk| {
+            for step in walk {
+                if progress.is_cancelled() {
+                    return Err(Error::Interrupted);
+                }
+                match step {
+                    Step::Found(found) => preview.count(&planner.plan(found)?),
+                    Step::Problem(problem) => preview.missing.push(missing(&problem)),
+                }
+                progress.advance(Unit::Entries, 1);
+            }
+            Ok(preview)
+        })
+    };
+    tokio::task::spawn_blocking(work).await.expect("a preview does not panic")
+}
+
+impl Preview {
+    fn count(&mut self, planned: &Planned) {
+        let counts = &mut self.counts;
+        counts.entries += 1;
+        let (size, is_read) = match planned {
+            Planned::Kept(entry) => match entry.kind {
+                Kind::File { size, .. } => (size, false),
+                _ => return,
+            },
+            Planned::Link { size, .. } => (*size, false),
+            Planned::Small { found, .. } | Planned::Large(found) => match found.kind {
+                FoundKind::File { size } => (size, true),
+                _ => return,
+            },
+            Planned::Problem(_) => return,
+        };
+        counts.files += 1;
+        counts.bytes += size;
+        counts.read_bytes += if is_read { size } else { 0 };
+    }
+}

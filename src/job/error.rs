@@ -1,0 +1,56 @@
+//! What can end a job.
+
+use crate::repo;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(transparent)]
+    Repo(#[from] repo::Error),
+    #[error("interrupted")]
+    Interrupted,
+    #[error("{path} does not exist")]
+    NoSuchPath { path: String },
+    #[error("the paths can't be backed up")]
+    BadPath {
+        #[source]
+        source: crate::archive::problem::Problem,
+    },
+    #[error("there is no snapshot yet")]
+    NoSnapshots,
+    #[error("no snapshot fits {wanted}")]
+    NoSuchSnapshot { wanted: String },
+    #[error("{wanted} fits several snapshots: {}", .fits.join(", "))]
+    AmbiguousSnapshot { wanted: String, fits: Vec<String> },
+    #[error("there are snapshots of several sources; say which one is meant:\n{}", .sources.join("\n"))]
+    SeveralSources { sources: Vec<String> },
+    #[error("no source fits {wanted}")]
+    NoSuchSource { wanted: String },
+    #[error("{path} is not in snapshot {snapshot}")]
+    NotInSnapshot { path: String, snapshot: String },
+    #[error("snapshot {snapshot} holds no files")]
+    NoFiles { snapshot: String },
+    #[error("the names in snapshot {snapshot} can't be read with this key")]
+    Unreadable { snapshot: String },
+    #[error("{path} is not empty: choose what becomes of what is there with --overwrite")]
+    TargetNotEmpty { path: String },
+    #[error("{path:?} is not a path of a snapshot")]
+    BadTreePath { path: String },
+    #[error("{path} can't be restored into")]
+    Target {
+        path: String,
+        #[source]
+        source: crate::archive::problem::Problem,
+    },
+    #[error("{path} is full; {files} files were restored before")]
+    TargetFull {
+        path: String,
+        files: u64,
+        #[source]
+        source: crate::archive::problem::Problem,
+    },
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::Error),
+}

@@ -1,0 +1,94 @@
+//! Listing what is in a snapshot.
+
+use std::sync::Arc;
+
+use crate::archive::cursor::Cursor;
+use crate::format::entry::{Entry, Kind, TreePath};
+use crate::job::find::{Described, files_root};
+use crate::job::{Error, Result};
+use crate::repo::{Index, Reader, Repository};
+
+/// The path of a tree, as typed behind the colon.
+pub fn tree_path(text: &str) -> Result<TreePath> {
+    let path = TreePath::from_slashes(&unescape(text));
+    path.ok_or_else(|| Error::BadTreePath { path: text.to_owned() })
+}
+
+/// `\xNN` stands for a byte, as `ls` shows it.
+fn unescape(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = text.get(at..at + 4).and_then(|part| part.strip_prefix("\\x"));
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// What is in a folder of a snapshot, in path order.
+pub struct Listing {
+    cursor: Cursor,
+    folder: TreePath,
+    recursive: bool,
+    first: Option<Entry>,
+}
+
+/// Lists a folder of a snapshot, or shows a single entry.
+pub async fn list(
+    repo: &Repository,
+    found: &Described,
+    folder: TreePath,
+    recursive: bool,
+) -> Result<Listing> {
+    let root = files_root(found)?;
+    if repo.keys.meta_key(&found.snapshot.commit.meta_key_name(root.source)).is_none() {
+        return Err(Error::Unreadable { snapshot: found.snapshot.name() });
+    }
+    let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
+    let mut cursor = Cursor::new(reader, root.node);
+    cursor.seek(&folder).await?;
+    let first = cursor.next().await?.filter(|entry| entry.path == folder);
+    let first = first
+        .ok_or_else(|| Error::NotInSnapshot { path: folder.to_string(), snapshot: found.snapshot.name() })?;
+    let is_folder = matches!(first.kind, Kind::Folder);
+    Ok(Listing { cursor, folder, recursive, first: (!is_folder).then_some(first) })
+}
+
+impl Listing {
+    pub async fn next(&mut self) -> Result<Option<Entry>> {
+        if let Some(only) = self.first.take() {
+            return Ok(Some(only));
+        }
+        let Some(entry) = self.cursor.next().await? else { return Ok(None) };
+        if !entry.path.is_within(&self.folder) {
+            return Ok(None);
+        }
+        if !self.recursive && matches!(entry.kind, Kind::Folder) {
+            self.cursor.skip_below(&entry.path).await?;
+        }
+        Ok(Some(entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ls_shows_can_be_typed() {
+        let odd = TreePath::from_slashes(b"a/\xff\n\\b").unwrap();
+        assert_eq!(tree_path(&odd.to_string()).unwrap(), odd);
+        assert!(tree_path("/a/../b").is_err());
+        assert_eq!(unescape("gr\u{fc}n"), "gr\u{fc}n".as_bytes());
+    }
+}

@@ -1,0 +1,181 @@
+//! Filling the catalog: from one new snapshot, or from the repository alone.
+//!
+//! The catalog takes in the difference of a tree to the one it has as the newest of the same source,
+//! so both ways go through the same code. Ground truth stays the repository.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::archive::cursor::{self, Difference};
+use crate::catalog::{self, Catalog, EntryRow, RootRow, SnapshotRow};
+use crate::format::commit::Root;
+use crate::format::entry::Entry;
+use crate::format::id::{NodeId, SessionId};
+use crate::format::summary::{Source, Summary};
+use crate::job::Result;
+use crate::repo::{self, Index, Reader, Repository, Snapshot, Snapshots};
+
+/// Entries of a difference that are handed over at a time.
+const BATCH: usize = 4096;
+/// Batches on their way from the repository to the catalog.
+const BATCHES: usize = 4;
+
+/// What a rebuild took in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rebuilt {
+    pub snapshots: u64,
+    /// Snapshots whose names can't be read with this key.
+    pub unreadable: u64,
+}
+
+/// Takes a snapshot that was just made into the catalog; makes it anew if it is not usable.
+pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Result<()> {
+    let catalog = match Catalog::open(path, repo.config.repo) {
+        Err(error) if error.needs_rebuild() => return rebuild(repo, path).await.map(drop),
+        catalog => catalog?,
+    };
+    let snapshots = Snapshots::load(repo).await?;
+    let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
+    // What other machines have committed since is taken in too, or the heads would not fit.
+    match take_in(repo, catalog, &snapshots, &reader).await {
+        Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
+            rebuild(repo, path).await.map(drop)
+        }
+        taken => taken.map(|_| tracing::debug!(snapshot = snapshot.name(), "catalog filled")),
+    }
+}
+
+/// Deletes the catalog and makes it from the repository.
+pub async fn rebuild(repo: &Repository, path: &Path) -> Result<Rebuilt> {
+    Catalog::delete(path)?;
+    let catalog = Catalog::open(path, repo.config.repo)?;
+    let snapshots = Snapshots::load(repo).await?;
+    let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
+    take_in(repo, catalog, &snapshots, &reader).await
+}
+
+/// Takes in all snapshots that the catalog does not have yet, oldest first.
+async fn take_in(
+    repo: &Repository,
+    mut catalog: Catalog,
+    snapshots: &Snapshots,
+    reader: &Arc<Reader>,
+) -> Result<Rebuilt> {
+    let mut rebuilt = Rebuilt::default();
+    for snapshot in &snapshots.all {
+        let Some(summary) = repo::summary(repo, snapshot).ok().flatten() else {
+            rebuilt.unreadable += 1;
+            continue;
+        };
+        rebuilt.snapshots += 1;
+        if catalog.contains(snapshot.id)? {
+            continue;
+        }
+        let row = snapshot_row(snapshot, &summary, snapshots);
+        catalog = take_in_one(catalog, row, &snapshot.commit.roots, snapshots, reader).await?;
+    }
+    Ok(rebuilt)
+}
+
+/// Feeds the catalog's thread with the differences of a snapshot's roots.
+async fn take_in_one(
+    catalog: Catalog,
+    row: SnapshotRow,
+    roots: &[Root],
+    snapshots: &Snapshots,
+    reader: &Arc<Reader>,
+) -> Result<Catalog> {
+    let bases: Vec<Option<SessionId>> =
+        roots.iter().map(|root| catalog.head(root.source)).collect::<Result<_, _>>()?;
+    let (to_catalog, for_catalog) = tokio::sync::mpsc::channel(BATCHES);
+    let for_ingest = bases.clone();
+    let ingesting = tokio::task::spawn_blocking(move || ingest(catalog, &row, &for_ingest, for_catalog));
+    for (place, root) in roots.iter().enumerate() {
+        let before = bases[place].and_then(|base| node_of(snapshots, base, root));
+        let mut difference = Difference::new(reader, before, root.node);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let change = difference.next().await?;
+            let ended = change.is_none();
+            batch.extend(change.map(to_row));
+            if ended || batch.len() == BATCH {
+                // A closed channel means that the catalog has failed: its own error says why.
+                if to_catalog.send((place, std::mem::take(&mut batch))).await.is_err() {
+                    break;
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+    // Without this word the catalog keeps nothing of the snapshot.
+    let _ = to_catalog.send((roots.len(), Vec::new())).await;
+    drop(to_catalog);
+    ingesting.await.expect("filling the catalog does not panic")
+}
+
+fn ingest(
+    mut catalog: Catalog,
+    row: &SnapshotRow,
+    bases: &[Option<SessionId>],
+    mut batches: tokio::sync::mpsc::Receiver<(usize, Vec<catalog::Change>)>,
+) -> Result<Catalog> {
+    if let Some(mut ingest) = catalog.begin(row)? {
+        let mut begun = 0;
+        while let Some((place, changes)) = batches.blocking_recv() {
+            if place == bases.len() {
+                ingest.finish()?;
+                break;
+            }
+            while begun <= place {
+                ingest.root(begun, bases[begun])?;
+                begun += 1;
+            }
+            changes.into_iter().try_for_each(|change| ingest.change(change))?;
+        }
+    }
+    Ok(catalog)
+}
+
+fn node_of(snapshots: &Snapshots, snapshot: SessionId, root: &Root) -> Option<NodeId> {
+    let base = snapshots.all.iter().find(|found| found.id == snapshot)?;
+    base.commit.roots.iter().find(|found| found.source == root.source).map(|found| found.node)
+}
+
+fn to_row(change: cursor::Change) -> catalog::Change {
+    let row = |entry: &Entry| EntryRow::from(entry);
+    match change {
+        cursor::Change::Added(entry) => catalog::Change::Added(row(&entry)),
+        cursor::Change::Changed { after, .. } => catalog::Change::Changed(row(&after)),
+        cursor::Change::Removed(entry) => catalog::Change::Removed(entry.path),
+    }
+}
+
+fn snapshot_row(snapshot: &Snapshot, summary: &Summary, snapshots: &Snapshots) -> SnapshotRow {
+    let commit = &snapshot.commit;
+    let source_text = serde_json::to_string(&summary.source).unwrap_or_default();
+    let parent = summary.parent.as_ref();
+    SnapshotRow {
+        id: snapshot.id,
+        source: commit.source,
+        host: match &summary.source {
+            Source::Files { host, .. } => host.clone(),
+            Source::Cluster { cluster, .. } => cluster.clone(),
+        },
+        time: commit.time,
+        complete: commit.complete,
+        tags: summary.tags.clone(),
+        files: summary.counts.files,
+        bytes: summary.counts.bytes,
+        parent: parent
+            .and_then(|name| snapshots.all.iter().find(|found| found.name() == *name))
+            .map(|found| found.id),
+        roots: commit
+            .roots
+            .iter()
+            .map(|root| RootRow { kind: root.kind, source: root.source, source_text: source_text.clone() })
+            .collect(),
+        source_text,
+    }
+}
