@@ -4,8 +4,7 @@
 //! accepts must encode to the same bytes again. Where a seal or a signature stands before the
 //! decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
 
-// A fuzz target uses one of them, the tests use the table.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "a fuzz target uses one of these, the tests use the table")]
 
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
