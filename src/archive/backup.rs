@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::archive::assemble::Assembler;
@@ -53,11 +54,18 @@ pub struct Shared<'a> {
     pub cut: &'a NodeCut,
     pub room: Arc<Room>,
     pub progress: &'a dyn Progress,
+    /// Set after a failure: what is still under way is of no use.
+    pub failed: AtomicBool,
 }
 
 impl Shared<'_> {
     pub fn sink(&self) -> NodeSink<'_> {
         NodeSink { writer: self.writer, meta: self.meta, cut: self.cut }
+    }
+
+    /// Whether to end early: after a failure, or because the run was told to.
+    pub fn is_ending(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.progress.is_cancelled()
     }
 
     /// Hands a chunk to the CPUs; waits for room first.
@@ -149,7 +157,8 @@ pub fn backup(
 ) -> Result<Outcome> {
     let cut = writer.repo().keys.node_cut();
     let room = Room::new(IN_FLIGHT_BYTES);
-    let shared = Shared { writer, chunker, meta, cut: &cut, room, progress };
+    let failed = AtomicBool::new(false);
+    let shared = Shared { writer, chunker, meta, cut: &cut, room, progress, failed };
     let bundle_below = u64::from(writer.repo().config.chunker.bundle_below_bytes);
     rayon::in_place_scope_fifo(|cpus| {
         std::thread::scope(|threads| {
@@ -160,7 +169,7 @@ pub fn backup(
             let for_readers = Arc::new(Mutex::new(for_readers));
             let for_cutters = Arc::new(Mutex::new(for_cutters));
             let planner = Planner::new(parent, writer.index().clone(), bundle_below);
-            let planning = threads.spawn(move || plan(walk, planner, &in_order, &to_readers, progress));
+            let planning = threads.spawn(move || plan(shared, walk, planner, &in_order, &to_readers));
             for _ in 0..READERS {
                 let (batches, large) = (for_readers.clone(), to_cutters.clone());
                 threads.spawn(move || read_batches(shared, &batches, &large));
@@ -179,6 +188,7 @@ pub fn backup(
                 let Some(batch) = batch.wait() else { continue };
                 if failed.is_none() {
                     failed = batch.into_iter().try_for_each(|read| assembler.take(read)).err();
+                    shared.failed.store(failed.is_some(), Ordering::Relaxed);
                 }
             }
             let planned = planning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -192,18 +202,18 @@ pub fn backup(
 
 /// The walker's thread: decides for each found thing what has to be done, in batches.
 fn plan(
+    shared: &Shared<'_>,
     walk: Walk<'_>,
     mut planner: Planner,
     in_order: &mpsc::SyncSender<Awaited<Vec<Read>>>,
     to_readers: &mpsc::SyncSender<(Vec<Planned>, Promise<Vec<Read>>)>,
-    progress: &dyn Progress,
 ) -> Result<()> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     let send = |batch: &mut Vec<Planned>| {
         let (read, awaited) = promise();
         let sent = to_readers.send((std::mem::take(batch), read)).is_ok() && in_order.send(awaited).is_ok();
-        sent && !progress.is_cancelled()
+        sent && !shared.is_ending()
     };
     for step in walk {
         let planned = match step {
@@ -241,6 +251,9 @@ fn read_batches(
     large: &mpsc::SyncSender<LargeJob>,
 ) {
     while let Some((batch, done)) = next(batches) {
+        if shared.is_ending() {
+            continue;
+        }
         let mut read = Vec::with_capacity(batch.len());
         for planned in batch {
             read.push(match planned {

@@ -79,7 +79,7 @@ impl Cutting<'_> {
             if start == filled {
                 return Ok(Ok(()));
             }
-            if self.shared.progress.is_cancelled() {
+            if self.shared.is_ending() {
                 return Ok(Ok(()));
             }
             let cut = chunker.first_cut(&buffer[start..filled]);

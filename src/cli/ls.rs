@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
+use crate::catalog::{EntryKind, EntryRow};
 use crate::cli::args::Ls;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render;
 use crate::cli::settings::{Settings, snapshot_and_path};
-use crate::format::entry::{Entry, Kind, escape};
+use crate::format::entry::escape;
 use crate::job::{find, list};
 
 pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
@@ -14,8 +15,9 @@ pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     let (which, path) = snapshot_and_path(&args.snapshot);
     let path = list::tree_path(path.unwrap_or_default())?;
     let opened = settings.open().await?;
-    let found = find::find(&opened, &which, &filter).await?;
-    let mut listing = list::list(&opened, &found, path, args.recursive).await?;
+    let catalog = settings.catalog(opened.config.repo);
+    let found = find::find(&opened, catalog.as_ref(), &which, &filter).await?;
+    let mut listing = list::list(&opened, catalog.as_ref(), &found, path, args.recursive).await?;
     while let Some(entry) = listing.next().await? {
         match (settings.json, args.long) {
             (true, _) => show_json(&entry),
@@ -26,61 +28,66 @@ pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     Ok(Exit::Complete)
 }
 
-fn kind(entry: &Entry) -> (&'static str, char) {
+fn kind(entry: &EntryRow) -> (&'static str, char) {
     match entry.kind {
-        Kind::Folder => ("folder", 'd'),
-        Kind::File { .. } => ("file", '-'),
-        Kind::Symlink { .. } => ("symlink", 'l'),
-        Kind::Fifo => ("fifo", 'p'),
-        Kind::Socket => ("socket", 's'),
-        Kind::CharDevice { .. } => ("charDevice", 'c'),
-        Kind::BlockDevice { .. } => ("blockDevice", 'b'),
+        EntryKind::Folder => ("folder", 'd'),
+        EntryKind::File { .. } => ("file", '-'),
+        EntryKind::Symlink { .. } => ("symlink", 'l'),
+        EntryKind::Fifo => ("fifo", 'p'),
+        EntryKind::Socket => ("socket", 's'),
+        EntryKind::CharDevice { .. } => ("charDevice", 'c'),
+        EntryKind::BlockDevice { .. } => ("blockDevice", 'b'),
     }
 }
 
-fn show_json(entry: &Entry) {
-    let attributes = &entry.attributes;
+fn size(entry: &EntryRow) -> u64 {
+    match entry.kind {
+        EntryKind::File { size } => size,
+        _ => 0,
+    }
+}
+
+fn show_json(entry: &EntryRow) {
     let target = match &entry.kind {
-        Kind::Symlink { target } => Some(escape(target)),
+        EntryKind::Symlink { target } => Some(escape(target)),
         _ => None,
     };
     let fields = json!({
         "path": entry.path.to_string(),
         "kind": kind(entry).0,
-        "size": entry.size(),
-        "mode": format!("{:04o}", attributes.mode),
-        "uid": attributes.uid,
-        "gid": attributes.gid,
-        "mtimeSecs": attributes.mtime.secs,
-        "mtimeNanos": attributes.mtime.nanos,
+        "size": size(entry),
+        "mode": format!("{:04o}", entry.mode),
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "mtimeSecs": entry.mtime.secs,
+        "mtimeNanos": entry.mtime.nanos,
         "target": target,
     });
     render::object("entry", fields);
 }
 
 /// As `ls -l` shows it, with the whole path.
-fn long(entry: &Entry) -> String {
-    let attributes = &entry.attributes;
-    let letter = |bit: u16, letter: char| if attributes.mode & bit != 0 { letter } else { '-' };
+fn long(entry: &EntryRow) -> String {
+    let letter = |bit: u16, letter: char| if entry.mode & bit != 0 { letter } else { '-' };
     let mut mode: String = (0..9).map(|i| letter(0o400 >> i, ['r', 'w', 'x'][i % 3])).collect();
     for (bit, at, set) in [(0o4000, 2, 's'), (0o2000, 5, 's'), (0o1000, 8, 't')] {
-        if attributes.mode & bit != 0 {
+        if entry.mode & bit != 0 {
             let executable = mode.as_bytes()[at] == b'x';
             let shown = if executable { set } else { set.to_ascii_uppercase() };
             mode.replace_range(at..=at, shown.encode_utf8(&mut [0; 4]));
         }
     }
     let target = match &entry.kind {
-        Kind::Symlink { target } => format!(" -> {}", escape(target)),
+        EntryKind::Symlink { target } => format!(" -> {}", escape(target)),
         _ => String::new(),
     };
     format!(
         "{}{mode} {:>6} {:>6} {:>12} {} {}{target}",
         kind(entry).1,
-        attributes.uid,
-        attributes.gid,
-        entry.size(),
-        render::file_time(attributes.mtime.secs),
+        entry.uid,
+        entry.gid,
+        size(entry),
+        render::file_time(entry.mtime.secs),
         entry.path,
     )
 }

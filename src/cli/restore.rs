@@ -26,12 +26,12 @@ pub async fn files(settings: &Settings, args: RestoreFiles) -> Result<Exit, Fail
         dry_run: args.dry_run,
     };
     let opened = settings.open().await?;
-    let found = find::find(&opened, &which, &filter).await?;
+    let found = find::find(&opened, settings.catalog(opened.config.repo).as_ref(), &which, &filter).await?;
     let shown = Shown::start(settings.json);
     let report = restore::files(&opened, &found, &from, &target, &request, shown.clone()).await;
     shown.done();
     let report = report?;
-    show(settings, &found.snapshot.name(), &report, args.dry_run);
+    show(settings, &found.name(), &report, args.dry_run);
     Ok(match (report.lost.is_empty(), report.problems.is_empty()) {
         (false, _) => Exit::Damaged,
         (true, false) => Exit::Incomplete,

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::catalog::Catalog;
 use crate::cli::args::{Args, Choice};
 use crate::cli::exit::Failure;
 use crate::crypto::secret::Passphrase;
@@ -93,6 +94,12 @@ impl Settings {
             true => Err(Failure::usage("the passphrase is empty")),
             false => Ok(given),
         }
+    }
+
+    /// The catalog, if there is one that can be used; questions are answered without it too.
+    pub fn catalog(&self, id: RepoId) -> Option<Catalog> {
+        let path = self.catalog_path(id).filter(|path| path.exists())?;
+        Catalog::open(&path, id).map_err(|error| tracing::info!(%error, "done without the catalog")).ok()
     }
 
     /// Where the catalog of a repository is; none if it is done without.

@@ -12,7 +12,8 @@ use crate::job::find::{self, Described};
 pub async fn run(settings: &Settings, args: Snapshots) -> Result<Exit, Failure> {
     let filter = args.choice.filter()?;
     let opened = settings.open().await?;
-    let (found, problems) = find::list(&opened, &filter).await?;
+    let (found, problems) =
+        find::list(&opened, settings.catalog(opened.config.repo).as_ref(), &filter).await?;
     for problem in &problems {
         render::note(&format!("damaged: {}", chain(problem)));
     }
@@ -29,34 +30,35 @@ pub async fn run(settings: &Settings, args: Snapshots) -> Result<Exit, Failure> 
 }
 
 fn show(settings: &Settings, found: &Described) {
-    let commit = &found.snapshot.commit;
     if settings.json {
         let fields = json!({
-            "snapshot": found.snapshot.name(),
-            "time": render::time(commit.time),
-            "timeNanos": commit.time.0,
-            "complete": commit.complete,
-            "sourceId": hex(&commit.source.0),
-            "writer": commit.certificate.name,
-            "summary": found.summary,
+            "snapshot": found.name(),
+            "time": render::time(found.time),
+            "timeNanos": found.time.0,
+            "complete": found.complete,
+            "sourceId": hex(&found.source.0),
+            "source": found.info.as_ref().map(|info| &info.source),
+            "tags": found.info.as_ref().map(|info| &info.tags),
+            "files": found.info.as_ref().map(|info| info.files),
+            "bytes": found.info.as_ref().map(|info| info.bytes),
         });
         render::object("snapshot", fields);
         return;
     }
-    let verdict = if commit.complete { "complete" } else { "INCOMPLETE" };
-    let (files, size, what, tags) = match &found.summary {
-        Some(summary) => (
-            summary.counts.files.to_string(),
-            bytes(summary.counts.bytes),
-            summary.source.to_string(),
-            summary.tags.iter().map(|tag| format!(" #{tag}")).collect(),
+    let verdict = if found.complete { "complete" } else { "INCOMPLETE" };
+    let (files, size, what, tags) = match &found.info {
+        Some(info) => (
+            info.files.to_string(),
+            bytes(info.bytes),
+            info.source.to_string(),
+            info.tags.iter().map(|tag| format!(" #{tag}")).collect(),
         ),
         None => ("-".into(), "-".into(), "(not readable with this key)".into(), String::new()),
     };
     render::line(&format!(
         "{:.8}  {}  {verdict:<10}  {files:<10}  {size:<10}  {} {what}{tags}",
-        found.snapshot.name(),
-        render::time(commit.time),
-        &hex(&commit.source.0)[..8],
+        found.name(),
+        render::time(found.time),
+        &hex(&found.source.0)[..8],
     ));
 }

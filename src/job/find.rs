@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::{Catalog, SnapshotRow};
 use crate::format::commit::{Root, RootKind};
-use crate::format::id::{SourceId, hex};
-use crate::format::summary::{Source, Summary};
+use crate::format::id::{SessionId, SourceId, hex};
+use crate::format::summary::Source;
 use crate::job::{Error, Result};
 use crate::repo::{self, Repository, Snapshot, Snapshots};
 use crate::world::Time;
@@ -37,49 +38,102 @@ pub struct Filter {
     pub tag: Option<String>,
 }
 
-/// A snapshot with its summary; none if its names can't be read with this key.
+/// A snapshot as it is chosen by; from the catalog or from its commit.
 #[derive(Clone, Debug)]
 pub struct Described {
-    pub snapshot: Snapshot,
-    pub summary: Option<Summary>,
+    pub id: SessionId,
+    pub time: Time,
+    pub complete: bool,
+    pub source: SourceId,
+    /// None if its names can't be read with this key.
+    pub info: Option<Info>,
 }
 
-/// All snapshots that fit, oldest first, and what could not be read.
-pub async fn list(repo: &Repository, filter: &Filter) -> Result<(Vec<Described>, Vec<repo::Error>)> {
-    let mut snapshots = Snapshots::load(repo).await?;
-    let mut problems = std::mem::take(&mut snapshots.problems);
-    let mut fits = Vec::new();
-    for snapshot in snapshots.all {
-        let summary = repo::summary(repo, &snapshot).unwrap_or_else(|error| {
+/// What a summary says that snapshots are chosen by.
+#[derive(Clone, Debug)]
+pub struct Info {
+    pub source: Source,
+    pub tags: Vec<String>,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Described {
+    /// The name that people see and type.
+    pub fn name(&self) -> String {
+        self.id.snapshot_name()
+    }
+
+    fn of(repo: &Repository, snapshot: &Snapshot, problems: &mut Vec<repo::Error>) -> Self {
+        let summary = repo::summary(repo, snapshot).unwrap_or_else(|error| {
             problems.push(error);
             None
         });
-        let described = Described { snapshot, summary };
-        if filter.fits(&described) {
-            fits.push(described);
+        let info = summary.map(|summary| Info {
+            source: summary.source,
+            tags: summary.tags,
+            files: summary.counts.files,
+            bytes: summary.counts.bytes,
+        });
+        let commit = &snapshot.commit;
+        let (time, complete, source) = (commit.time, commit.complete, commit.source);
+        Self { id: snapshot.id, time, complete, source, info }
+    }
+
+    fn from_row(row: SnapshotRow) -> Option<Self> {
+        let source = serde_json::from_str(&row.source_text).ok()?;
+        let info = Some(Info { source, tags: row.tags, files: row.files, bytes: row.bytes });
+        Some(Self { id: row.id, time: row.time, complete: row.complete, source: row.source, info })
+    }
+}
+
+/// All snapshots that fit, oldest first, and what could not be read. What there is, the store says, by one
+/// listing; what the catalog knows of them is not fetched.
+pub async fn list(
+    repo: &Repository,
+    catalog: Option<&Catalog>,
+    filter: &Filter,
+) -> Result<(Vec<Described>, Vec<repo::Error>)> {
+    let mut found = Vec::new();
+    let mut unknown = Vec::new();
+    for id in repo::resolved(repo).await? {
+        // A catalog that fails costs time, not the answer.
+        let row = catalog.and_then(|catalog| catalog.snapshot(id).ok().flatten());
+        match row.and_then(Described::from_row) {
+            Some(known) => found.push(known),
+            None => unknown.push(id),
         }
     }
-    Ok((fits, problems))
+    let snapshots = Snapshots::load_some(repo, &unknown).await?;
+    let mut problems = snapshots.problems;
+    found.extend(snapshots.all.iter().map(|snapshot| Described::of(repo, snapshot, &mut problems)));
+    found.retain(|described| filter.fits(described));
+    found.sort_by_key(|described| (described.time, described.id));
+    Ok((found, problems))
 }
 
 impl Filter {
     fn fits(&self, found: &Described) -> bool {
-        let commit = &found.snapshot.commit;
-        let summary = found.summary.as_ref();
-        let host = |wanted: &String| match summary.map(|summary| &summary.source) {
+        let info = found.info.as_ref();
+        let host = |wanted: &String| match info.map(|info| &info.source) {
             Some(Source::Files { host, .. }) => host == wanted,
             _ => false,
         };
-        self.at.is_none_or(|at| commit.time <= at && commit.complete)
+        self.at.is_none_or(|at| found.time <= at && found.complete)
             && self.host.as_ref().is_none_or(host)
-            && self.source.as_ref().is_none_or(|wanted| hex(&commit.source.0).starts_with(wanted))
-            && self.tag.as_ref().is_none_or(|tag| summary.is_some_and(|summary| summary.tags.contains(tag)))
+            && self.source.as_ref().is_none_or(|wanted| hex(&found.source.0).starts_with(wanted))
+            && self.tag.as_ref().is_none_or(|tag| info.is_some_and(|info| info.tags.contains(tag)))
     }
 }
 
 /// The one snapshot that is meant.
-pub async fn find(repo: &Repository, which: &Which, filter: &Filter) -> Result<Described> {
-    let (mut fits, problems) = list(repo, filter).await?;
+pub async fn find(
+    repo: &Repository,
+    catalog: Option<&Catalog>,
+    which: &Which,
+    filter: &Filter,
+) -> Result<Described> {
+    let (mut fits, problems) = list(repo, catalog, filter).await?;
     if fits.is_empty() && problems.is_empty() && *which == Which::Latest {
         let nothing_asked = filter.host.is_none() && filter.source.is_none() && filter.tag.is_none();
         return Err(match (filter.at, nothing_asked) {
@@ -92,9 +146,9 @@ pub async fn find(repo: &Repository, which: &Which, filter: &Filter) -> Result<D
     }
     match which {
         Which::Prefix(prefix) => {
-            fits.retain(|found| found.snapshot.name().starts_with(prefix));
+            fits.retain(|found| found.name().starts_with(prefix));
             if fits.len() > 1 {
-                let fits = fits.iter().map(|found| found.snapshot.name()).collect();
+                let fits = fits.iter().map(|found| found.name()).collect();
                 return Err(Error::AmbiguousSnapshot { wanted: prefix.clone(), fits });
             }
         }
@@ -119,16 +173,26 @@ pub async fn find(repo: &Repository, which: &Which, filter: &Filter) -> Result<D
 /// A line for each source.
 fn sources(found: &[Described]) -> BTreeMap<SourceId, String> {
     let line = |found: &Described| {
-        let id = found.snapshot.commit.source;
-        let what = found.summary.as_ref().map_or_else(|| "(not readable)".into(), |s| s.source.to_string());
+        let id = found.source;
+        let what =
+            found.info.as_ref().map_or_else(|| "(not readable)".into(), |info| info.source.to_string());
         (id, format!("  --source {}  {what}", &hex(&id.0)[..8]))
     };
     found.iter().map(line).collect()
 }
 
+/// The snapshot itself, from its commit.
+pub async fn load(repo: &Repository, found: &Described) -> Result<Snapshot> {
+    let mut loaded = Snapshots::load_some(repo, &[found.id]).await?;
+    match (loaded.all.pop(), loaded.problems.pop()) {
+        (Some(snapshot), _) => Ok(snapshot),
+        (None, Some(problem)) => Err(problem.into()),
+        (None, None) => Err(Error::NoSuchSnapshot { wanted: found.name() }),
+    }
+}
+
 /// The tree of files of a snapshot.
-pub fn files_root(found: &Described) -> Result<Root> {
-    let roots = &found.snapshot.commit.roots;
-    let files = roots.iter().find(|root| root.kind == RootKind::Files);
-    files.copied().ok_or_else(|| Error::NoFiles { snapshot: found.snapshot.name() })
+pub fn files_root(snapshot: &Snapshot) -> Result<Root> {
+    let files = snapshot.commit.roots.iter().find(|root| root.kind == RootKind::Files);
+    files.copied().ok_or_else(|| Error::NoFiles { snapshot: snapshot.name() })
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::archive::cursor::Cursor;
+use crate::catalog::{Catalog, EntryKind, EntryRow};
+use crate::format::commit::RootKind;
 use crate::format::entry::{Entry, Kind, TreePath};
-use crate::job::find::{Described, files_root};
+use crate::job::find::{self, Described, files_root};
 use crate::job::{Error, Result};
 use crate::repo::{Index, Reader, Repository};
 
@@ -35,37 +37,82 @@ fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
-/// What is in a folder of a snapshot, in path order.
-pub struct Listing {
+/// What is in a folder of a snapshot, in path order, as `ls` shows it.
+pub enum Listing {
+    /// From the catalog.
+    Known(std::vec::IntoIter<EntryRow>),
+    /// From the repository.
+    Walked(Box<Walked>),
+}
+
+/// A walk along the tree in the repository.
+pub struct Walked {
     cursor: Cursor,
     folder: TreePath,
     recursive: bool,
     first: Option<Entry>,
 }
 
-/// Lists a folder of a snapshot, or shows a single entry.
+/// Lists a folder of a snapshot, or shows a single entry. What the catalog knows is taken from there.
 pub async fn list(
     repo: &Repository,
+    catalog: Option<&Catalog>,
     found: &Described,
     folder: TreePath,
     recursive: bool,
 ) -> Result<Listing> {
-    let root = files_root(found)?;
-    if repo.keys.meta_key(&found.snapshot.commit.meta_key_name(root.source)).is_none() {
-        return Err(Error::Unreadable { snapshot: found.snapshot.name() });
+    if let Some(known) = catalog.and_then(|catalog| from_catalog(catalog, found, &folder, recursive)) {
+        return Ok(Listing::Known(known.into_iter()));
+    }
+    let snapshot = find::load(repo, found).await?;
+    let root = files_root(&snapshot)?;
+    if repo.keys.meta_key(&snapshot.commit.meta_key_name(root.source)).is_none() {
+        return Err(Error::Unreadable { snapshot: found.name() });
     }
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let mut cursor = Cursor::new(reader, root.node);
     cursor.seek(&folder).await?;
     let first = cursor.next().await?.filter(|entry| entry.path == folder);
-    let first = first
-        .ok_or_else(|| Error::NotInSnapshot { path: folder.to_string(), snapshot: found.snapshot.name() })?;
+    let first =
+        first.ok_or_else(|| Error::NotInSnapshot { path: folder.to_string(), snapshot: found.name() })?;
     let is_folder = matches!(first.kind, Kind::Folder);
-    Ok(Listing { cursor, folder, recursive, first: (!is_folder).then_some(first) })
+    let walked = Walked { cursor, folder, recursive, first: (!is_folder).then_some(first) };
+    Ok(Listing::Walked(Box::new(walked)))
+}
+
+/// None if the catalog does not know the snapshot or has no such path: then the repository is asked.
+fn from_catalog(
+    catalog: &Catalog,
+    found: &Described,
+    folder: &TreePath,
+    recursive: bool,
+) -> Option<Vec<EntryRow>> {
+    let row = catalog.snapshot(found.id).ok()??;
+    let root = row.roots.iter().position(|root| root.kind == RootKind::Files)?;
+    let itself = catalog.entry(found.id, root, folder).ok()??;
+    if itself.kind != EntryKind::Folder {
+        return Some(vec![itself]);
+    }
+    let mut rows = Vec::new();
+    let visit = |row| {
+        rows.push(row);
+        std::ops::ControlFlow::Continue(())
+    };
+    catalog.list(found.id, root, folder, recursive, visit).ok()?;
+    Some(rows)
 }
 
 impl Listing {
-    pub async fn next(&mut self) -> Result<Option<Entry>> {
+    pub async fn next(&mut self) -> Result<Option<EntryRow>> {
+        match self {
+            Listing::Known(rows) => Ok(rows.next()),
+            Listing::Walked(walked) => Ok(walked.next().await?.as_ref().map(EntryRow::from)),
+        }
+    }
+}
+
+impl Walked {
+    async fn next(&mut self) -> Result<Option<Entry>> {
         if let Some(only) = self.first.take() {
             return Ok(Some(only));
         }

@@ -7,7 +7,7 @@ use crate::archive::plan::{Options, Overwrite};
 use crate::archive::restore::{Outcome, Report, restore};
 use crate::archive::target::Target;
 use crate::format::entry::TreePath;
-use crate::job::find::{Described, files_root};
+use crate::job::find::{self, Described, files_root};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{Index, Reader, Repository};
@@ -29,7 +29,8 @@ pub async fn files(
     request: &Request,
     progress: Arc<dyn Progress>,
 ) -> Result<Report> {
-    let root = files_root(found)?;
+    let snapshot = find::load(repo, found).await?;
+    let root = files_root(&snapshot)?;
     if !repo.keys.can_read_data() {
         return Err(crate::repo::Error::Role { needed: "owner", have: repo.keys.role.to_string() }.into());
     }
@@ -47,9 +48,7 @@ pub async fn files(
     };
     match restore(reader, root.node, from, opened, options, progress).await? {
         Outcome::Done(report) => Ok(report),
-        Outcome::NotThere => {
-            Err(Error::NotInSnapshot { path: from.to_string(), snapshot: found.snapshot.name() })
-        }
+        Outcome::NotThere => Err(Error::NotInSnapshot { path: from.to_string(), snapshot: found.name() }),
         Outcome::Full(report, problem) => {
             Err(Error::TargetFull { path: shown, files: report.files, source: problem })
         }

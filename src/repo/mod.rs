@@ -23,7 +23,7 @@ pub use keys::Keys;
 pub use open::{Degrade, Init, Unlock, add_writer, init, open};
 pub use reader::Reader;
 pub use session::{Lane, Session, begin};
-pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, summary};
+pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 

@@ -42,9 +42,13 @@ pub struct Snapshots {
 
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
-        let listed = repo.store.list(object::COMMITS).await?;
-        let loading = listed.iter().map(|found| async move {
-            Ok::<_, Error>(match load(repo, &found.key).await {
+        Self::load_some(repo, &resolved(repo).await?).await
+    }
+
+    /// Those of the given sessions that are committed.
+    pub async fn load_some(repo: &Repository, ids: &[SessionId]) -> Result<Self> {
+        let loading = ids.iter().map(|id| async move {
+            Ok::<_, Error>(match load(repo, *id).await {
                 Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
                     return Err(error.into());
                 }
@@ -73,6 +77,13 @@ impl Snapshots {
     }
 }
 
+/// The sessions that have committed or were fenced, by one listing. What else lies there is passed over.
+pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
+    let listed = repo.store.list(object::COMMITS).await?;
+    let id = |key: &str| SessionId::parse(key.strip_prefix("commits/")?);
+    Ok(listed.iter().filter_map(|found| id(&found.key)).collect())
+}
+
 /// The summary, for who may know it.
 pub fn summary(repo: &Repository, snapshot: &Snapshot) -> Result<Option<Summary>> {
     let commit = &snapshot.commit;
@@ -90,14 +101,10 @@ pub fn summary(repo: &Repository, snapshot: &Snapshot) -> Result<Option<Summary>
     Ok(Some(parsed))
 }
 
-async fn load(repo: &Repository, key: &str) -> Result<Option<Snapshot>> {
-    let name = key.strip_prefix("commits/").unwrap_or_default();
-    let id = SessionId::parse(name).ok_or_else(|| {
-        let found = name.to_owned();
-        Error::object(key)(crate::format::Error::Invalid { what: "commit", field: "name", found })
-    })?;
-    let sealed = repo.store.get_at_most(key, limits::COMMIT_LEN as u64).await?;
-    decode(repo, id, key, &sealed)
+async fn load(repo: &Repository, id: SessionId) -> Result<Option<Snapshot>> {
+    let key = object::commit_key(id);
+    let sealed = repo.store.get_at_most(&key, limits::COMMIT_LEN as u64).await?;
+    decode(repo, id, &key, &sealed)
 }
 
 fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result<Option<Snapshot>> {

@@ -105,7 +105,7 @@ impl Uploads {
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).expect("packs are bounded");
         match self.runtime.block_on(self.budget.clone().acquire_many_owned(permits)) {
             Ok(share) => Ok(share),
-            Err(_) => Err(self.failure.check().err().unwrap_or(Error::Fenced)),
+            Err(_) => Err(self.failure.check().err().unwrap_or(Error::Abandoned)),
         }
     }
 
