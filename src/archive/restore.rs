@@ -10,6 +10,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::archive::cursor::{Cursor, Extents};
+use crate::archive::delete::delete_beside;
+use crate::archive::place::{Chunks, Filled, SmallFile, Written, damage_or, write_extent, write_files};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::target::{Device, Target, TargetFile};
@@ -17,8 +19,7 @@ use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{ChunkId, LinkGroup, NodeId};
 use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Error, Reader, Result};
-use crate::store::Class;
+use crate::repo::{Reader, Result};
 
 /// Files up to this are written whole, from chunks that are fetched for many of them together.
 const SMALL_BYTES: u64 = 1024 * 1024;
@@ -128,22 +129,12 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// A file to be written once its chunks are there.
-struct SmallFile {
-    path: TreePath,
-    attributes: Attributes,
-    size: u64,
-    extents: Vec<Extent>,
-}
-
 #[derive(Default)]
 struct Window {
     files: Vec<SmallFile>,
     bytes: u64,
     chunks: HashSet<ChunkId>,
 }
-
-type Chunks = HashMap<ChunkId, std::result::Result<Arc<Vec<u8>>, String>>;
 
 struct Run {
     reader: Arc<Reader>,
@@ -417,7 +408,10 @@ impl Run {
             return Ok(Outcome::Full(self.report, full));
         }
         if self.options.delete {
-            self.delete(root, from, base).await?;
+            let dry_run = self.options.dry_run;
+            let deleted = delete_beside(&self.reader, root, (from, base), &self.target, dry_run).await?;
+            self.report.deleted = deleted.paths;
+            deleted.problems.into_iter().for_each(|problem| drop(self.problem(problem)));
         }
         for (path, attributes) in std::mem::take(&mut self.folders).into_iter().rev() {
             if let Some(full) = self.attributes(&path, &attributes) {
@@ -426,133 +420,4 @@ impl Run {
         }
         Ok(Outcome::Done(self.report))
     }
-
-    /// Walks the tree once more and removes what the target's folders hold beside it.
-    async fn delete(&mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<()> {
-        let mut cursor = Cursor::new(self.reader.clone(), root);
-        cursor.seek(from).await?;
-        let mut open: Vec<(TreePath, HashSet<Vec<u8>>)> = Vec::new();
-        while let Some(entry) = cursor.next().await? {
-            let Some(path) = entry.path.below(base).filter(|_| entry.path.is_within(from)) else { break };
-            while open.last().is_some_and(|(folder, _)| !path.is_within(folder)) {
-                let ended = open.pop();
-                ended.into_iter().for_each(|(folder, names)| self.delete_beside(&folder, &names));
-            }
-            if let Some((_, names)) = open.last_mut() {
-                names.insert(path.name().to_vec());
-            }
-            if matches!(entry.kind, Kind::Folder) {
-                open.push((path, HashSet::new()));
-            }
-        }
-        while let Some((folder, names)) = open.pop() {
-            self.delete_beside(&folder, &names);
-        }
-        Ok(())
-    }
-
-    fn delete_beside(&mut self, folder: &TreePath, names: &HashSet<Vec<u8>>) {
-        if !self.is_folder(folder) {
-            return;
-        }
-        let listed = match self.target.list(folder) {
-            Ok(listed) => listed,
-            Err(problem) => return drop(self.problem(problem)),
-        };
-        for name in listed.into_iter().filter(|name| !names.contains(name)) {
-            let Some(path) = folder.join(&name) else { continue };
-            let removed = if self.options.dry_run { Ok(()) } else { self.target.remove(&path) };
-            match removed {
-                Ok(()) => self.report.deleted.push(path.to_string()),
-                Err(problem) => drop(self.problem(problem)),
-            }
-        }
-    }
-}
-
-enum Written {
-    Lost(TreePath, String),
-    Problems(Vec<Problem>),
-}
-
-enum Filled {
-    Whole,
-    Lost(String),
-    Problem(Problem),
-}
-
-/// Damage is the file's misfortune; what makes all further reading pointless ends the restore.
-fn damage_or<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
-    match read {
-        Ok(read) => Ok(Ok(read)),
-        Err(error @ Error::Role { .. }) => Err(error),
-        Err(Error::Store(error)) if matches!(error.class(), Class::Transient | Class::Denied) => {
-            Err(error.into())
-        }
-        Err(error) => Ok(Err(error.to_string())),
-    }
-}
-
-fn write_files(
-    target: &Target,
-    files: &[SmallFile],
-    chunks: &Chunks,
-    progress: &dyn Progress,
-) -> Vec<Written> {
-    use rayon::prelude::*;
-    let write = |file: &SmallFile| {
-        let written = write_small(target, file, chunks);
-        progress.advance(Unit::Bytes, file.size);
-        written
-    };
-    files.par_iter().map(write).collect()
-}
-
-fn write_small(target: &Target, file: &SmallFile, chunks: &Chunks) -> Written {
-    let mut pieces = Vec::with_capacity(file.extents.len());
-    let mut at = 0;
-    for extent in &file.extents {
-        if let Extent::Data { chunk, offset, len } = extent {
-            let range = *offset as usize..*offset as usize + *len as usize;
-            match chunks.get(chunk) {
-                Some(Ok(plain)) => match plain.get(range) {
-                    Some(piece) => pieces.push((at, piece)),
-                    None => return Written::Lost(file.path.clone(), format!("chunk {chunk} is too short")),
-                },
-                Some(Err(why)) => return Written::Lost(file.path.clone(), why.clone()),
-                None => return Written::Lost(file.path.clone(), format!("chunk {chunk} was not fetched")),
-            }
-        }
-        at += extent.len();
-    }
-    let placed = target.create_file(&file.path, file.size).and_then(|made| {
-        pieces.into_iter().try_for_each(|(at, piece)| made.write_at(at, piece))?;
-        Ok(made.place(&file.attributes))
-    });
-    Written::Problems(placed.unwrap_or_else(|problem| vec![problem]))
-}
-
-async fn write_extent(
-    reader: &Arc<Reader>,
-    file: Arc<TargetFile>,
-    extent: Extent,
-    at: u64,
-    progress: Arc<dyn Progress>,
-) -> Result<Filled> {
-    let Extent::Data { chunk, offset, len } = extent else { return Ok(Filled::Whole) };
-    let plain = match damage_or(reader.chunk(chunk).await)? {
-        Ok(plain) => plain,
-        Err(why) => return Ok(Filled::Lost(why)),
-    };
-    let write = move || {
-        let piece = plain.get(offset as usize..offset as usize + len as usize)?;
-        Some(file.write_at(at, piece))
-    };
-    let written = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
-    progress.advance(Unit::Bytes, u64::from(len));
-    Ok(match written {
-        Some(Ok(())) => Filled::Whole,
-        Some(Err(problem)) => Filled::Problem(problem),
-        None => Filled::Lost(format!("chunk {chunk} is too short")),
-    })
 }

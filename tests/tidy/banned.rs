@@ -51,7 +51,9 @@ fn check_paths(source: &Source, findings: &mut Vec<Finding>) {
     for path in source.paths() {
         let name = path.segments.join("::");
         let is_glob = path.is_use && path.segments.last().is_some_and(|last| last == "*");
-        let text = if is_glob && !(name == "super::*" && source.is_test(path.at)) {
+        // proptest's macros need most of its prelude.
+        let in_tests = ["super::*", "proptest::prelude::*"];
+        let text = if is_glob && !(in_tests.contains(&name.as_str()) && source.is_test(path.at)) {
             format!("use {name}: name what is used (only tests may take super::*)")
         } else if is_inside(source) && !source.is_test(path.at) && TAKEN.iter().any(|run| path.has(run)) {
             format!("{name}: the library takes no environment, clock or randomness; it is handed a World")

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use crate::rust::Source;
 
 /// Folders that hold results, not sources; only asked where git can't say.
-const RESULTS: [&str; 3] = [".git", "target", "artifacts"];
+const RESULTS: [&str; 5] = [".git", "target", "fuzz/target", "fuzz/artifacts", "fuzz/coverage"];
 
 pub struct Tree {
     files: BTreeMap<String, String>,
@@ -153,7 +153,7 @@ fn walked(root: &Path) -> Vec<String> {
             let name = item.file_name().to_string_lossy().into_owned();
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             match item.path().is_dir() {
-                true if RESULTS.contains(&name.as_str()) => {}
+                true if RESULTS.contains(&path.as_str()) => {}
                 true => folders.push(path),
                 false => names.push(path),
             }
