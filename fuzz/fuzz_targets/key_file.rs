@@ -1,5 +1,5 @@
+//! Fuzzes `decoders::key_file`.
 #![no_main]
 #[path = "../decoders.rs"]
-#[allow(dead_code)]
 mod decoders;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::key_file(data));

@@ -1,5 +1,5 @@
+//! Fuzzes `decoders::record_header`.
 #![no_main]
 #[path = "../decoders.rs"]
-#[allow(dead_code)]
 mod decoders;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::record_header(data));

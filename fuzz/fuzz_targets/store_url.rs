@@ -1,5 +1,5 @@
+//! Fuzzes `decoders::store_url`.
 #![no_main]
 #[path = "../decoders.rs"]
-#[allow(dead_code)]
 mod decoders;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::store_url(data));

@@ -76,7 +76,14 @@ impl S3Url {
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s3 = match self {
-            StoreUrl::Folder(path) => return write!(f, "{}", path.display()),
+            StoreUrl::Folder(path) => {
+                let text = path.display().to_string();
+                // A path like `/a://b`, which would be taken for a URL of another kind.
+                return match text.contains("://").then(|| Url::from_file_path(path)) {
+                    Some(Ok(url)) => write!(f, "{url}"),
+                    _ => f.write_str(&text),
+                };
+            }
             StoreUrl::S3(s3) => s3,
         };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -247,6 +254,14 @@ mod tests {
             assert_eq!(url.to_string(), written, "{text}");
             assert_eq!(StoreUrl::parse(written).unwrap(), url, "{text}");
         }
+    }
+
+    /// `file:///srv/kistfile:///x` was shown as a path that was then refused as a URL.
+    #[test]
+    fn a_folder_with_the_marks_of_a_url_in_its_name_is_shown_as_a_url() {
+        let url = StoreUrl::parse("file:///srv/kistfile:///x").unwrap();
+        assert_eq!(url, StoreUrl::Folder("/srv/kistfile:/x".into()));
+        assert_eq!(StoreUrl::parse(&url.to_string()).unwrap(), url);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use kist::crypto::seal;
 use kist::crypto::secret::Key;
-use kist::format::id::{RepoId, SessionId};
+use kist::format::id::{RepoId, SessionId, hex};
 use kist::format::object;
 
 use crate::check::slot_plain;
 use crate::decoders::TARGETS;
 use crate::make;
+use crate::material::draw;
 use crate::vector::{Encoded, Vector};
 
 fn fuzz() -> PathBuf {
@@ -46,6 +47,43 @@ fn every_corpus_file_passes_its_decoder() {
         }
         assert!(run > 0, "{name}: its corpus is empty");
     }
+}
+
+/// A little of what the fuzzer does, the same in each run.
+#[test]
+fn every_corpus_file_passes_its_decoder_with_bytes_changed_cut_and_doubled() {
+    seed();
+    for (name, decode) in TARGETS {
+        for file in std::fs::read_dir(fuzz().join("corpus").join(name)).expect("a corpus") {
+            let file = file.expect("a file's entry").path();
+            let bytes = std::fs::read(&file).expect("a readable file");
+            let world = draw(&file.file_name().expect("a name").to_string_lossy());
+            for round in 0..40 {
+                let changed = mutated(&bytes, world.bytes());
+                let passed = std::panic::catch_unwind(|| decode(&changed));
+                assert!(passed.is_ok(), "{}: round {round}: {}", file.display(), hex(&changed));
+            }
+        }
+    }
+}
+
+/// One to three small changes: a byte, a bit, a cut, a stretch again, a large number.
+fn mutated(bytes: &[u8], random: [u8; 16]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    for change in random[..15].chunks(5).take(1 + usize::from(random[15] % 3)) {
+        let at = u16::from_le_bytes([change[0], change[1]]) as usize % (out.len() + 1);
+        match (change[2] % 5, out.get_mut(at)) {
+            (0, Some(byte)) => *byte = change[3],
+            (1, Some(byte)) => *byte ^= 1 << (change[3] % 8),
+            (2, _) => out.truncate(at),
+            (3, _) => {
+                let again = out[at..out.len().min(at + usize::from(change[3]))].to_vec();
+                out.splice(at..at, again);
+            }
+            (_, _) => drop(out.splice(at..at, [0xff; 9].into_iter().take(usize::from(change[3] % 10)))),
+        }
+    }
+    out
 }
 
 #[test]

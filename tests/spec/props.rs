@@ -16,7 +16,8 @@ use kist::format::pack::{Compression, PackKind, PartHeader, RecordHeader};
 use kist::format::session::{Lane, Session, WrappedKey};
 use kist::world::Time;
 use proptest::collection::{btree_map, btree_set, vec};
-use proptest::prelude::*;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, prop_compose, prop_oneof, proptest};
 
 const REPO: RepoId = RepoId([1; 16]);
 const SESSION: SessionId = SessionId([2; 16]);
