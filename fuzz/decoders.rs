@@ -3,11 +3,8 @@
 //! Each function takes bytes that anyone could have written. It must not panic, and what it
 //! accepts must encode to the same bytes again. Where a seal or a signature stands before the
 //! decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
-<<<<<<< HEAD
 
 #![allow(dead_code, reason = "a fuzz target uses one of these, the tests use the table")]
-=======
->>>>>>> main
 
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};

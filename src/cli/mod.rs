@@ -3,6 +3,8 @@
 //! [`args`] parses, [`settings`] validates and is the only place that reads the environment,
 //! a thin file a verb calls `job` or `repo`, [`render`] shows, [`exit`] turns errors into codes.
 
+#![allow(clippy::disallowed_methods, clippy::exit, reason = "the one place that touches the outside")]
+
 mod args;
 mod backup;
 mod catalog;
