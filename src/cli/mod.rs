@@ -13,6 +13,7 @@ mod exit;
 mod init;
 mod key;
 mod ls;
+mod memory;
 mod render;
 mod restore;
 mod settings;
@@ -29,6 +30,7 @@ use crate::cli::settings::Settings;
 
 /// Runs one command and gives its exit code.
 pub fn run() -> ExitCode {
+    memory::bound();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

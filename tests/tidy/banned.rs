@@ -6,7 +6,7 @@ use crate::tree::Tree;
 
 /// The terminal, the environment and the clock belong to these.
 const OUTSIDE: [&str; 2] = ["src/cli", "src/main.rs"];
-/// The files that may hold `unsafe`, each with its reason. None needs it.
+/// The files that may hold `unsafe`, each with its reason.
 const UNSAFE: [&str; 0] = [];
 const CODE: [&str; 3] = ["src/", "tests/", "benches/"];
 
