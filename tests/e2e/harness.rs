@@ -23,6 +23,8 @@ use crate::leftovers::{Inventory, named_network_namespaces};
 use crate::objects;
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Pause between two looks at the other process's slots.
+const SLOT_RETRY: Duration = Duration::from_millis(20);
 const NAMESPACE: &str = "default";
 const BUCKET: &str = "kist";
 /// Tells this program, started again by a test, to bring a cluster up and wait.
@@ -313,7 +315,7 @@ async fn etcd_has_started(victim: &Child) -> u8 {
             if let Some(seen) = started {
                 return seen.index;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(SLOT_RETRY).await;
         }
     };
     tokio::time::timeout(LIMIT, seen).await.expect("the other process starts a cluster")

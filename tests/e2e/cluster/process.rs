@@ -105,11 +105,14 @@ impl Process {
         limit: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
-            outcome = work => outcome,
-            error = self.death() => Err(error),
-            () = tokio::time::sleep(limit) => Err(Error::Timeout { what: what.to_owned(), limit }),
-        }
+        let ended = async {
+            tokio::select! {
+                outcome = work => outcome,
+                error = self.death() => Err(error),
+            }
+        };
+        let timeout = || Error::Timeout { what: what.to_owned(), limit };
+        tokio::time::timeout(limit, ended).await.unwrap_or_else(|_| Err(timeout()))
     }
 
     /// Waits until the daemon has ended, and says how, with the end of its log.
