@@ -34,7 +34,7 @@ check: _begin _format _lint _fast _summary ## Format, lints and fast tests
 
 test: _begin _tools _format _lint _build _fast _slow _examples _summary ## Everything, real cluster and stores included (root; installs what it needs)
 
-bench: ## Micro benches: MB/s of hash, seal, nodes, index
+bench: ## Micro benches: MB/s of hash, seal, chunker, nodes, index
 	cargo bench $(PLACE) --bench '*'
 
 fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler

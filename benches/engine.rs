@@ -7,13 +7,16 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use kist::archive::chunk::Chunker;
 use kist::crypto::secret::Key;
 use kist::crypto::{hash, seal, sign};
+use kist::format::config;
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
-use kist::format::id::{ChunkId, PackId, RecordId, RepoId};
+use kist::format::id::{ChunkId, PackId, RecordId, RepoId, SessionId};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
+use kist::repo::Index;
 use kist::world::{Time, World, fixed};
 
 /// About the size of a chunk.
@@ -135,5 +138,49 @@ fn indexes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(engine, hashing, sealing, nodes, indexes);
+/// Cuts of 32 MiB with the sizes that a repository has by default.
+fn chunking(criterion: &mut Criterion) {
+    let world = fixed::world(5, Time(0));
+    let gear = std::array::from_fn(|_| u64::from_le_bytes(world.bytes()));
+    let chunker = Chunker::with_table(&config::Chunker::DEFAULT, gear);
+    let mut bytes = vec![0; 32 * CHUNK_BYTES];
+    world.random.fill(&mut bytes);
+    let mut group = group(criterion, "chunker", bytes.len());
+    group.bench_function("keyed FastCDC, 32 MiB", |b| {
+        b.iter(|| {
+            let mut rest = black_box(bytes.as_slice());
+            let mut cuts = 0;
+            while !rest.is_empty() {
+                rest = &rest[chunker.first_cut(rest)..];
+                cuts += 1;
+            }
+            cuts
+        });
+    });
+    group.finish();
+}
+
+/// Lookups in an index of a million records, half of them hits.
+fn lookups(criterion: &mut Criterion) {
+    const WANTED: usize = 1000;
+    let world = fixed::world(6, Time(0));
+    let mut index = Index::default();
+    let mut ids = Vec::new();
+    for _ in 0..1_000_000 / (PACKS * RECORDS as usize) + 1 {
+        for pack in delta(&world).packs {
+            ids.push(pack.records[0].id);
+            index.add(&pack, SessionId::new(0, world.bytes()), true);
+        }
+    }
+    ids.truncate(WANTED / 2);
+    ids.extend((0..WANTED / 2).map(|_| RecordId::Chunk(ChunkId(world.bytes()))));
+    let mut group = criterion.benchmark_group("index of a million");
+    group.throughput(Throughput::Elements(WANTED as u64));
+    group.bench_function("lookup", |b| {
+        b.iter(|| ids.iter().filter(|id| index.may_refer_to(black_box(id))).count());
+    });
+    group.finish();
+}
+
+criterion_group!(engine, hashing, sealing, chunking, nodes, indexes, lookups);
 criterion_main!(engine);

@@ -11,7 +11,7 @@ use crate::archive::file::Segment;
 use crate::archive::pool::Awaited;
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::TreeBuilder;
-use crate::format::entry::{Content, Entry, Extent, Kind};
+use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{ChunkId, LinkGroup};
 use crate::format::summary::Counts;
 use crate::progress::Unit;
@@ -68,7 +68,7 @@ impl<'a> Assembler<'a> {
                 let waiting = match small.known {
                     Some(content) => {
                         let kind = Kind::File { size: small.size, content, hash };
-                        Waiting::Entry(Box::new(entry(small.named, kind)))
+                        Waiting::Entry(Box::new(entry(*small.named, kind)))
                     }
                     None => Waiting::Bundled {
                         at: self.bundle.add(self.shared.chunker, &small.data, self.save),
@@ -110,7 +110,7 @@ impl<'a> Assembler<'a> {
         match waiting {
             Waiting::Entry(entry) => self.push(*entry),
             Waiting::Link(named) => match named.1.link.and_then(|group| self.linked.get(&group)).cloned() {
-                Some(kind) => self.push(entry(named, kind)),
+                Some(kind) => self.push(entry(*named, kind)),
                 None => {
                     let why = "the first name of this file is missing too";
                     self.missing.add(&Problem::found("linking", &named.0, ProblemKind::Other, why));
@@ -120,7 +120,7 @@ impl<'a> Assembler<'a> {
             Waiting::Bundled { named, size, segments, at, hash } => {
                 let extents = self.bundle.settle(&at)?.ok_or(Error::Abandoned)?;
                 let content = Content::Extents(with_holes(&segments, extents));
-                self.push(entry(named, Kind::File { size, content, hash: Some(hash) }))
+                self.push(entry(*named, Kind::File { size, content, hash: Some(hash) }))
             }
             Waiting::Large(named, content) => match content.wait() {
                 None => Err(Error::Abandoned),
@@ -131,7 +131,7 @@ impl<'a> Assembler<'a> {
                 Some(Ok(read)) => {
                     let (size, content) = read?;
                     self.counts.read_bytes += size;
-                    self.push(entry(named, Kind::File { size, content, hash: None }))
+                    self.push(entry(*named, Kind::File { size, content, hash: None }))
                 }
             },
         }
@@ -164,8 +164,7 @@ impl<'a> Assembler<'a> {
     }
 }
 
-fn entry(named: Named, kind: Kind) -> Entry {
-    let (path, attributes) = *named;
+fn entry((path, attributes): (TreePath, Attributes), kind: Kind) -> Entry {
     Entry { path, attributes, kind }
 }
 

@@ -26,7 +26,7 @@ use crate::archive::walk;
 use crate::format::entry::{Attributes, TreePath};
 
 /// Folders that are kept open between two calls: a restore comes back to the same few.
-const NEAR_FOLDERS: usize = 32;
+const NEAR_FOLDERS: usize = 64;
 
 /// A folder to restore into. Can be used by several threads.
 #[derive(Debug)]
@@ -284,10 +284,18 @@ impl Target {
             None => (TreePath::root(), Arc::clone(&self.root)),
         };
         let rest = path.below(&known).expect("a known folder above");
-        for name in rest.components() {
+        let count = rest.components().count();
+        // The last few on the way are kept too: a pass from the bottom up would start from the root each time.
+        let kept = count.min(NEAR_FOLDERS / 2);
+        let mut paths: Vec<_> =
+            std::iter::successors(Some(path.clone()), TreePath::parent).take(kept).collect();
+        for (index, name) in rest.components().enumerate() {
             fd = Arc::new(folder::open_to_pass(&fd, name)?);
+            if index + kept >= count {
+                let path = paths.pop().expect("one for each of the last");
+                near.push_front((path, Arc::clone(&fd)));
+            }
         }
-        near.push_front((path.clone(), Arc::clone(&fd)));
         near.truncate(NEAR_FOLDERS);
         Ok(fd)
     }

@@ -86,6 +86,8 @@ pub struct Walk<'a> {
     trail: Trail,
     /// As long as the trail.
     frames: Vec<Frame>,
+    /// Of the last frame. Not in each of them: a deep tree would take the square of its depth.
+    path: TreePath,
     /// The folder that was given out last, and is to be entered next.
     enter: Option<Enter>,
     ready: VecDeque<Step>,
@@ -93,7 +95,6 @@ pub struct Walk<'a> {
 }
 
 struct Frame {
-    path: TreePath,
     names: Names,
     next: usize,
     scope: Scope,
@@ -148,7 +149,7 @@ impl<'a> Walk<'a> {
         let enter = Some(Enter { path: TreePath::root(), id: found.id, scope });
         let ready = [Step::Found(found)].into_iter().chain(problem.map(Step::Problem)).collect();
         let trail = Trail::new(root).map_err(cannot)?;
-        Ok(Self { options, trail, frames: Vec::new(), enter, ready, look })
+        Ok(Self { options, trail, frames: Vec::new(), path: TreePath::root(), enter, ready, look })
     }
 
     /// Goes into the folder that was found last.
@@ -181,7 +182,8 @@ impl<'a> Walk<'a> {
         if let Some(errno) = error {
             self.ready.push_back(Step::Problem(Problem::system("listing", &path, errno)));
         }
-        self.frames.push(Frame { path, names, next: 0, scope });
+        self.path = path;
+        self.frames.push(Frame { names, next: 0, scope });
         Ok(())
     }
 
@@ -191,9 +193,9 @@ impl<'a> Walk<'a> {
         let Some(name) = frame.names.get(frame.next) else { return false };
         frame.next += 1;
         let Some(here) = self.trail.here() else { return false };
-        let Some(path) = frame.path.join(name.to_bytes()) else {
+        let Some(path) = self.path.join(name.to_bytes()) else {
             let what = format!("the path to {name:?} in it is too long");
-            let problem = Problem::found("storing", &frame.path, ProblemKind::Limit, what);
+            let problem = Problem::found("storing", &self.path, ProblemKind::Limit, what);
             self.ready.push_back(Step::Problem(problem));
             return true;
         };
@@ -213,10 +215,11 @@ impl<'a> Walk<'a> {
     /// Goes up out of a folder that is done.
     fn leave(&mut self) {
         self.frames.pop();
+        self.path = self.path.parent().unwrap_or_default();
         let Err(errno) = self.trail.pop() else { return };
         if let Some(frame) = self.frames.last_mut() {
             frame.next = frame.names.len();
-            self.ready.push_back(Step::Problem(Problem::system("going back to", &frame.path, errno)));
+            self.ready.push_back(Step::Problem(Problem::system("going back to", &self.path, errno)));
         }
     }
 }
@@ -271,19 +274,20 @@ fn visit(
     let is_named = named.as_ref().is_some_and(|named| named.whole);
     let is_folder = is_folder(&stat);
     let id = FileId::of(&stat);
-    if !is_folder && !above.whole && !is_named {
-        return Err(Problem::found("entering", &path, ProblemKind::Changed, "it is not a folder"));
-    }
     let device = if is_named { id.device } else { above.device };
     let elsewhere = options.one_file_system && device != id.device;
     let taken = is_named || (above.whole && !options.exclude.matches(&path, is_folder));
-    if (!taken && named.is_none()) || (elsewhere && !is_folder) {
-        return Ok(None);
+    let blocked = (!is_folder && named.as_ref().is_some_and(|named| !named.children.is_empty()))
+        .then(|| Problem::found("entering", &path, ProblemKind::Changed, "it is not a folder"));
+    match blocked {
+        Some(problem) if !taken => return Err(problem),
+        None if (!taken && named.is_none()) || (elsewhere && !is_folder) => return Ok(None),
+        _ => {}
     }
     let whole = taken && !elsewhere;
     let scope = (is_folder && (whole || named.is_some())).then_some(Scope { whole, named, device });
     let (found, problem) = look.complete(path.clone(), here, Some(name), &stat).map_err(cannot)?;
-    Ok(Some(Visited { found, problem, scope }))
+    Ok(Some(Visited { found, problem: blocked.or(problem), scope }))
 }
 
 /// Whether a folder with these names is marked as a cache.

@@ -103,7 +103,7 @@ pub enum Error {
     },
     /// Another process took in a snapshot meanwhile, or the difference was made against a snapshot that
     /// the catalog lacks: make it against `head` (None: hand in everything as added) and begin again.
-    #[error("catalog: the difference of source {source_id} is not to {}", head_name(*head))]
+    #[error("catalog: the difference of source {source_id} has to be to {}", head_name(*head))]
     NotHead { source_id: SourceId, head: Option<SessionId> },
     #[error("catalog {}: the difference says that {change_path} was {change}, but {found}", path.display())]
     Disagrees { path: PathBuf, change_path: TreePath, change: &'static str, found: &'static str },
@@ -122,9 +122,7 @@ pub enum Error {
 }
 
 fn head_name(head: Option<SessionId>) -> String {
-    head.map_or("nothing, but it has no snapshot of it".into(), |id| {
-        format!("snapshot {}", id.snapshot_name())
-    })
+    head.map_or("nothing, there is no snapshot of it".into(), |id| format!("snapshot {}", id.snapshot_name()))
 }
 
 impl Error {

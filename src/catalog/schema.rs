@@ -184,6 +184,7 @@ fn use_wal(conn: &Connection, busy_wait: Duration) -> rusqlite::Result<()> {
         match conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries > 0 => {
                 tries -= 1;
+                #[allow(clippy::disallowed_methods, reason = "SQLite gives nothing to wait for here")]
                 std::thread::sleep(pause);
             }
             other => return other,

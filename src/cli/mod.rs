@@ -3,6 +3,8 @@
 //! [`args`] parses, [`settings`] validates and is the only place that reads the environment,
 //! a thin file a verb calls `job` or `repo`, [`render`] shows, [`exit`] turns errors into codes.
 
+#![allow(clippy::disallowed_methods, clippy::exit, reason = "the one place that touches the outside")]
+
 mod args;
 mod backup;
 mod catalog;
@@ -11,6 +13,7 @@ mod exit;
 mod init;
 mod key;
 mod ls;
+mod memory;
 mod render;
 mod restore;
 mod settings;
@@ -27,6 +30,7 @@ use crate::cli::settings::Settings;
 
 /// Runs one command and gives its exit code.
 pub fn run() -> ExitCode {
+    memory::bound();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -224,7 +224,6 @@ fn parse_time(text: &str) -> Result<Time, Failure> {
 struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the one place that reads it
     fn now(&self) -> Time {
         let nanos = |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
@@ -237,7 +236,6 @@ impl Clock for SystemClock {
 struct SystemRandom;
 
 impl Random for SystemRandom {
-    #[allow(clippy::disallowed_methods)] // the one place that draws it
     fn fill(&self, out: &mut [u8]) {
         getrandom::fill(out).expect("without randomness nothing can be sealed");
     }

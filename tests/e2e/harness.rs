@@ -23,6 +23,8 @@ use crate::leftovers::{Inventory, named_network_namespaces};
 use crate::objects;
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Pause between two looks at the other process's slots.
+const SLOT_RETRY: Duration = Duration::from_millis(20);
 const NAMESPACE: &str = "default";
 const BUCKET: &str = "kist";
 /// Tells this program, started again by a test, to bring a cluster up and wait.
@@ -35,9 +37,7 @@ async fn harness_two_clusters_work_side_by_side_and_leave_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let namespaces_before = named_network_namespaces();
     let busybox = image::busybox().unwrap();
-    let first = Spec::new("first")
-        .image(busybox.clone())
-        .image(postgres::postgres().unwrap());
+    let first = Spec::new("first").image(busybox.clone()).image(postgres::postgres().unwrap());
     let second = Spec::new("second").image(busybox);
     let started = std::time::Instant::now();
     let (first, second, store) = tokio::try_join!(
@@ -46,10 +46,7 @@ async fn harness_two_clusters_work_side_by_side_and_leave_nothing() {
         ObjectStore::start("shared", BUCKET),
     )
     .unwrap();
-    println!(
-        "two clusters and a store are up after {:?}",
-        started.elapsed()
-    );
+    println!("two clusters and a store are up after {:?}", started.elapsed());
     let slots = [first.slot(), second.slot(), store.slot()];
     tokio::join!(
         claims_are_served(&first),
@@ -61,10 +58,7 @@ async fn harness_two_clusters_work_side_by_side_and_leave_nothing() {
     );
     println!("all checks passed after {:?}", started.elapsed());
     let inventories = slots.map(Inventory::of);
-    assert!(
-        inventories[0].process_count() > 15,
-        "daemons and pods are seen from outside"
-    );
+    assert!(inventories[0].process_count() > 15, "daemons and pods are seen from outside");
     first.down().await.unwrap();
     store.down().await.unwrap();
     // The other way to go: its owner panics.
@@ -91,10 +85,7 @@ async fn harness_killed_with_sigkill_ends_its_daemons_and_is_swept_by_the_next_r
     let mut victim = again(test, "killed");
     let index = said_slot(&mut victim);
     let inventory = Inventory::of(index);
-    assert!(
-        inventory.process_count() > 10,
-        "daemons and pods are seen from outside"
-    );
+    assert!(inventory.process_count() > 10, "daemons and pods are seen from outside");
     slot::sweep().unwrap();
     let still = Inventory::of(index).process_count();
     assert!(still > 10, "a living run's slot is not swept: {still}");
@@ -135,33 +126,19 @@ async fn harness_failed_start_shows_the_log_and_leaves_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut spec = Spec::new("broken");
     spec.apiserver_flags.push("--no-such-flag".into());
-    let error = Cluster::start(spec)
-        .await
-        .err()
-        .expect("the API server refuses the flag");
+    let error = Cluster::start(spec).await.err().expect("the API server refuses the flag");
     let text = error.to_string();
     assert!(matches!(error, Error::Died { .. }), "{text}");
-    assert!(
-        text.contains("kube-apiserver") && text.contains("--no-such-flag"),
-        "{text}"
-    );
+    assert!(text.contains("kube-apiserver") && text.contains("--no-such-flag"), "{text}");
     let mine = std::process::id();
-    assert!(
-        slot::list()
-            .unwrap()
-            .iter()
-            .all(|seen| seen.owner_pid != mine)
-    );
+    assert!(slot::list().unwrap().iter().all(|seen| seen.owner_pid != mine));
 }
 
 #[test]
 fn harness_without_its_tools_fails_and_names_them() {
     if acts_as("poor") {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let error = runtime
-            .block_on(Cluster::start(Spec::new("poor")))
-            .err()
-            .unwrap();
+        let error = runtime.block_on(Cluster::start(Spec::new("poor"))).err().unwrap();
         panic!("{error}");
     }
     let test = "harness::harness_without_its_tools_fails_and_names_them";
@@ -169,11 +146,7 @@ fn harness_without_its_tools_fails_and_names_them() {
     let output = command.env("KIST_CACHE", "/nowhere").output().unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
-    for part in [
-        "/nowhere/bin/kube-apiserver-v",
-        "/nowhere/bin/kubelet-v",
-        "install.sh",
-    ] {
+    for part in ["/nowhere/bin/kube-apiserver-v", "/nowhere/bin/kubelet-v", "install.sh"] {
         assert!(text.contains(part), "{part} is not named in: {text}");
     }
 }
@@ -189,46 +162,25 @@ async fn claims_are_served(cluster: &Cluster) {
     wait::apply(&client, NAMESPACE, objects).await.unwrap();
     deployment_ready(&client, "writer").await;
     let pod = pod_of(&client, "writer").await;
-    let command = [
-        "sh",
-        "-c",
-        "echo written > /data/file; cat /data/file; echo seen >&2; exit 3",
-    ];
-    let done = wait::exec(&client, NAMESPACE, &pod, &command, LIMIT)
-        .await
-        .unwrap();
-    assert_eq!(
-        (done.stdout.as_str(), done.stderr.as_str()),
-        ("written\n", "seen\n")
-    );
+    let command = ["sh", "-c", "echo written > /data/file; cat /data/file; echo seen >&2; exit 3"];
+    let done = wait::exec(&client, NAMESPACE, &pod, &command, LIMIT).await.unwrap();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("written\n", "seen\n"));
     assert!(!done.success, "the exit code of the command counts");
     let folder = |claim: &PersistentVolumeClaim| {
         let volume = claim.spec.as_ref().unwrap().volume_name.clone().unwrap();
         cluster.dir().join("volumes").join(volume)
     };
     let waits = bound(&client, "waits").await;
-    assert_eq!(
-        fs::read_to_string(folder(&waits).join("file")).unwrap(),
-        "written\n"
-    );
+    assert_eq!(fs::read_to_string(folder(&waits).join("file")).unwrap(), "written\n");
     let now = bound(&client, "now").await;
     let (path, volume) = (folder(&now), now.spec.unwrap().volume_name.unwrap());
     assert!(path.is_dir());
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), NAMESPACE);
-    claims
-        .delete("now", &DeleteParams::default())
+    claims.delete("now", &DeleteParams::default()).await.unwrap();
+    let volumes: Api<PersistentVolume> = Api::all(client);
+    wait::until(volumes, &volume, "the volume to go", LIMIT, |found: Option<&_>| found.is_none())
         .await
         .unwrap();
-    let volumes: Api<PersistentVolume> = Api::all(client);
-    wait::until(
-        volumes,
-        &volume,
-        "the volume to go",
-        LIMIT,
-        |found: Option<&_>| found.is_none(),
-    )
-    .await
-    .unwrap();
     assert!(!path.exists(), "the folder goes with the volume");
 }
 
@@ -246,36 +198,19 @@ async fn services_are_reached(cluster: &Cluster, word: &str) {
     wait::apply(&client, NAMESPACE, objects).await.unwrap();
     pod_ready(&client, "visitor").await;
     let command = ["wget", "-q", "-O", "-", &url];
-    let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT)
-        .await
-        .unwrap();
+    let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT).await.unwrap();
     assert_eq!(done.stdout, format!("{word}\n"), "{}", done.stderr);
 }
 
 async fn postgres_accepts_connections(cluster: &Cluster) {
     let client = cluster.client();
-    wait::apply(&client, NAMESPACE, objects::postgres("db"))
-        .await
-        .unwrap();
+    wait::apply(&client, NAMESPACE, objects::postgres("db")).await.unwrap();
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), NAMESPACE);
-    let ready = |set: Option<&StatefulSet>| {
-        set.and_then(|set| set.status.as_ref()?.ready_replicas) == Some(1)
-    };
-    wait::until(sets, "db", "PostgreSQL to be ready", LIMIT, ready)
-        .await
-        .unwrap();
-    let command = [
-        "psql",
-        "-h",
-        "/tmp",
-        "-d",
-        "postgres",
-        "-Atc",
-        "show data_checksums",
-    ];
-    let done = wait::exec(&client, NAMESPACE, "db-0", &command, LIMIT)
-        .await
-        .unwrap();
+    let ready =
+        |set: Option<&StatefulSet>| set.and_then(|set| set.status.as_ref()?.ready_replicas) == Some(1);
+    wait::until(sets, "db", "PostgreSQL to be ready", LIMIT, ready).await.unwrap();
+    let command = ["psql", "-h", "/tmp", "-d", "postgres", "-Atc", "show data_checksums"];
+    let done = wait::exec(&client, NAMESPACE, "db-0", &command, LIMIT).await.unwrap();
     assert_eq!(done.stdout, "on\n", "{}", done.stderr);
 }
 
@@ -292,66 +227,37 @@ async fn store_is_reached(cluster: &Cluster, store: &ObjectStore) {
         .build()
         .unwrap();
     let key = Key::from(format!("from/{}", cluster.name()));
-    bucket
-        .put(&key, PutPayload::from_static(b"bytes"))
-        .await
-        .unwrap();
+    bucket.put(&key, PutPayload::from_static(b"bytes")).await.unwrap();
     let back = bucket.get(&key).await.unwrap().bytes().await.unwrap();
     assert_eq!(&back[..], b"bytes");
     let client = cluster.client();
     pod_ready(&client, "visitor").await;
     let url = format!("{}/{BUCKET}/{key}", store.endpoint());
     let command = ["wget", "-O", "-", &url];
-    let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT)
-        .await
-        .unwrap();
-    assert!(
-        !done.success && done.stderr.contains("403"),
-        "{}",
-        done.stderr
-    );
+    let done = wait::exec(&client, NAMESPACE, "visitor", &command, LIMIT).await.unwrap();
+    assert!(!done.success && done.stderr.contains("403"), "{}", done.stderr);
 }
 
 async fn deployment_ready(client: &Client, name: &str) {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
-    let ready = |found: Option<&Deployment>| {
-        found.and_then(|found| found.status.as_ref()?.ready_replicas) == Some(1)
-    };
-    wait::until(
-        deployments,
-        name,
-        &format!("{name} to be ready"),
-        LIMIT,
-        ready,
-    )
-    .await
-    .unwrap();
+    let ready =
+        |found: Option<&Deployment>| found.and_then(|found| found.status.as_ref()?.ready_replicas) == Some(1);
+    wait::until(deployments, name, &format!("{name} to be ready"), LIMIT, ready).await.unwrap();
 }
 
 async fn pod_ready(client: &Client, name: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let ready = |pod: Option<&Pod>| {
         let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
-        conditions.is_some_and(|all| {
-            all.iter()
-                .any(|seen| seen.type_ == "Ready" && seen.status == "True")
-        })
+        conditions.is_some_and(|all| all.iter().any(|seen| seen.type_ == "Ready" && seen.status == "True"))
     };
-    wait::until(pods, name, &format!("{name} to be ready"), LIMIT, ready)
-        .await
-        .unwrap();
+    wait::until(pods, name, &format!("{name} to be ready"), LIMIT, ready).await.unwrap();
 }
 
 async fn pod_of(client: &Client, app: &str) -> String {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let list = pods
-        .list(&ListParams::default().labels(&format!("app={app}")))
-        .await
-        .unwrap();
-    list.items
-        .first()
-        .expect("a ready Deployment has a pod")
-        .name_any()
+    let list = pods.list(&ListParams::default().labels(&format!("app={app}"))).await.unwrap();
+    list.items.first().expect("a ready Deployment has a pod").name_any()
 }
 
 async fn bound(client: &Client, name: &str) -> PersistentVolumeClaim {
@@ -361,10 +267,7 @@ async fn bound(client: &Client, name: &str) -> PersistentVolumeClaim {
         phase == Some("Bound")
     };
     let what = format!("claim {name} to be bound");
-    wait::until(claims, name, &what, LIMIT, is_bound)
-        .await
-        .unwrap()
-        .unwrap()
+    wait::until(claims, name, &what, LIMIT, is_bound).await.unwrap().unwrap()
 }
 
 /// True in the process that a test has started to play this role.
@@ -374,18 +277,13 @@ fn acts_as(role: &str) -> bool {
 
 fn again_command(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env(ROLE, role);
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, role);
     command
 }
 
 /// Starts one test of this program again, to play a role.
 fn again(test: &str, role: &str) -> Child {
-    again_command(test, role)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    again_command(test, role).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 async fn say_and_wait(slot: u8) -> ! {
@@ -412,16 +310,13 @@ async fn etcd_has_started(victim: &Child) -> u8 {
         loop {
             let slots = slot::list().unwrap();
             let started = slots.iter().find(|seen| {
-                seen.owner_pid == victim.id()
-                    && slot::folder(seen.index).join("log/etcd.log").exists()
+                seen.owner_pid == victim.id() && slot::folder(seen.index).join("log/etcd.log").exists()
             });
             if let Some(seen) = started {
                 return seen.index;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(SLOT_RETRY).await;
         }
     };
-    tokio::time::timeout(LIMIT, seen)
-        .await
-        .expect("the other process starts a cluster")
+    tokio::time::timeout(LIMIT, seen).await.expect("the other process starts a cluster")
 }

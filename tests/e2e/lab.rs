@@ -5,10 +5,7 @@
 //! runs left behind. What is up belongs to a process of its own, `serve NAME`, which also
 //! provisions the volumes: ending it, in whatever way, ends everything.
 
-#[allow(
-    dead_code,
-    reason = "the tests use parts of the harness that this command does not"
-)]
+#[allow(dead_code, reason = "the tests use parts of the harness that this command does not")]
 mod cluster;
 
 use std::fs::{self, File, TryLockError};
@@ -90,34 +87,22 @@ fn serve(name: &str) -> Result<()> {
         return Err(Error::Other(format!("{name} is up already")));
     };
     write!(lock, "{}", std::process::id()).map_err(Error::io("write", &lock_path(name)))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("start", "the runtime".as_ref()))?;
     runtime.block_on(async {
-        let spec = Spec::new(name)
-            .image(image::busybox()?)
-            .image(postgres::postgres()?);
+        let spec = Spec::new(name).image(image::busybox()?).image(postgres::postgres()?);
         let store_name = format!("{name}-s3");
-        let (cluster, store) = futures::try_join!(
-            Cluster::start(spec),
-            ObjectStore::start(&store_name, BUCKET)
-        )?;
+        let (cluster, store) =
+            futures::try_join!(Cluster::start(spec), ObjectStore::start(&store_name, BUCKET))?;
         println!("export KUBECONFIG={}", cluster.kubeconfig().display());
         println!("# node {} at {}", cluster.node_name(), cluster.node_ip());
         println!("# logs, volumes: {}", cluster.dir().display());
-        println!(
-            "# images: {} {}",
-            image::BUSYBOX_IMAGE,
-            postgres::POSTGRES_IMAGE
-        );
+        println!("# images: {} {}", image::BUSYBOX_IMAGE, postgres::POSTGRES_IMAGE);
         println!("# S3 and its credentials:");
         println!(". {}", store.env_file().display());
         println!(); // the sign for `up`, which then ends
         // The signal handler takes all down and ends the process; a daemon's end does so here.
-        cluster
-            .while_alive(std::future::pending::<Result<()>>())
-            .await
+        cluster.while_alive(std::future::pending::<Result<()>>()).await
     })
 }
 
@@ -137,24 +122,15 @@ fn down(name: &str) -> Result<()> {
     slot::sweep()?;
     let path = lock_path(name);
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", &path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
         _ => Ok(()),
     }
 }
 
 fn list() -> Result<()> {
     for seen in slot::list()? {
-        let state = if seen.alive {
-            "up"
-        } else {
-            "left by a killed run"
-        };
-        println!(
-            "{}\t{}\towner {}\t{state}",
-            seen.index, seen.name, seen.owner_pid
-        );
+        let state = if seen.alive { "up" } else { "left by a killed run" };
+        println!("{}\t{}\towner {}\t{state}", seen.index, seen.name, seen.owner_pid);
     }
     Ok(())
 }
@@ -163,9 +139,7 @@ fn list() -> Result<()> {
 fn check_name(name: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
-        return Err(Error::Other(format!(
-            "{name:?} is no name: a-z, 0-9, - (40 at most)"
-        )));
+        return Err(Error::Other(format!("{name:?} is no name: a-z, 0-9, - (40 at most)")));
     }
     Ok(())
 }
@@ -179,9 +153,7 @@ fn try_lock(name: &str) -> Result<Option<File>> {
     let path = lock_path(name);
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false);
-    let file = options
-        .open(&path)
-        .map_err(Error::io("open the lock", &path))?;
+    let file = options.open(&path).map_err(Error::io("open the lock", &path))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0).map_err(Error::io("empty", &path))?;

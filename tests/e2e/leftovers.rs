@@ -54,11 +54,7 @@ impl Inventory {
             if left.is_empty() {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "processes of slot {} live: {left:?}",
-                self.slot
-            );
+            assert!(Instant::now() < deadline, "processes of slot {} live: {left:?}", self.slot);
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -68,11 +64,7 @@ impl Inventory {
         let deadline = Instant::now() + limit;
         let folder = slot::folder(self.slot);
         while folder.exists() {
-            assert!(
-                Instant::now() < deadline,
-                "{} is not swept",
-                folder.display()
-            );
+            assert!(Instant::now() < deadline, "{} is not swept", folder.display());
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -113,9 +105,7 @@ pub fn named_network_namespaces() -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return BTreeSet::new();
     };
-    entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn processes() -> BTreeSet<Process> {

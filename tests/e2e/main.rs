@@ -3,10 +3,7 @@
 //! `cluster` is the harness, shared with the `lab` command and the demo; `harness` tests
 //! it. A machine that can't run it is a failure that names what is missing, never a skip.
 
-#[allow(
-    dead_code,
-    reason = "the lab command uses parts of the harness that the tests do not"
-)]
+#[allow(dead_code, reason = "the lab command uses parts of the harness that the tests do not")]
 mod cluster;
 mod harness;
 mod leftovers;

@@ -35,8 +35,7 @@ pub fn deployment_with_claim(name: &str, claim: &str) -> Value {
 
 /// A web server that says one word, ready when it serves.
 pub fn web_server(name: &str, word: &str) -> Value {
-    let serve =
-        format!("mkdir /www && echo {word} > /www/index.html && exec httpd -f -p 80 -h /www");
+    let serve = format!("mkdir /www && echo {word} > /www/index.html && exec httpd -f -p 80 -h /www");
     deployment(
         name,
         json!({

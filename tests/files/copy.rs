@@ -144,5 +144,5 @@ fn put_file(target: &Target, found: &Found) -> Vec<Problem> {
     }
     assert_eq!(end, reader.size());
     assert!(!reader.changed_since_open());
-    out.set_attributes(&found.attributes)
+    out.place(&found.attributes)
 }

@@ -42,6 +42,12 @@ impl Scene {
     }
 }
 
+/// An empty file at a path, whatever was there.
+fn make_file(target: &Target, at: &str) {
+    let problems = target.create_file(&path(at), 0).unwrap().place(&Attributes::default());
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
 /// Every operation on `below`, which lies under something that is no folder; none may succeed.
 fn all_refused(target: &Target, below: &TreePath) {
     let owner = Attributes { mode: 0o777, uid: 1, gid: 1, ..Attributes::default() };
@@ -81,6 +87,8 @@ fn a_link_where_the_tree_has_something_else_is_replaced_and_not_followed() {
     assert!(scene.target.make_folder(&path("folder")).unwrap());
     let file = scene.target.create_file(&path("file"), 3).unwrap();
     file.write_at(0, b"new").unwrap();
+    assert!(fs::symlink_metadata(scene.inside("file")).unwrap().is_symlink(), "not before it is whole");
+    assert!(file.place(&Attributes::default()).is_empty());
     scene.target.symlink(&path("same"), b"elsewhere").unwrap();
     assert!(fs::symlink_metadata(scene.inside("folder")).unwrap().is_dir());
     assert_eq!(fs::read(scene.inside("file")).unwrap(), b"new");
@@ -108,11 +116,11 @@ fn a_tree_that_has_entries_below_its_own_links_and_files_gets_nowhere() {
     let outside = scene.dir.path().join("outside");
     scene.target.symlink(&path("a"), outside.as_os_str().as_encoded_bytes()).unwrap();
     all_refused(&scene.target, &path("a/precious"));
-    drop(scene.target.create_file(&path("b"), 0).unwrap());
+    make_file(&scene.target, "b");
     all_refused(&scene.target, &path("b/x"));
     // A folder that was open before is not taken for the link that came in its place.
     scene.target.make_folder(&path("c")).unwrap();
-    drop(scene.target.create_file(&path("c/x"), 0).unwrap());
+    make_file(&scene.target, "c/x");
     scene.target.remove(&path("c")).unwrap();
     scene.target.symlink(&path("c"), outside.as_os_str().as_encoded_bytes()).unwrap();
     all_refused(&scene.target, &path("c/precious"));
@@ -139,13 +147,14 @@ fn a_folder_that_is_not_empty_is_never_replaced_unasked() {
     let scene = Scene::new();
     fs::create_dir_all(scene.inside("full/of")).unwrap();
     fs::create_dir_all(scene.inside("empty")).unwrap();
-    let problem = scene.target.create_file(&path("full"), 0).unwrap_err();
-    assert_eq!(problem.kind, ProblemKind::InTheWay);
+    let problems = scene.target.create_file(&path("full"), 0).unwrap().place(&Attributes::default());
+    assert_eq!(problems[0].kind, ProblemKind::InTheWay);
+    assert_eq!(fs::read_dir(scene.dir.path().join("target")).unwrap().count(), 2, "nothing is left behind");
     assert_eq!(scene.target.symlink(&path("full"), b"x").unwrap_err().kind, ProblemKind::InTheWay);
     assert!(scene.inside("full/of").is_dir());
-    scene.target.create_file(&path("empty"), 0).unwrap();
+    make_file(&scene.target, "empty");
     scene.target.remove(&path("full")).unwrap();
-    scene.target.create_file(&path("full"), 0).unwrap();
+    make_file(&scene.target, "full");
 }
 
 #[test]
@@ -154,7 +163,7 @@ fn a_file_written_over_another_leaves_its_other_names_alone() {
     fs::hard_link(scene.dir.path().join("outside/precious"), scene.inside("name")).unwrap();
     let file = scene.target.create_file(&path("name"), 4).unwrap();
     file.write_at(0, b"evil").unwrap();
-    file.set_attributes(&Attributes { mode: 0o777, uid: 5, gid: 5, ..Attributes::default() });
+    file.place(&Attributes { mode: 0o777, uid: 5, gid: 5, ..Attributes::default() });
     scene.assert_outside_is_untouched();
 }
 
@@ -196,7 +205,7 @@ fn attributes_that_mean_something_else_to_the_system_are_refused() {
     let file = scene.target.create_file(&path("file"), 0).unwrap();
     let mut wanted = Attributes { mode: 0o6755, uid: u32::MAX, gid: 1, ..Attributes::default() };
     wanted.mtime.nanos = (1 << 30) - 1;
-    let problems = file.set_attributes(&wanted);
+    let problems = file.place(&wanted);
     let told: Vec<_> = problems.iter().map(|problem| problem.doing).collect();
     assert_eq!(told, ["setting the owner of", "setting the mode of", "setting the time of"]);
     assert_eq!(scene.target.existing(&path("file")).unwrap().unwrap().mode, 0o755);

@@ -57,6 +57,8 @@ fn the_comparison_sees_every_kind_of_difference() {
             std::fs::write(base.join("file"), trees::pseudo_random(20_000, 3)).unwrap();
             std::fs::create_dir(base.join("folder")).unwrap();
         }
+        let xattrs = vec![(b"user.a".to_vec(), b"to be removed".to_vec())];
+        trees::dress(&a.join("file"), &trees::Meta { mode: 0o644, xattrs, ..Default::default() });
         copy(&a, &b, true);
         assert_eq!(differences(&a, &b), Vec::<String>::new());
         let changes = trees::mutate(&a, seed);

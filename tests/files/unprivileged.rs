@@ -94,7 +94,7 @@ fn owners_that_may_not_be_set_are_told_by_class_and_take_their_set_id_bits_along
     let mut tally = Tally::default();
     for name in ["a", "b", "c"] {
         let file = target.create_file(&path(name), 0).unwrap();
-        file.set_attributes(&wanted).iter().for_each(|problem| tally.add(problem));
+        file.place(&wanted).iter().for_each(|problem| tally.add(problem));
         let existing = target.existing(&path(name)).unwrap().unwrap();
         assert_eq!((existing.mode, existing.mtime.secs), (0o755, 99), "no set-id for someone else");
     }
@@ -118,7 +118,7 @@ fn ones_own_files_come_back_whole_even_where_they_are_read_only() {
     wanted.xattrs.push((b"user.x".to_vec(), b"y".to_vec()));
     target.make_folder(&path("folder")).unwrap();
     let file = target.create_file(&path("folder/file"), 0).unwrap();
-    let problems = file.set_attributes(&wanted);
+    let problems = file.place(&wanted);
     assert!(problems.is_empty(), "{problems:?}");
     let problems = target.set_attributes(&path("folder"), &Attributes { mode: 0o555, ..wanted });
     assert!(problems.is_empty(), "{problems:?}");

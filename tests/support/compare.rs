@@ -2,7 +2,7 @@
 //!
 //! Independent of the code under test: std and rustix only. Left out are only the times of the last access
 //! and of the last change of the inode, which nobody can set.
-#![allow(dead_code)] // not every test that includes this file uses all of it
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -2,7 +2,7 @@
 //!
 //! Needs root: owners, devices and `trusted.*` are part of it. What a file system does not take (a value of
 //! 60 KB on ext4) is left out, so the tree on disk is the truth, not the value here.
-#![allow(dead_code)] // not every test that includes this file uses all of it
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -234,7 +234,7 @@ fn write_pieces(path: &Path, pieces: &[Piece]) {
 }
 
 /// Sets attributes as far as the file system takes them; in an order of its own.
-fn dress(path: &Path, meta: &Meta) {
+pub fn dress(path: &Path, meta: &Meta) {
     let is_link = fs::symlink_metadata(path).unwrap().is_symlink();
     let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
     rustix::fs::chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).unwrap();
@@ -351,7 +351,7 @@ fn awkward_attributes(root: &Path) {
             meta.xattrs = all_xattrs();
         }
         for (kind, what) in [("file", What::File(vec![])), ("folder", What::Folder), ("fifo", What::Fifo)] {
-            let path = base.join(format!("{kind} {mode:o}"));
+            let path = base.join(format!("{kind} of mode {mode:o}"));
             make(&path, &what);
             dress(&path, &meta);
         }

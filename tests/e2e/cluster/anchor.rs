@@ -97,9 +97,7 @@ pub fn inner_pid(dir: &Path) -> Result<u32> {
     let record = dir.join("anchor");
     let text = fs::read_to_string(&record).map_err(Error::io("read", &record))?;
     let outer = text.split(' ').next().and_then(|pid| pid.parse().ok());
-    outer
-        .and_then(only_child)
-        .ok_or_else(|| Error::Other("the anchor of the namespaces is gone".into()))
+    outer.and_then(only_child).ok_or_else(|| Error::Other("the anchor of the namespaces is gone".into()))
 }
 
 /// Ends the anchor and with it every process of the slot, and waits until they are gone.
@@ -146,16 +144,12 @@ fn end(pid: u32) -> Result<()> {
         return Ok(()); // gone already
     };
     let _ = pidfd_send_signal(&handle, Signal::KILL);
-    let limit = Timespec {
-        tv_sec: END_LIMIT.as_secs().cast_signed(),
-        tv_nsec: 0,
-    };
+    let limit = Timespec { tv_sec: END_LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
     let mut fds = [PollFd::new(&handle, PollFlags::IN)];
     match poll(&mut fds, Some(&limit)) {
-        Ok(0) => Err(Error::Timeout {
-            what: format!("the processes of anchor {pid} to end"),
-            limit: END_LIMIT,
-        }),
+        Ok(0) => {
+            Err(Error::Timeout { what: format!("the processes of anchor {pid} to end"), limit: END_LIMIT })
+        }
         _ => Ok(()),
     }
 }

@@ -48,26 +48,15 @@ pub async fn apiserver(slot: &Slot, pki: &Pki, extra: &[String]) -> Result<Proce
         format!("--service-account-key-file={}", pki.path("sa.pub")),
         format!("--service-account-signing-key-file={}", pki.path("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
-        format!(
-            "--service-cluster-ip-range={}",
-            network::service_range(slot.index)
-        ),
-        format!(
-            "--kubelet-client-certificate={}",
-            pki.path("kubelet-client.crt")
-        ),
+        format!("--service-cluster-ip-range={}", network::service_range(slot.index)),
+        format!("--kubelet-client-certificate={}", pki.path("kubelet-client.crt")),
         format!("--kubelet-client-key={}", pki.path("kubelet-client.key")),
         // Otherwise exec and logs look for the node's name in DNS.
         "--kubelet-preferred-address-types=InternalIP".into(),
         "--allow-privileged=true".into(),
     ];
     args.extend_from_slice(extra);
-    start(
-        slot,
-        "kube-apiserver",
-        tools::kubernetes("kube-apiserver"),
-        args,
-    )
+    start(slot, "kube-apiserver", tools::kubernetes("kube-apiserver"), args)
 }
 
 /// Waits until the API server answers `/readyz`.
@@ -76,29 +65,20 @@ pub async fn readyz(apiserver: &Process, client: &kube::Client) -> Result<()> {
         loop {
             let request = http::Request::get("/readyz").body(Vec::new());
             let request = request.expect("the request is a constant");
-            if client
-                .request_text(request)
-                .await
-                .is_ok_and(|text| text == "ok")
-            {
+            if client.request_text(request).await.is_ok_and(|text| text == "ok") {
                 return Ok(());
             }
             // There is nothing to watch before it answers.
             tokio::time::sleep(READYZ_RETRY).await;
         }
     };
-    apiserver
-        .during("the API server to answer /readyz", START_LIMIT, answered)
-        .await
+    apiserver.during("the API server to answer /readyz", START_LIMIT, answered).await
 }
 
 /// Starts the controller manager.
 pub fn controller_manager(slot: &Slot, pki: &Pki) -> Result<Process> {
     let args = vec![
-        format!(
-            "--kubeconfig={}",
-            pki.kubeconfig("controller-manager").display()
-        ),
+        format!("--kubeconfig={}", pki.kubeconfig("controller-manager").display()),
         format!("--service-account-private-key-file={}", pki.path("sa.key")),
         format!("--root-ca-file={}", pki.path("ca.crt")),
         "--use-service-account-credentials".into(),
@@ -116,21 +96,10 @@ pub fn scheduler(slot: &Slot, pki: &Pki) -> Result<Process> {
         format!("--kubeconfig={}", pki.kubeconfig("scheduler").display()),
         "--leader-elect=false".into(),
     ];
-    start(
-        slot,
-        "kube-scheduler",
-        tools::kubernetes("kube-scheduler"),
-        args,
-    )
+    start(slot, "kube-scheduler", tools::kubernetes("kube-scheduler"), args)
 }
 
 fn start(slot: &Slot, name: &str, program: PathBuf, args: Vec<String>) -> Result<Process> {
-    let daemon = Daemon {
-        name,
-        program,
-        args,
-        env: Vec::new(),
-        network: Network::Node,
-    };
+    let daemon = Daemon { name, program, args, env: Vec::new(), network: Network::Node };
     Process::start(slot, daemon)
 }

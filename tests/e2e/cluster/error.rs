@@ -14,23 +14,11 @@ pub enum Error {
     #[error("the test cluster can't run here, missing: {}; run tests/tools/install.sh as root", .0.join(", "))]
     Missing(Vec<String>),
     #[error("{what}: {path}", path = path.display())]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{program} failed with {status}: {stderr}")]
-    Command {
-        program: String,
-        status: ExitStatus,
-        stderr: String,
-    },
+    Command { program: String, status: ExitStatus, stderr: String },
     #[error("{name} ended with {status} while the cluster needed it; its last lines:\n{log}")]
-    Died {
-        name: String,
-        status: ExitStatus,
-        log: String,
-    },
+    Died { name: String, status: ExitStatus, log: String },
     #[error("waited {} s for {what}", .limit.as_secs())]
     Timeout { what: String, limit: Duration },
     #[error("all {0} slots for clusters are taken, by living runs or by this machine's own routes")]
@@ -38,10 +26,7 @@ pub enum Error {
     #[error("slot {0} is being taken down")]
     Closed(u8),
     #[error("{what}")]
-    Kube {
-        what: String,
-        source: Box<kube::Error>,
-    },
+    Kube { what: String, source: Box<kube::Error> },
     #[error("{0}")]
     Other(String),
 }
@@ -67,9 +52,6 @@ impl Error {
     /// Names the request to the cluster that failed.
     pub fn kube<E: Into<kube::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
         let what = what.into();
-        move |source| Error::Kube {
-            what,
-            source: Box::new(source.into()),
-        }
+        move |source| Error::Kube { what, source: Box::new(source.into()) }
     }
 }

@@ -21,9 +21,9 @@ pub const KIST_IMAGE: &str = "kist.test/kist:1";
 
 /// The commands that the busybox image has by name.
 const APPLETS: [&str; 30] = [
-    "sh", "cat", "chmod", "cp", "date", "dd", "df", "du", "echo", "env", "false", "find", "grep",
-    "head", "hostname", "httpd", "id", "ip", "ls", "md5sum", "mkdir", "nc", "ps", "rm", "sleep",
-    "stat", "sync", "touch", "true", "wget",
+    "sh", "cat", "chmod", "cp", "date", "dd", "df", "du", "echo", "env", "false", "find", "grep", "head",
+    "hostname", "httpd", "id", "ip", "ls", "md5sum", "mkdir", "nc", "ps", "rm", "sleep", "stat", "sync",
+    "touch", "true", "wget",
 ];
 /// Pause sleeps for 68 years; busybox has no longer number.
 const FOREVER: &str = "2147483647";
@@ -38,13 +38,7 @@ pub fn pause() -> Result<PathBuf> {
 /// The archive of the busybox image; it sleeps if no command is given.
 pub fn busybox() -> Result<PathBuf> {
     let busybox = busybox_program()?;
-    scratch(
-        BUSYBOX_IMAGE,
-        "/bin/busybox",
-        &busybox,
-        &APPLETS,
-        &["/bin/sleep", FOREVER],
-    )
+    scratch(BUSYBOX_IMAGE, "/bin/busybox", &busybox, &APPLETS, &["/bin/sleep", FOREVER])
 }
 
 /// The archive of kist's own image: one static program, and nothing else.
@@ -75,18 +69,8 @@ pub fn wrap(layer: &Path, reference: &str, command: &[&str], target: &Path) -> R
         let mut archive = Tar::new(io::BufWriter::new(File::create(target)?));
         let mut layer = File::open(layer)?;
         archive.file("layer.tar", 0o644, size, &mut layer)?;
-        archive.file(
-            &config_name,
-            0o644,
-            config.len() as u64,
-            &mut config.as_slice(),
-        )?;
-        archive.file(
-            "manifest.json",
-            0o644,
-            manifest.len() as u64,
-            &mut manifest.as_slice(),
-        )?;
+        archive.file(&config_name, 0o644, config.len() as u64, &mut config.as_slice())?;
+        archive.file("manifest.json", 0o644, manifest.len() as u64, &mut manifest.as_slice())?;
         archive.finish()?.flush()
     };
     write().map_err(Error::io("write the image", target))
@@ -127,11 +111,7 @@ fn scratch(
     key.update(&bytes);
     key.update(format!("{reference} {place} {links:?} {command:?}"));
     let short: String = hex(&key.finalize()).chars().take(16).collect();
-    let name = reference
-        .rsplit('/')
-        .next()
-        .unwrap_or(reference)
-        .replace(':', "-");
+    let name = reference.rsplit('/').next().unwrap_or(reference).replace(':', "-");
     cached(&format!("{name}-{short}.tar"), |work| {
         let layer = work.join("layer.tar");
         write_layer(&layer, place, &bytes, links).map_err(Error::io("write", &layer))?;
@@ -144,21 +124,13 @@ fn scratch(
 fn write_layer(layer: &Path, place: &str, program: &[u8], links: &[&str]) -> io::Result<()> {
     let mut tar = Tar::new(io::BufWriter::new(File::create(layer)?));
     for (folder, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777)] {
-        tar.entry(&Entry {
-            name: folder,
-            mode,
-            kind: Kind::Folder,
-        })?;
+        tar.entry(&Entry { name: folder, mode, kind: Kind::Folder })?;
     }
     let place = place.trim_start_matches('/');
     tar.file(place, 0o755, program.len() as u64, &mut &*program)?;
     for link in links {
         let name = format!("bin/{link}");
-        tar.entry(&Entry {
-            name: &name,
-            mode: 0o777,
-            kind: Kind::Link("busybox"),
-        })?;
+        tar.entry(&Entry { name: &name, mode: 0o777, kind: Kind::Link("busybox") })?;
     }
     tar.finish()?.flush()
 }

@@ -54,10 +54,7 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(name: &str) -> Spec {
-        Spec {
-            name: name.to_owned(),
-            ..Spec::default()
-        }
+        Spec { name: name.to_owned(), ..Spec::default() }
     }
 
     pub fn image(mut self, archive: PathBuf) -> Spec {
@@ -160,10 +157,7 @@ impl Cluster {
 
     /// Waits for work that needs the cluster: fails as soon as one of its daemons ends.
     pub async fn while_alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let deaths = self
-            .processes
-            .iter()
-            .map(|process| Box::pin(process.death()));
+        let deaths = self.processes.iter().map(|process| Box::pin(process.death()));
         tokio::select! {
             outcome = work => outcome,
             (error, _, _) = futures::future::select_all(deaths) => Err(error),
@@ -179,25 +173,12 @@ impl Cluster {
 
     async fn ready(&self, node_name: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
-        wait::until(
-            nodes,
-            node_name,
-            "the node to be ready",
-            NODE_LIMIT,
-            node_is_ready,
-        )
-        .await?;
+        wait::until(nodes, node_name, "the node to be ready", NODE_LIMIT, node_is_ready).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
         let what = "the default service account";
-        wait::until(
-            accounts,
-            "default",
-            what,
-            NODE_LIMIT,
-            |found: Option<&_>| found.is_some(),
-        )
-        .await
-        .map(drop)
+        wait::until(accounts, "default", what, NODE_LIMIT, |found: Option<&_>| found.is_some())
+            .await
+            .map(drop)
     }
 }
 
@@ -240,23 +221,16 @@ async fn client(kubeconfig: &Path) -> Result<Client> {
 /// Ready, and free of the taint that keeps pods away until the controllers have seen it.
 fn node_is_ready(node: Option<&Node>) -> bool {
     let Some(node) = node else { return false };
-    let conditions = node
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|conditions| {
-        conditions
-            .iter()
-            .any(|seen| seen.type_ == "Ready" && seen.status == "True")
+        conditions.iter().any(|seen| seen.type_ == "Ready" && seen.status == "True")
     });
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     ready && taints.is_none_or(Vec::is_empty)
 }
 
 /// Runs work that blocks on a thread where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Other(format!("a blocking step of the harness: {error}")))?

@@ -63,37 +63,17 @@ pub fn taken(index: u8) -> Result<bool> {
 pub fn connect(index: u8, anchor_pid: u32) -> Result<()> {
     let link = link(index);
     let pid = anchor_pid.to_string();
-    ip(&[
-        "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid,
-    ])?;
-    ip(&[
-        "addr",
-        "add",
-        &format!("{}/30", host_ip(index)),
-        "dev",
-        &link,
-    ])?;
+    ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid])?;
+    ip(&["addr", "add", &format!("{}/30", host_ip(index)), "dev", &link])?;
     ip(&["link", "set", &link, "up"])?;
     let inside = |args: &[&str]| {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--target", &pid, "ip"]).args(args);
         tools::run(&mut command).map(drop)
     };
-    inside(&[
-        "addr",
-        "add",
-        &format!("{}/30", node_ip(index)),
-        "dev",
-        "eth0",
-    ])?;
+    inside(&["addr", "add", &format!("{}/30", node_ip(index)), "dev", "eth0"])?;
     inside(&["link", "set", "eth0", "up"])?;
-    inside(&[
-        "route",
-        "add",
-        "default",
-        "via",
-        &host_ip(index).to_string(),
-    ])
+    inside(&["route", "add", "default", "via", &host_ip(index).to_string()])
 }
 
 /// Removes the link, if the kernel has not done so with the namespace.

@@ -22,11 +22,7 @@ const SOCKET: &str = "/run/containerd/containerd.sock";
 pub async fn containerd(slot: &Slot) -> Result<Process> {
     let program = tools::system("containerd");
     let program = program.ok_or_else(|| Error::Missing(vec!["containerd".into()]))?;
-    write(
-        slot,
-        "cni/10-lab.conflist",
-        &network::cni_config(slot.index),
-    )?;
+    write(slot, "cni/10-lab.conflist", &network::cni_config(slot.index))?;
     let config = write(slot, "containerd.toml", &containerd_config(slot))?;
     let args = vec!["--config".into(), config.display().to_string()];
     let containerd = start(slot, "containerd", program, args)?;
@@ -39,15 +35,7 @@ pub async fn containerd(slot: &Slot) -> Result<Process> {
 /// sees: not below `/run`.
 pub async fn load_image(slot: &Slot, archive: &std::path::Path) -> Result<()> {
     let archive = archive.display().to_string();
-    let args = [
-        "--address",
-        SOCKET,
-        "--namespace",
-        "k8s.io",
-        "image",
-        "import",
-        &archive,
-    ];
+    let args = ["--address", SOCKET, "--namespace", "k8s.io", "image", "import", &archive];
     process::run_inside(slot, "ctr", &args).await.map(drop)
 }
 
@@ -61,10 +49,7 @@ pub fn kubelet(slot: &Slot, pki: &Pki, node_name: &str) -> Result<Process> {
         format!("--config={}", config.display()),
         format!("--hostname-override={node_name}"),
         format!("--node-ip={}", slot.node_ip()),
-        format!(
-            "--node-labels=topology.kubernetes.io/zone=lab-{}",
-            slot.index
-        ),
+        format!("--node-labels=topology.kubernetes.io/zone=lab-{}", slot.index),
     ];
     start(slot, "kubelet", tools::kubernetes("kubelet"), args)
 }
@@ -150,12 +135,6 @@ fn write(slot: &Slot, name: &str, text: &str) -> Result<PathBuf> {
 }
 
 fn start(slot: &Slot, name: &str, program: PathBuf, args: Vec<String>) -> Result<Process> {
-    let daemon = Daemon {
-        name,
-        program,
-        args,
-        env: Vec::new(),
-        network: Network::Node,
-    };
+    let daemon = Daemon { name, program, args, env: Vec::new(), network: Network::Node };
     Process::start(slot, daemon)
 }

@@ -53,19 +53,11 @@ impl ObjectStore {
                 "posix".into(),
                 root.display().to_string(),
             ],
-            env: vec![
-                ("ROOT_ACCESS_KEY", access_key.clone()),
-                ("ROOT_SECRET_KEY", secret_key.clone()),
-            ],
+            env: vec![("ROOT_ACCESS_KEY", access_key.clone()), ("ROOT_SECRET_KEY", secret_key.clone())],
             network: Network::Host,
         };
         let server = Process::start(&slot, daemon)?;
-        let store = ObjectStore {
-            access_key,
-            secret_key,
-            server,
-            slot,
-        };
+        let store = ObjectStore { access_key, secret_key, server, slot };
         store.make_bucket(bucket)?;
         store.connected().await?;
         store.write_env(bucket)?;
@@ -96,10 +88,7 @@ impl ObjectStore {
 
     /// The variables with the credentials, as S3 clients and kist read them.
     pub fn credentials(&self) -> [(&'static str, &str); 2] {
-        [
-            ("AWS_ACCESS_KEY_ID", &self.access_key),
-            ("AWS_SECRET_ACCESS_KEY", &self.secret_key),
-        ]
+        [("AWS_ACCESS_KEY_ID", &self.access_key), ("AWS_SECRET_ACCESS_KEY", &self.secret_key)]
     }
 
     /// A file for a shell to read: the credentials, and `KIST_REPO` in the first bucket.
@@ -127,9 +116,7 @@ impl ObjectStore {
             }
             Ok(())
         };
-        self.server
-            .during("the S3 server to listen", START_LIMIT, connected)
-            .await
+        self.server.during("the S3 server to listen", START_LIMIT, connected).await
     }
 
     fn write_env(&self, bucket: &str) -> Result<()> {

@@ -28,13 +28,8 @@ pub struct Pki {
 impl Pki {
     /// Makes all keys, certificates, tokens and kubeconfigs of the cluster in a slot.
     pub fn make(slot: &Slot, node_name: &str) -> Result<Pki> {
-        let pki = Pki {
-            dir: slot.dir().join("pki"),
-        };
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&pki.dir)
-            .map_err(Error::io("make the folder", &pki.dir))?;
+        let pki = Pki { dir: slot.dir().join("pki") };
+        fs::DirBuilder::new().mode(0o700).create(&pki.dir).map_err(Error::io("make the folder", &pki.dir))?;
         pki.authority()?;
         let names = format!(
             "subjectAltName=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,\
@@ -132,9 +127,7 @@ impl Pki {
         let authority = k8s_openapi::ByteString(authority); // base64, as a kubeconfig has it
         let node = format!("system:node:{node_name}");
         let mut tokens = String::new();
-        let all = IDENTITIES
-            .into_iter()
-            .chain([("node", node.as_str(), "system:nodes")]);
+        let all = IDENTITIES.into_iter().chain([("node", node.as_str(), "system:nodes")]);
         for (who, user, groups) in all {
             let token = tools::random_hex(32)?;
             tokens += &format!("{token},{user},{who},\"{groups}\"\n");
@@ -167,6 +160,5 @@ pub fn write_secret(path: &Path, text: &str) -> Result<()> {
         .mode(0o600)
         .open(path)
         .map_err(Error::io("create", path))?;
-    file.write_all(text.as_bytes())
-        .map_err(Error::io("write", path))
+    file.write_all(text.as_bytes()).map_err(Error::io("write", path))
 }

@@ -41,11 +41,7 @@ const LEFT_OUT: [&str; 6] = [
 /// The archive of the PostgreSQL image. The first call on a machine takes most of a minute.
 pub fn postgres() -> Result<PathBuf> {
     let recipe = format!("{SUITE} {PACKAGES} {HOOK} {LEFT_OUT:?} {POSTGRES_IMAGE}");
-    let key: String = Sha256::digest(recipe)
-        .iter()
-        .take(8)
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let key: String = Sha256::digest(recipe).iter().take(8).map(|b| format!("{b:02x}")).collect();
     image::cached(&format!("postgres-{key}.tar"), |work| {
         let root = work.join("root.tar");
         make_root(work, &root)?;

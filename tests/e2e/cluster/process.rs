@@ -52,35 +52,18 @@ pub struct Process {
 impl Process {
     /// Starts a daemon in the slot.
     pub fn start(slot: &Slot, daemon: Daemon<'_>) -> Result<Process> {
-        let Daemon {
-            name,
-            program,
-            args,
-            env,
-            network,
-        } = daemon;
+        let Daemon { name, program, args, env, network } = daemon;
         let dir = slot.dir();
         let log = dir.join("log").join(format!("{name}.log"));
-        let output = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .map_err(Error::io("create", &log))?;
+        let output =
+            fs::File::options().create(true).append(true).open(&log).map_err(Error::io("create", &log))?;
         let errors = output.try_clone().map_err(Error::io("open", &log))?;
         let socket = dir.join("run").join(format!("{name}.notify"));
         let _ = fs::remove_file(&socket); // of the same daemon before a restart
         let ready = UnixDatagram::bind(&socket).map_err(Error::io("make the socket", &socket))?;
         let mut command = Command::new("nsenter");
-        command
-            .args(namespaces(network))
-            .arg(inner(slot)?)
-            .arg("--")
-            .arg(program);
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", tools::PATH)
-            .envs(env);
+        command.args(namespaces(network)).arg(inner(slot)?).arg("--").arg(program);
+        command.args(args).env_clear().env("PATH", tools::PATH).envs(env);
         command.env("NOTIFY_SOCKET", &socket);
         command.process_group(0); // Ctrl-C is for the owner, who takes all down in order
         let mut child = command
@@ -96,13 +79,7 @@ impl Process {
                 tell.send_replace(Some(status));
             }
         });
-        Ok(Process {
-            name: name.to_owned(),
-            log,
-            nsenter_pid,
-            ended,
-            ready,
-        })
+        Ok(Process { name: name.to_owned(), log, nsenter_pid, ended, ready })
     }
 
     /// Waits until the daemon says that it is ready.
@@ -118,8 +95,7 @@ impl Process {
                 }
             }
         };
-        self.during(&format!("{} to be ready", self.name), limit, said)
-            .await
+        self.during(&format!("{} to be ready", self.name), limit, said).await
     }
 
     /// Waits for work that needs this daemon alive: fails as soon as it ends.
@@ -129,11 +105,14 @@ impl Process {
         limit: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
-            outcome = work => outcome,
-            error = self.death() => Err(error),
-            () = tokio::time::sleep(limit) => Err(Error::Timeout { what: what.to_owned(), limit }),
-        }
+        let ended = async {
+            tokio::select! {
+                outcome = work => outcome,
+                error = self.death() => Err(error),
+            }
+        };
+        let timeout = || Error::Timeout { what: what.to_owned(), limit };
+        tokio::time::timeout(limit, ended).await.unwrap_or_else(|_| Err(timeout()))
     }
 
     /// Waits until the daemon has ended, and says how, with the end of its log.
@@ -143,11 +122,7 @@ impl Process {
             Ok(status) => status.unwrap_or_default(),
             Err(_) => ExitStatus::default(), // nobody could wait for it
         };
-        Error::Died {
-            name: self.name.clone(),
-            status,
-            log: tail(&self.log),
-        }
+        Error::Died { name: self.name.clone(), status, log: tail(&self.log) }
     }
 
     /// The process id of the daemon itself, on the host. None if it has ended.
@@ -163,11 +138,7 @@ impl Process {
 /// Runs a program inside the slot to its end and returns what it wrote to stdout.
 pub async fn run_inside(slot: &Slot, program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new("nsenter");
-    command
-        .args(namespaces(Network::Node))
-        .arg(inner(slot)?)
-        .args(["--", program])
-        .args(args);
+    command.args(namespaces(Network::Node)).arg(inner(slot)?).args(["--", program]).args(args);
     tokio::task::spawn_blocking(move || tools::run(&mut command))
         .await
         .map_err(|error| Error::Other(format!("running a program inside a slot: {error}")))?
@@ -175,9 +146,7 @@ pub async fn run_inside(slot: &Slot, program: &str, args: &[&str]) -> Result<Str
 
 fn namespaces(network: Network) -> impl Iterator<Item = &'static str> {
     let node = (network == Network::Node).then_some("--net");
-    ["--mount", "--pid", "--ipc", "--uts"]
-        .into_iter()
-        .chain(node)
+    ["--mount", "--pid", "--ipc", "--uts"].into_iter().chain(node)
 }
 
 fn inner(slot: &Slot) -> Result<String> {

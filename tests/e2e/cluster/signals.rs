@@ -15,16 +15,12 @@ pub fn handle() {
     HANDLED.call_once(|| {
         // Without the thread a signal ends this process at once: the kernel then ends all
         // daemons, and the next run removes the files.
-        let _ = std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(wait);
+        let _ = std::thread::Builder::new().name("signals".into()).spawn(wait);
     });
 }
 
 fn wait() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return };
     let number = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).ok()?;

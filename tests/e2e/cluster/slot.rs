@@ -75,16 +75,11 @@ impl Slot {
             fs::create_dir_all(&path).map_err(Error::io("make the folder", &path))?;
         }
         let note = dir.join("owner");
-        fs::write(&note, format!("{} {name}\n", std::process::id()))
-            .map_err(Error::io("write", &note))?;
+        fs::write(&note, format!("{} {name}\n", std::process::id())).map_err(Error::io("write", &note))?;
         Ok(Arc::new(Slot {
             index,
             name: name.to_owned(),
-            held: Mutex::new(Held {
-                anchor: None,
-                down: false,
-                _lock: Some(lock),
-            }),
+            held: Mutex::new(Held { anchor: None, down: false, _lock: Some(lock) }),
         }))
     }
 
@@ -136,11 +131,8 @@ impl Slot {
     }
 
     fn save_logs(&self) -> std::io::Result<PathBuf> {
-        let target = crate::cluster::tools::cache().join("logs").join(format!(
-            "{}-{}",
-            self.name,
-            std::process::id()
-        ));
+        let target =
+            crate::cluster::tools::cache().join("logs").join(format!("{}-{}", self.name, std::process::id()));
         fs::create_dir_all(&target)?;
         for entry in fs::read_dir(self.dir().join("log"))? {
             let entry = entry?;

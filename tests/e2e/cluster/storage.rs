@@ -36,10 +36,7 @@ const FINALIZER: &str = "kist.test/local-folder";
 /// Makes the StorageClasses.
 pub async fn make_classes(client: &Client) -> Result<()> {
     let classes: Api<StorageClass> = Api::all(client.clone());
-    for (name, mode) in [
-        (CLASS_WAIT, "WaitForFirstConsumer"),
-        (CLASS_NOW, "Immediate"),
-    ] {
+    for (name, mode) in [(CLASS_WAIT, "WaitForFirstConsumer"), (CLASS_NOW, "Immediate")] {
         let default = if name == CLASS_WAIT { "true" } else { "false" };
         let class = object(json!({
             "metadata": { "name": name, "annotations": {
@@ -61,18 +58,10 @@ pub async fn serve(client: Client, node_name: String, folder: PathBuf) {
     let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let config = watcher::Config::default;
-    let claims = watcher(claims, config())
-        .default_backoff()
-        .applied_objects();
-    let claims = claims
-        .map_ok(|claim| Change::Claim(Box::new(claim)))
-        .boxed();
-    let volumes = watcher(volumes, config())
-        .default_backoff()
-        .applied_objects();
-    let volumes = volumes
-        .map_ok(|volume| Change::Volume(Box::new(volume)))
-        .boxed();
+    let claims = watcher(claims, config()).default_backoff().applied_objects();
+    let claims = claims.map_ok(|claim| Change::Claim(Box::new(claim))).boxed();
+    let volumes = watcher(volumes, config()).default_backoff().applied_objects();
+    let volumes = volumes.map_ok(|volume| Change::Volume(Box::new(volume))).boxed();
     let mut changes = futures::stream::select(claims, volumes);
     while let Some(change) = changes.next().await {
         let outcome = match change {
@@ -119,10 +108,7 @@ async fn provision(
     fs::create_dir_all(&path).map_err(Error::io("make the volume", &path))?;
     let open = fs::Permissions::from_mode(0o777);
     fs::set_permissions(&path, open).map_err(Error::io("open the volume", &path))?;
-    let requests = spec
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
+    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let size = requests.and_then(|requests| requests.get("storage"));
     let volume: PersistentVolume = object(json!({
         "metadata": {
@@ -149,24 +135,16 @@ async fn provision(
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     match volumes.create(&PostParams::default(), &volume).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        outcome => outcome
-            .map(drop)
-            .map_err(Error::kube(format!("make volume {name}"))),
+        outcome => outcome.map(drop).map_err(Error::kube(format!("make volume {name}"))),
     }
 }
 
 /// The class of a claim that waits for a volume from this node's provisioner.
 fn wanted_class<'a>(claim: &'a PersistentVolumeClaim, node_name: &str) -> Option<&'a str> {
     let spec = claim.spec.as_ref()?;
-    let bound = spec
-        .volume_name
-        .as_ref()
-        .is_some_and(|name| !name.is_empty());
+    let bound = spec.volume_name.as_ref().is_some_and(|name| !name.is_empty());
     let block = spec.volume_mode.as_deref() == Some("Block");
-    let elsewhere = claim
-        .annotations()
-        .get(SELECTED_NODE)
-        .is_some_and(|node| node != node_name);
+    let elsewhere = claim.annotations().get(SELECTED_NODE).is_some_and(|node| node != node_name);
     if bound || block || elsewhere || claim.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -175,15 +153,9 @@ fn wanted_class<'a>(claim: &'a PersistentVolumeClaim, node_name: &str) -> Option
 
 async fn reclaim(client: &Client, volume: &PersistentVolume) -> Result<()> {
     let spec = volume.spec.as_ref();
-    let ours = volume
-        .annotations()
-        .get(PROVISIONED_BY)
-        .is_some_and(|by| by == PROVISIONER);
+    let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
     let deleted = volume.metadata.deletion_timestamp.is_some();
-    let phase = volume
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
+    let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
     let released = phase == Some("Released");
     let policy = spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
     let deletes = policy == Some("Delete");
@@ -192,22 +164,13 @@ async fn reclaim(client: &Client, volume: &PersistentVolume) -> Result<()> {
     }
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let name = volume.name_any();
-    if deleted
-        && volume
-            .finalizers()
-            .iter()
-            .all(|finalizer| finalizer == FINALIZER)
-    {
-        let path = spec
-            .and_then(|spec| spec.local.as_ref())
-            .map(|local| local.path.clone());
+    if deleted && volume.finalizers().iter().all(|finalizer| finalizer == FINALIZER) {
+        let path = spec.and_then(|spec| spec.local.as_ref()).map(|local| local.path.clone());
         if let Some(path) = path.filter(|_| deletes) {
             remove_folder(path.into()).await?;
         }
         let patch = kube::api::Patch::Merge(json!({ "metadata": { "finalizers": [] } }));
-        let freed = volumes
-            .patch(&name, &kube::api::PatchParams::default(), &patch)
-            .await;
+        let freed = volumes.patch(&name, &kube::api::PatchParams::default(), &patch).await;
         return ignore_missing(freed.map(drop), format!("free volume {name}"));
     }
     if !deleted && released && deletes {

@@ -36,19 +36,11 @@ impl<W: Write> Tar<W> {
     }
 
     /// Writes a file with its contents, which must have exactly `size` bytes.
-    pub fn file(
-        &mut self,
-        name: &str,
-        mode: u32,
-        size: u64,
-        contents: &mut impl Read,
-    ) -> io::Result<()> {
+    pub fn file(&mut self, name: &str, mode: u32, size: u64, contents: &mut impl Read) -> io::Result<()> {
         self.header(name, mode, size, b'0', "")?;
         let copied = io::copy(&mut contents.take(size), &mut self.out)?;
         if copied != size {
-            return Err(io::Error::other(format!(
-                "{name} has {copied} bytes, not {size}"
-            )));
+            return Err(io::Error::other(format!("{name} has {copied} bytes, not {size}")));
         }
         let rest = size.next_multiple_of(BLOCK as u64) - size;
         io::copy(&mut io::repeat(0).take(rest), &mut self.out)?;
@@ -63,9 +55,7 @@ impl<W: Write> Tar<W> {
 
     fn header(&mut self, name: &str, mode: u32, size: u64, kind: u8, link: &str) -> io::Result<()> {
         if name.len() >= 100 || link.len() >= 100 || size >= 1 << 33 {
-            return Err(io::Error::other(format!(
-                "{name} does not fit a plain tar header"
-            )));
+            return Err(io::Error::other(format!("{name} does not fit a plain tar header")));
         }
         let mut header = [0; BLOCK];
         put(&mut header, 0, name);

@@ -15,13 +15,8 @@ pub const KUBERNETES: &str = "1.34.4";
 pub const VERSITYGW: &str = "v1.8.0";
 pub const CNI: &str = "/usr/lib/cni";
 
-const KUBERNETES_PARTS: [&str; 5] = [
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-];
+const KUBERNETES_PARTS: [&str; 5] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
 const SYSTEM_PARTS: [&str; 14] = [
     "etcd",
     "containerd",
@@ -81,25 +76,17 @@ pub fn require_store() -> Result<()> {
 
 /// Finds a program of the system.
 pub fn system(name: &str) -> Option<PathBuf> {
-    PATH.split(':')
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.is_file())
+    PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
 /// Runs a program to its end and returns what it wrote to stdout.
 pub fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .env("PATH", PATH)
-        .output()
-        .map_err(Error::io("start", program.as_ref()))?;
+    let output = command.env("PATH", PATH).output().map_err(Error::io("start", program.as_ref()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let arguments: Vec<_> = command
-        .get_args()
-        .map(|arg| arg.to_string_lossy())
-        .collect();
+    let arguments: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
     Err(Error::Command {
         program: format!("{program} {}", arguments.join(" ")),
         status: output.status,

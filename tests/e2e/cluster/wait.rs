@@ -28,10 +28,7 @@ where
     match tokio::time::timeout(limit, await_condition(api, name, condition)).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(error)) => Err(Error::Other(format!("watching for {what}: {error}"))),
-        Err(_) => Err(Error::Timeout {
-            what: what.to_owned(),
-            limit,
-        }),
+        Err(_) => Err(Error::Timeout { what: what.to_owned(), limit }),
     }
 }
 
@@ -43,12 +40,12 @@ pub async fn apply(
     objects: impl IntoIterator<Item = serde_json::Value>,
 ) -> Result<()> {
     for value in objects {
-        let object: DynamicObject = serde_json::from_value(value)
-            .map_err(|error| Error::Other(format!("not an object: {error}")))?;
+        let object: DynamicObject =
+            serde_json::from_value(value).map_err(|error| Error::Other(format!("not an object: {error}")))?;
         let what = format!("apply {}", object.name_any());
         let types = object.types.clone().unwrap_or_default();
-        let gvk = GroupVersionKind::try_from(&types)
-            .map_err(|error| Error::Other(format!("{what}: {error}")))?;
+        let gvk =
+            GroupVersionKind::try_from(&types).map_err(|error| Error::Other(format!("{what}: {error}")))?;
         let pinned = discovery::pinned_kind(client, &gvk).await;
         let (resource, capabilities) = pinned.map_err(Error::kube(what.clone()))?;
         let api: Api<DynamicObject> = match capabilities.scope {
@@ -59,9 +56,7 @@ pub async fn apply(
             }
         };
         let params = PatchParams::apply("kist-e2e").force();
-        api.patch(&object.name_any(), &params, &Patch::Apply(&object))
-            .await
-            .map_err(Error::kube(what))?;
+        api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.map_err(Error::kube(what))?;
     }
     Ok(())
 }
@@ -85,10 +80,7 @@ pub async fn exec(
     let what = format!("run {command:?} in {pod}");
     let run = async {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let params = AttachParams::default()
-            .stdin(false)
-            .stdout(true)
-            .stderr(true);
+        let params = AttachParams::default().stdin(false).stdout(true).stderr(true);
         let process = pods.exec(pod, command.to_vec(), &params).await;
         let mut process = process.map_err(Error::kube(what.clone()))?;
         let status = process.take_status();
@@ -108,19 +100,13 @@ pub async fn exec(
                 }
             }
         );
-        first
-            .and(second)
-            .map_err(Error::io("read the output of", pod.as_ref()))?;
+        first.and(second).map_err(Error::io("read the output of", pod.as_ref()))?;
         let status = match status {
             Some(status) => status.await,
             None => None,
         };
         let success = status.is_some_and(|status| status.status.as_deref() == Some("Success"));
-        Ok(Executed {
-            success,
-            stdout,
-            stderr,
-        })
+        Ok(Executed { success, stdout, stderr })
     };
     match tokio::time::timeout(limit, run).await {
         Ok(outcome) => outcome,
