@@ -43,8 +43,8 @@ const BATCHES: usize = 8;
 const LARGE_WAITING: usize = 64;
 /// Plaintext of chunks that wait for a CPU or are being saved.
 const IN_FLIGHT_BYTES: usize = 24 * 1024 * 1024;
-/// What is missing is listed up to this; more is counted.
-const MISSING_LISTED: usize = 10_000;
+/// What is missing is listed up to so many bytes of text; more is counted. Far below what a summary may have.
+const MISSING_BYTES: usize = 1024 * 1024;
 
 /// What all threads of a backup share.
 pub struct Shared<'a> {
@@ -129,14 +129,16 @@ pub struct Outcome {
 pub struct MissingList {
     pub listed: Vec<Missing>,
     pub more: u64,
+    bytes: usize,
 }
 
 impl MissingList {
     pub fn add(&mut self, problem: &Problem) {
-        if self.listed.len() < MISSING_LISTED {
-            self.listed.push(missing(problem));
-        } else {
-            self.more += 1;
+        let missing = missing(problem);
+        self.bytes += missing.what.len() + missing.why.len();
+        match self.bytes <= MISSING_BYTES {
+            true => self.listed.push(missing),
+            false => self.more += 1,
         }
     }
 }

@@ -70,7 +70,7 @@ impl Commit {
         repo: RepoId,
         session: SessionId,
     ) -> Result<(), Error> {
-        self.certificate.verify(owner, repo)?;
+        self.certificate.verify_adds(owner, repo)?;
         let signed = self.signed(repo, session);
         sign::verify(&self.certificate.signing, context::SIGN_COMMIT, &signed, &self.signature)
             .map_err(|source| Error::Crypto { what: WHAT, source })

@@ -126,6 +126,18 @@ impl Certificate {
             .map_err(|source| Error::Crypto { what: "certificate", source })
     }
 
+    /// Verifies, and that the role may add to a repository.
+    pub fn verify_adds(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
+        match self.role {
+            Role::Owner | Role::Writer => self.verify(owner, repo),
+            other => Err(Error::Invalid {
+                what: "certificate",
+                field: "role",
+                found: format!("{other}, which adds nothing"),
+            }),
+        }
+    }
+
     fn signed(&self, repo: RepoId) -> Vec<u8> {
         let mut out = Writer::new();
         out.raw(&repo.0);
@@ -474,6 +486,15 @@ mod tests {
         let mut forged = writer.certificate.clone();
         forged.role = Role::Owner;
         assert!(forged.verify(&owner, RepoId([3; 16])).is_err());
+        let reader = Certificate::issue(
+            &Key::new([1; 32]),
+            RepoId([3; 16]),
+            (Role::Reader, KeyId([4; 16]), DomainId([5; 16])),
+            [0; 32],
+            "drill",
+        );
+        assert!(reader.verify(&owner, RepoId([3; 16])).is_ok());
+        assert!(reader.verify_adds(&owner, RepoId([3; 16])).is_err(), "a reader adds nothing");
     }
 
     #[test]

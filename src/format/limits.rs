@@ -2,7 +2,7 @@
 //!
 //! Spec: chapter 1. A writer keeps within them, a reader refuses what goes beyond.
 
-/// Shortest prefix of a path that may be stored, and the longest: bytes of a whole path.
+/// A whole path, components and the bytes between them.
 pub const PATH_LEN: usize = 64 * 1024;
 /// One file name, in bytes.
 pub const NAME_LEN: usize = 255;

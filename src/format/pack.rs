@@ -109,6 +109,9 @@ impl RecordHeader {
         let key = KeyName::read(&mut input)?;
         let parts = [read_part(&mut input, &id)?, read_part(&mut input, &id)?];
         input.end()?;
+        if (PackKind::of(&id) == PackKind::Data) != matches!(key, KeyName::Data { .. }) {
+            return Err(input.invalid("key name", "of the other kind of record"));
+        }
         if (PackKind::of(&id) == PackKind::Data) != (parts[1] == NO_PART) || parts[0] == NO_PART {
             return Err(input.invalid("parts", "wrong number for its kind"));
         }

@@ -61,7 +61,9 @@ impl Index {
     /// its records only count as missing.
     pub async fn load(repo: &Repository) -> Result<Self> {
         let listed = repo.store.list(object::INDEX).await?;
-        if listed.iter().any(|found| found.key.starts_with("index/gen-")) {
+        // Nothing writes these yet; what this kist can't read it must not ignore.
+        let generations = listed.iter().any(|found| found.key.starts_with("index/gen-"));
+        if generations || !repo.store.list(object::GC_LOG).await?.is_empty() {
             return Err(Error::NewerLog);
         }
         let mut index = Index::default();

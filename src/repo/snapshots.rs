@@ -142,6 +142,10 @@ pub async fn commit(
     let (name, key) = keys.own_meta_key(what.source);
     debug_assert!(keys.meta_key(&name).is_some());
     let plain = serde_json::to_vec(&what.summary).expect("a summary is plain data");
+    if plain.len() > limits::SUMMARY_LEN {
+        let (found, most) = (plain.len() as u64, limits::SUMMARY_LEN as u64);
+        return Err(Error::TooLarge { what: "the summary of the snapshot", found, most });
+    }
     let summary = seal::seal(&key, world.bytes(), &summary_context(repo.config.repo, session), &plain);
     let mut commit = Commit {
         view: what.view,

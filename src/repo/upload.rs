@@ -22,6 +22,8 @@ const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 const PERMIT_BYTES: usize = 4096;
 /// A delta is written when so many packs wait for it, …
 const DELTA_PACKS: usize = 32;
+/// … or so many records, far below what a delta may hold, …
+const DELTA_RECORDS: usize = 128 * 1024;
 /// … or when the oldest of them has waited for so long: what a killed run had uploaded by then counts.
 const DELTA_WAIT: Duration = Duration::from_secs(10);
 
@@ -164,7 +166,8 @@ impl Worker {
                     self.done.packs += 1;
                     self.done.pack_bytes += u64::from(pack.len);
                     self.pending.push(pack);
-                    if self.pending.len() >= DELTA_PACKS {
+                    let records: usize = self.pending.iter().map(|pack| pack.records.len()).sum();
+                    if self.pending.len() >= DELTA_PACKS || records >= DELTA_RECORDS {
                         self.flush().await?;
                     }
                 }
