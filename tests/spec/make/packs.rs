@@ -66,6 +66,10 @@ fn headers(m: &Material) -> Vec<Vector> {
     let long = seal(plain(2, meta, [over(4 << 20), raw]));
     bad("node-part-too-long", "too-much", "raw length beyond 4 MiB", long);
     bad("chunk-with-two-parts", "invalid", "a chunk has one", chunk([raw, raw]));
+    let crossed = seal(plain(1, meta, [raw, none]));
+    bad("chunk-with-meta-key", "invalid", "chunks are sealed with data keys", crossed);
+    let crossed = seal(plain(2, data, [raw, part(1, 1039, 1000)]));
+    bad("node-with-data-key", "invalid", "entries are sealed with meta keys", crossed);
     bad("chunk-without-part", "invalid", "a chunk has one", chunk([none, none]));
     bad("node-with-one-part", "invalid", "a node has two", seal(plain(2, meta, [raw, none])));
     bad("node-without-first-part", "invalid", "a node has two", seal(plain(2, meta, [none, raw])));
