@@ -9,7 +9,7 @@
 //! | 1 | [`format`] | bytes to types and back; file n is chapter n of `format-spec/` |
 //! | 2 | [`store`], [`policy`] | objects in a bucket or folder; pure decisions |
 //! | 3 | [`repo`] | a repository: open, keys, write, read, index, check |
-//! | 4 | [`archive`], [`catalog`] | files to trees and back; the local SQLite index |
+//! | 4 | [`archive`], [`catalog`], [`cluster`] | files to trees and back; the local SQLite index; Kubernetes |
 //! | 5 | [`job`] | one file for each use case |
 //! | 6 | [`cli`] | arguments in, text or JSON out, exit codes |
 //!
@@ -32,6 +32,7 @@
 pub mod archive;
 pub mod catalog;
 pub mod cli;
+pub mod cluster;
 pub mod crypto;
 pub mod format;
 pub mod job;

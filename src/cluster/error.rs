@@ -1,0 +1,75 @@
+//! What can go wrong with a cluster, and what it means to the caller.
+
+use std::path::PathBuf;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("the kubeconfig {} can't be used", path.display())]
+    Kubeconfig {
+        path: PathBuf,
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    #[error("no cluster is given: neither a kubeconfig nor a service account was found")]
+    NoCluster,
+    #[error("the cluster can't be spoken to")]
+    Connect {
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// `doing` is such as "list pods in shop".
+    #[error("{doing}")]
+    Api {
+        doing: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("there is no namespace {name} in the cluster")]
+    NoNamespace { name: String },
+    /// Found before anything was started.
+    #[error("this account may not: {}", .missing.join(", "))]
+    MayNot { missing: Vec<String> },
+    #[error("{what} was waited for in vain for {seconds} s: {last}")]
+    Timeout { what: String, seconds: u64, last: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a failure means: exit codes go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    Usage,
+    Denied,
+    Other,
+}
+
+impl Error {
+    /// Names the request that failed: `map_err(Error::api(|| format!("list pods in {namespace}")))`.
+    pub(crate) fn api(doing: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Error::Api { doing: doing(), source: Box::new(source) }
+    }
+
+    /// The HTTP status that the API server answered with, if it did.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Error::Api { source, .. } | Error::Connect { source } => match &**source {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Kubeconfig { .. } | Error::NoCluster | Error::NoNamespace { .. } => Class::Usage,
+            Error::MayNot { .. } => Class::Denied,
+            _ if matches!(self.status(), Some(401 | 403)) => Class::Denied,
+            _ => Class::Other,
+        }
+    }
+}

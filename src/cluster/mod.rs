@@ -1,0 +1,18 @@
+//! The cluster's side: what is there, pods that reach its volumes, objects put back in order.
+//!
+//! Speaks to the API server and to nothing else: it knows neither repository nor archive, `job` joins
+//! them. Invariant: whatever is made in a cluster carries [`MANAGED_BY`] and its run's label, and is
+//! found again by them alone.
+
+mod client;
+mod error;
+pub mod manifest;
+
+pub use client::{Access, Cluster};
+pub use error::{Class, Error, Result};
+
+/// Label of everything that kist makes in a cluster; its value is [`KIST`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const KIST: &str = "kist";
+/// Label with the run that a thing was made for.
+pub const RUN: &str = "kist.dev/run";
