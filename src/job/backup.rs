@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::backup::{Outcome, backup, missing};
+use crate::archive::backup::{Moving, Outcome, Setting, backup, missing};
 use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
 use crate::archive::exclude::Exclude;
@@ -131,8 +131,14 @@ async fn run(
         let repo = writer.repo();
         let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
         let meta = repo.keys.own_meta_key(source);
-        let outcome =
-            files.walk(repo, |walk| Ok(backup(walk, parent, &writer, &chunker, &meta, progress.as_ref())?));
+        let setting = Setting {
+            writer: &writer,
+            chunker: &chunker,
+            meta: &meta,
+            moving: Moving::LeaveOut,
+            progress: progress.as_ref(),
+        };
+        let outcome = files.walk(repo, |walk| Ok(backup(walk, parent, setting)?));
         (files, writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
