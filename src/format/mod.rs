@@ -17,6 +17,7 @@ pub mod object; // chapter 2
 pub mod pack; // chapter 4
 pub mod session; // chapter 7
 pub mod summary; // chapter 7
+pub mod task; // chapter 10
 
 /// Why bytes are not what they should be.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
