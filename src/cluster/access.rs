@@ -124,12 +124,15 @@ fn for_movers(namespace: &str, pod: &str, lease: &str) -> Vec<Want> {
 
 /// Fails with all that this account may not.
 pub async fn may(cluster: &Cluster, wants: &[Want]) -> Result<()> {
-    let missing: Vec<Option<String>> = stream::iter(wants)
-        .map(async |want| Ok::<_, Error>((!is_allowed(cluster, want).await?).then(|| want.to_string())))
+    let answers: Vec<Option<String>> = stream::iter(wants.to_vec())
+        .map(|want| async move {
+            let allowed = is_allowed(cluster, &want).await?;
+            Ok::<_, Error>((!allowed).then(|| want.to_string()))
+        })
         .buffered(AT_A_TIME)
         .try_collect()
         .await?;
-    let missing: Vec<String> = missing.into_iter().flatten().collect();
+    let missing: Vec<String> = answers.into_iter().flatten().collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::MayNot { missing }) }
 }
 
@@ -157,6 +160,14 @@ fn review(want: &Want) -> SelfSubjectAccessReview {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asking_may_move_between_threads() {
+        fn compiled<'a>(cluster: &'a Cluster, wants: &'a [Want]) -> impl Send + 'a {
+            may(cluster, wants)
+        }
+        let _ = compiled;
+    }
 
     #[test]
     fn a_want_is_said_as_one_would_say_it() {

@@ -81,25 +81,26 @@ pub async fn discover(cluster: &Cluster, selection: &Selection) -> Result<Discov
             for namespace in chosen(cluster, names).await? {
                 found.take(namespace);
             }
-            names.iter().map(|name| Some(name.as_str())).collect()
+            names.iter().cloned().map(Some).collect()
         }
     };
     let served = served(cluster).await?;
     found.say_broken(&served);
-    let lists: Vec<(&Kind, Option<&str>)> = served
-        .kinds
-        .iter()
-        .filter(|kind| is_wanted(kind))
-        .flat_map(|kind| places.iter().map(move |place| (kind, *place)))
+    let wanted: Vec<&Kind> = served.kinds.iter().filter(|kind| is_wanted(kind)).collect();
+    let lists: Vec<(Kind, Option<String>)> = wanted
+        .into_iter()
+        .flat_map(|kind| places.iter().map(|place| (kind.clone(), place.clone())))
         .filter(|(kind, place)| kind.namespaced || place.is_none())
         .collect();
     let mut lists = stream::iter(lists)
-        .map(async |(kind, place)| (kind, place, list::all(cluster, kind, place).await))
+        .map(|(kind, place)| async move {
+            let listed = list::all(cluster, &kind, place.as_deref()).await;
+            (kind, place, listed)
+        })
         .buffer_unordered(AT_A_TIME);
     while let Some((kind, place, listed)) = lists.next().await {
-        found.take_list(kind, place, listed)?;
+        found.take_list(&kind, place.as_deref(), listed)?;
     }
-    drop(lists);
     if let Some(names) = &selection.namespaces {
         add_needed(cluster, &served, names, &mut found).await?;
     }
@@ -143,13 +144,16 @@ async fn add_needed(
         let listed = list::all(cluster, kind, None).await.map(need::default_class);
         found.take_list(kind, None, listed.map(|class| class.into_iter().collect()))?;
     }
-    let wanted: Vec<(&Kind, &str)> = needs
+    let wanted: Vec<(Kind, String)> = needs
         .objects
-        .iter()
-        .filter_map(|(group, plural, name)| Some((served.find(group, plural)?, name.as_str())))
+        .into_iter()
+        .filter_map(|(group, plural, name)| Some((served.find(&group, &plural)?.clone(), name)))
         .collect();
     let mut fetched = stream::iter(wanted)
-        .map(async |(kind, name)| (kind, name, list::one(cluster, kind, name).await))
+        .map(|(kind, name)| async move {
+            let object = list::one(cluster, &kind, &name).await;
+            (kind, name, object)
+        })
         .buffer_unordered(AT_A_TIME);
     while let Some((kind, name, object)) = fetched.next().await {
         match object {
@@ -213,16 +217,17 @@ impl Found {
         Ok(())
     }
 
-    /// A server that answered with a refusal is a problem of that one request; anything else would be met
-    /// again by every request that follows.
+    /// What failed for one request is a problem of that one; what would be met again by every request that
+    /// follows ends the discovery.
     fn say(&mut self, what: String, error: Error) -> Result<()> {
-        match (&error, error.status()) {
-            (Error::Api { .. }, None | Some(401)) => return Err(error),
-            (Error::Api { source, .. }, _) => {
-                self.problems.push(Problem { what, why: reason(source) });
-            }
-            _ => self.problems.push(Problem { what, why: error.to_string() }),
+        if list::is_unreachable(&error) || error.status() == Some(401) {
+            return Err(error);
         }
+        let why = match &error {
+            Error::Api { source, .. } => reason(source),
+            other => other.to_string(),
+        };
+        self.problems.push(Problem { what, why });
         Ok(())
     }
 
@@ -269,6 +274,14 @@ mod tests {
     fn answered(code: u16, message: &str) -> Error {
         let status = kube::core::Status::failure(message, "Reason").with_code(code);
         Error::Api { doing: "list".into(), source: Box::new(kube::Error::Api(status.boxed())) }
+    }
+
+    #[test]
+    fn a_discovery_may_move_between_threads() {
+        fn compiled(cluster: &Cluster, selection: &Selection) -> impl Send {
+            discover(cluster, selection)
+        }
+        let _ = compiled;
     }
 
     #[test]
@@ -339,6 +352,18 @@ mod tests {
     fn a_server_that_knows_us_no_more_ends_the_discovery() {
         let mut found = Found::default();
         assert!(found.take_list(&kind("", "pods"), None, Err(answered(401, "unauthorized"))).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_a_problem_of_that_request_alone() {
+        let error = serde_json::from_str::<u8>("{").unwrap_err();
+        let source = Box::new(kube::Error::SerdeError(error));
+        let mut found = Found::default();
+        found.say("secrets".into(), Error::Api { doing: "list secrets".into(), source }).unwrap();
+        found
+            .say("pods".into(), Error::Timeout { what: "list pods".into(), seconds: 1, last: "-".into() })
+            .unwrap();
+        assert_eq!(found.problems.len(), 2);
     }
 
     #[test]

@@ -115,11 +115,11 @@ pub fn claims(manifests: &[Manifest]) -> Vec<Claim> {
         .filter(|manifest| manifest.key.is("", "PersistentVolume"))
         .map(|volume| (volume.key.name.as_str(), &volume.body["spec"]["nodeAffinity"]["required"]))
         .collect();
-    let mut users: BTreeMap<(&str, String), Vec<Consumer>> = BTreeMap::new();
+    let mut users: BTreeMap<(String, String), Vec<Consumer>> = BTreeMap::new();
     for pod in manifests.iter().filter(|manifest| manifest.key.is("", "Pod") && !has_ended(manifest)) {
-        let namespace = pod.key.namespace.as_deref().unwrap_or_default();
+        let namespace = pod.key.namespace.clone().unwrap_or_default();
         for (claim, mounts) in used_claims(pod) {
-            users.entry((namespace, claim)).or_default().push(consumer(pod, &mounts));
+            users.entry((namespace.clone(), claim)).or_default().push(consumer(pod, &mounts));
         }
     }
     let mut claims: Vec<Claim> = manifests
@@ -127,7 +127,7 @@ pub fn claims(manifests: &[Manifest]) -> Vec<Claim> {
         .filter(|manifest| manifest.key.is("", "PersistentVolumeClaim"))
         .map(|manifest| {
             let mut claim = claim(manifest);
-            let place = (claim.namespace.as_str(), claim.name.clone());
+            let place = (claim.namespace.clone(), claim.name.clone());
             claim.consumers = users.remove(&place).unwrap_or_default();
             claim.consumers.sort_by_key(|user| (!user.running, user.node.is_none(), user.pod.clone()));
             let affinity = claim.volume.as_deref().and_then(|volume| volumes.get(volume));

@@ -3,6 +3,8 @@
 //! Answers are parsed here and not by the client: it writes an answer that it can't parse into the log, and
 //! these hold Secrets.
 
+use std::time::Duration;
+
 use kube::api::{GetParams, ListParams};
 use kube::core::Request;
 use serde::Deserialize;
@@ -18,6 +20,10 @@ const PAGE: u32 = 500;
 /// How often a list is started. A list that outlives the server's history (5 minutes, by default) is told so
 /// and starts anew; a lost connection too.
 const STARTS: u32 = 3;
+
+/// For one answer, with the client's own attempts: it tries for minutes what a server behind an APIService
+/// that hangs is answered for with.
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Deserialize)]
 struct Page {
@@ -45,9 +51,16 @@ pub(super) async fn all(cluster: &Cluster, kind: &Kind, place: Option<&str>) -> 
     }
 }
 
-/// Gone: the pages that follow are of a past that the server has forgotten. No status: no answer came.
+/// Gone: the pages that follow are of a past that the server has forgotten. Or the connection broke.
 fn is_worth_another(error: &Error) -> bool {
-    matches!(error, Error::Api { .. }) && matches!(error.status(), None | Some(410))
+    error.status() == Some(410) || is_unreachable(error)
+}
+
+/// Whether no answer came, so that the next request would fare no better.
+pub(super) fn is_unreachable(error: &Error) -> bool {
+    use kube::Error::{Api, BuildRequest, FromUtf8, SerdeError};
+    let Error::Api { source, .. } = error else { return false };
+    !matches!(&**source, Api(_) | BuildRequest(_) | FromUtf8(_) | SerdeError(_))
 }
 
 async fn pages(cluster: &Cluster, kind: &Kind, place: Option<&str>) -> Result<Vec<Manifest>> {
@@ -60,8 +73,9 @@ async fn pages(cluster: &Cluster, kind: &Kind, place: Option<&str>) -> Result<Ve
     loop {
         let params = ListParams { limit: Some(PAGE), continue_token: next, ..Default::default() };
         let request = Request::new(kind.path(place)).list(&params);
-        let request = request.map_err(|error| Error::api(doing)(kube::Error::BuildRequest(error)))?;
-        let page: Page = parse(cluster.client.request_text(request).await).map_err(Error::api(doing))?;
+        let request = request.map_err(kube::Error::BuildRequest).map_err(Error::api(doing))?;
+        let answer = within_limit(cluster.client.request_text(request), doing).await?;
+        let page: Page = parse(&answer).map_err(Error::api(doing))?;
         for body in page.items.unwrap_or_default() {
             let manifest = manifest(kind, body);
             found.push(manifest.ok_or_else(|| Error::Other(format!("{}: an object has no name", doing())))?);
@@ -77,16 +91,26 @@ async fn pages(cluster: &Cluster, kind: &Kind, place: Option<&str>) -> Result<Ve
 pub(super) async fn one(cluster: &Cluster, kind: &Kind, name: &str) -> Result<Option<Manifest>> {
     let doing = || format!("get {kind} {name}");
     let request = Request::new(kind.path(None)).get(name, &GetParams::default());
-    let request = request.map_err(|error| Error::api(doing)(kube::Error::BuildRequest(error)))?;
-    match parse::<Value>(cluster.client.request_text(request).await).map_err(Error::api(doing)) {
-        Ok(body) => Ok(manifest(kind, body)),
+    let request = request.map_err(kube::Error::BuildRequest).map_err(Error::api(doing))?;
+    match within_limit(cluster.client.request_text(request), doing).await {
+        Ok(answer) => Ok(manifest(kind, parse(&answer).map_err(Error::api(doing))?)),
         Err(error) if error.status() == Some(404) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn parse<T: DeserializeOwned>(answer: Result<String, kube::Error>) -> Result<T, kube::Error> {
-    serde_json::from_str(&answer?).map_err(kube::Error::SerdeError)
+async fn within_limit(
+    asking: impl Future<Output = Result<String, kube::Error>>,
+    doing: impl FnOnce() -> String,
+) -> Result<String> {
+    match tokio::time::timeout(LIMIT, asking).await {
+        Ok(answer) => answer.map_err(Error::api(doing)),
+        Err(_) => Err(Error::Timeout { what: doing(), seconds: LIMIT.as_secs(), last: "no answer".into() }),
+    }
+}
+
+fn parse<T: DeserializeOwned>(answer: &str) -> Result<T, kube::Error> {
+    serde_json::from_str(answer).map_err(kube::Error::SerdeError)
 }
 
 /// None if it has no name.
