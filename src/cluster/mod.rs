@@ -4,9 +4,14 @@
 //! them. Invariant: whatever is made in a cluster carries [`MANAGED_BY`] and its run's label, and is
 //! found again by them alone.
 
+pub mod access;
 mod client;
+pub mod discover;
 mod error;
+pub mod identity;
+mod kind;
 pub mod manifest;
+pub mod volume;
 
 pub use client::{Access, Cluster};
 pub use error::{Class, Error, Result};
