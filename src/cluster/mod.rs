@@ -6,7 +6,15 @@
 
 mod client;
 mod error;
+pub mod exec;
+pub mod hook;
+pub mod identity;
+pub mod lease;
 pub mod manifest;
+pub mod mover;
+mod request;
+pub mod sweep;
+mod watch;
 
 pub use client::{Access, Cluster};
 pub use error::{Class, Error, Result};
