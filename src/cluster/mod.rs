@@ -8,10 +8,17 @@ pub mod access;
 mod client;
 pub mod discover;
 mod error;
+pub mod exec;
+pub mod hook;
 pub mod identity;
 mod kind;
+pub mod lease;
 pub mod manifest;
+pub mod mover;
+mod request;
+pub mod sweep;
 pub mod volume;
+mod watch;
 
 pub use client::{Access, Cluster};
 pub use error::{Class, Error, Result};
