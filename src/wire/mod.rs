@@ -133,3 +133,6 @@ impl Drop for Receiver {
         self.shared.nobody_listens();
     }
 }
+
+#[cfg(test)]
+mod tests;

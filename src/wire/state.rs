@@ -254,10 +254,12 @@ impl Shared {
         state.failure.as_ref().or(state.unwritable.as_ref()).cloned().unwrap_or(Error::Ended)
     }
 
-    /// The other side has ended and has taken all that was sent: it has no need of this side's end.
+    /// The other side has taken all that was sent, has ended and is gone: it has no need of this
+    /// side's end.
     pub fn is_done_with_us(&self) -> bool {
         let state = self.state();
-        state.other_ended && !state.ended && state.sent == state.acknowledged
+        let gone = matches!(&state.failure, None | Some(Error::Gone | Error::Broken { .. }));
+        gone && state.other_ended && !state.ended && state.sent == state.acknowledged
     }
 
     pub async fn unanswerable(&self) -> Error {
