@@ -16,6 +16,7 @@ pub mod lease;
 pub mod manifest;
 pub mod mover;
 mod request;
+pub mod restore;
 pub mod sweep;
 pub mod volume;
 mod watch;
