@@ -33,7 +33,7 @@ const RENEWAL: Duration = Duration::from_secs(10);
 /// The rest of the duration: who has not renewed until then has lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) fn name(slot: u32) -> String {
+pub fn name(slot: u32) -> String {
     format!("kist-run-{slot}")
 }
 

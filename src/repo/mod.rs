@@ -17,10 +17,10 @@ mod upload;
 mod writer;
 
 pub use check::{Finding, Report, check};
-pub use error::{Class, Error, Result};
+pub use error::{Class, Error, Result, chain};
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
-pub use open::{Degrade, Init, Unlock, add_writer, init, open};
+pub use open::{Degrade, Init, Unlock, add_writer, init, open, stored_config};
 pub use reader::Reader;
 pub use session::{Lane, Session, begin};
 pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
