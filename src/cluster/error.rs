@@ -38,6 +38,15 @@ pub enum Error {
     Other(String),
 }
 
+/// What stands in the way, in the server's own words where it answered.
+pub(crate) fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("the server answered {} {}", status.code, status.reason),
+        other => other.to_string(),
+    }
+}
+
 /// What a failure means: exit codes go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+pub mod identity;
 pub mod manifest;
 
 pub use client::{Access, Cluster};
