@@ -8,6 +8,7 @@ mod client;
 mod error;
 pub mod identity;
 pub mod manifest;
+pub mod restore;
 
 pub use client::{Access, Cluster};
 pub use error::{Class, Error, Result};
