@@ -41,10 +41,12 @@ pub(super) async fn run(
         // Also while a write hangs on a dead stream.
         () = shared.stopped() => Ok(()),
     };
-    if let Err(source) = ended {
-        let error = Error::Broken { doing: "written", source: Arc::new(source) };
+    let broken = ended.err().map(|source| Error::Broken { doing: "written", source: Arc::new(source) });
+    if let Some(error) = &broken {
         shared.can_not_write(error.clone());
-        drop(work);
+    }
+    drop(work);
+    if let Some(error) = broken {
         // A process that has said its end and exited takes nothing more: its last words are
         // still to be read.
         let _ = timeout(heartbeat, shared.stopped()).await;
