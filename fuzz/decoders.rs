@@ -12,11 +12,13 @@ use kist::format::codec::{Reader, Writer};
 use kist::format::commit::{Commit, Resolution};
 use kist::format::config::Config;
 use kist::format::entry::escape;
+use kist::format::frame::{Assembly, Frame, Message, opening, take_opening};
 use kist::format::id::{KeyId, PackId, RepoId};
 use kist::format::index::IndexDelta;
 use kist::format::keys::{KeyFile, Lock, Slot};
 use kist::format::node::{Node, NodeParts, decode_refs};
 use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
+use kist::format::relay::{Answer, Request};
 use kist::format::session::Session;
 use kist::format::summary::Summary;
 use kist::store::StoreUrl;
@@ -29,10 +31,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("codec", codec),
     ("commit", commit),
     ("config", config),
+    ("frame", frame),
     ("index", index),
     ("key_file", key_file),
+    ("link", link),
+    ("message", message),
     ("node", node),
     ("record_header", record_header),
+    ("relay_answer", relay_answer),
+    ("relay_request", relay_request),
     ("session", session),
     ("slot", slot),
     ("slot_contents", slot_contents),
@@ -203,5 +210,52 @@ pub fn store_url(bytes: &[u8]) {
     if let Ok(url) = StoreUrl::parse(text) {
         let again = StoreUrl::parse(&url.to_string());
         assert_eq!(again.expect("a URL as it is shown can be parsed"), url, "{text:?}");
+    }
+}
+
+pub fn frame(bytes: &[u8]) {
+    if let Ok(frame) = Frame::decode(bytes) {
+        let mut again = Vec::new();
+        frame.encode(&mut again);
+        assert_eq!(again, bytes);
+    }
+}
+
+/// What one side reads: an opening, then frames, their payloads put together.
+pub fn link(bytes: &[u8]) {
+    let mut input = bytes.into();
+    if !matches!(take_opening(&mut input), Ok(true)) {
+        return;
+    }
+    let (mut again, mut assembly) = (opening().to_vec(), Assembly::default());
+    while let Ok(Some(frame)) = Frame::take(&mut input) {
+        frame.encode(&mut again);
+        if let Frame::Piece { last, payload, .. } = frame {
+            match assembly.push(&payload, last) {
+                Ok(whole) => assert_eq!(whole.is_some(), last),
+                Err(_) => break,
+            }
+        }
+        assert!(assembly.held() <= bytes.len());
+    }
+    assert!(bytes.starts_with(&again));
+}
+
+/// The payloads of a message, end to end.
+pub fn message(bytes: &[u8]) {
+    if let Ok(message) = Message::decode(bytes) {
+        assert_eq!(message.encode(), bytes);
+    }
+}
+
+pub fn relay_request(bytes: &[u8]) {
+    if let Ok(request) = Request::decode(&bytes.to_vec().into()) {
+        assert_eq!(request.encode(), bytes);
+    }
+}
+
+pub fn relay_answer(bytes: &[u8]) {
+    if let Ok(answer) = Answer::decode(&bytes.to_vec().into()) {
+        assert_eq!(answer.encode(), bytes);
     }
 }

@@ -32,7 +32,7 @@ const PIECE_HEAD_LEN: usize = 11;
 /// The longest payload of a frame.
 pub const PAYLOAD_LEN: usize = FRAME_LEN - PIECE_HEAD_LEN;
 /// Kind, call and length before a body.
-pub const MESSAGE_HEAD_LEN: usize = 9;
+const MESSAGE_HEAD_LEN: usize = 9;
 
 const FRAME: &str = "frame";
 const MESSAGE: &str = "message";

@@ -17,14 +17,14 @@ const MODIFIED_MOST: u64 = 1 << 40;
 const OBJECT_MIN_LEN: usize = 4;
 
 /// What a mover asks for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The key; the folder of a list.
     pub key: String,
     pub operation: Operation,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// A whole object, if it has at most `limit` bytes; else its size.
     Get {
@@ -45,7 +45,7 @@ pub enum Operation {
     Delete,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
     Found(Bytes),

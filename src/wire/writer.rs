@@ -20,6 +20,14 @@ pub(super) enum Outgoing {
     End { done: oneshot::Sender<()> },
 }
 
+/// What there is to send. Whoever waits for it learns that it can't be when this is dropped, so
+/// the reason has to stand in `state` before.
+struct Work {
+    /// None when nothing more can be handed over: this side has ended, or all senders are gone.
+    queue: Option<mpsc::Receiver<Outgoing>>,
+    current: Option<Outgoing>,
+}
+
 /// Writes until the link is over, then closes the stream.
 pub(super) async fn run(
     mut write: impl AsyncWrite + Send + Unpin,
@@ -27,14 +35,18 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Outgoing>,
     heartbeat: Duration,
 ) {
+    let mut work = Work { queue: Some(queue), current: None };
     let ended = tokio::select! {
-        ended = write_all(&mut write, &shared, queue, heartbeat) => ended,
+        ended = write_all(&mut write, &shared, &mut work, heartbeat) => ended,
         // Also while a write hangs on a dead stream.
         () = shared.stopped() => Ok(()),
     };
-    if let Err(source) = ended {
-        let error = Error::Broken { doing: "written", source: Arc::new(source) };
+    let broken = ended.err().map(|source| Error::Broken { doing: "written", source: Arc::new(source) });
+    if let Some(error) = &broken {
         shared.can_not_write(error.clone());
+    }
+    drop(work);
+    if let Some(error) = broken {
         // A process that has said its end and exited takes nothing more: its last words are
         // still to be read.
         let _ = timeout(heartbeat, shared.stopped()).await;
@@ -47,17 +59,14 @@ pub(super) async fn run(
 async fn write_all(
     write: &mut (impl AsyncWrite + Unpin),
     shared: &Shared,
-    queue: mpsc::Receiver<Outgoing>,
+    work: &mut Work,
     heartbeat: Duration,
 ) -> io::Result<()> {
     write.write_all(&opening()).await?;
     write.flush().await?;
-    // None when nothing more can be handed over: this side has ended, or all senders are gone.
-    let mut queue = Some(queue);
-    let mut current: Option<Outgoing> = None;
     let mut bytes = Vec::with_capacity(FRAME_LEN);
     while !shared.is_finished() {
-        let wish = match &current {
+        let wish = match &work.current {
             None => Wish::Nothing,
             Some(Outgoing::Message { .. }) => Wish::Window,
             Some(Outgoing::End { .. }) => Wish::AllTaken,
@@ -71,13 +80,13 @@ async fn write_all(
                     Frame::Ack { number }
                 }
                 Wake::Granted => {
-                    let (frame, done) = next_frame(&mut current, shared);
+                    let (frame, done) = next_frame(&mut work.current, shared);
                     finished = done;
                     frame
                 }
             },
-            next = handed_over(&mut queue), if current.is_none() => {
-                current = next;
+            next = handed_over(&mut work.queue), if work.current.is_none() => {
+                work.current = next;
                 continue;
             }
             () = sleep(heartbeat) => Frame::Heartbeat,
@@ -87,7 +96,7 @@ async fn write_all(
         write.write_all(&bytes).await?;
         write.flush().await?;
         if matches!(frame, Frame::End { .. }) {
-            queue = None;
+            work.queue = None;
             shared.end_sent();
         }
         if let Some(done) = finished {

@@ -1,5 +1,6 @@
 //! Decodes a vector by its form and encodes what came out again.
 
+mod link;
 mod objects;
 mod pack;
 mod values;
@@ -19,7 +20,7 @@ pub struct Checked {
 }
 
 /// Every form of vectors.
-pub const FORMS: [&str; 17] = [
+pub const FORMS: [&str; 22] = [
     "varint",
     "signed",
     "padded",
@@ -37,6 +38,11 @@ pub const FORMS: [&str; 17] = [
     "gear",
     "cuts",
     "node-cuts",
+    "opening",
+    "frame",
+    "message",
+    "relay-request",
+    "relay-answer",
 ];
 
 pub fn check(vector: &Vector) -> Result<Checked, Error> {
@@ -58,6 +64,11 @@ pub fn check(vector: &Vector) -> Result<Checked, Error> {
         "gear" => Ok(values::gear(vector)),
         "cuts" => Ok(values::cuts(vector)),
         "node-cuts" => Ok(values::node_cuts(vector)),
+        "opening" => link::opening(vector),
+        "frame" => link::frame(vector),
+        "message" => link::message(vector),
+        "relay-request" => link::relay_request(vector),
+        "relay-answer" => link::relay_answer(vector),
         other => panic!("{}: no check for the form {other}", vector.name),
     }
 }

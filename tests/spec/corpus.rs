@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kist::crypto::seal;
 use kist::crypto::secret::Key;
+use kist::format::frame::opening;
 use kist::format::id::{RepoId, SessionId, hex};
 use kist::format::object;
 
@@ -165,9 +166,20 @@ fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
             let summary = summary.map(|c| ("summary", c.fields["summary"].to_string().into_bytes()));
             return plain.map(|plain| ("commit", plain)).into_iter().chain(summary).collect();
         }
+        "opening" => Some(("link", bytes)),
+        "frame" => return vec![("link", [&opening()[..], &bytes].concat()), ("frame", bytes)],
+        "message" => return vec![("link", as_stream(&bytes)), ("message", bytes)],
+        "relay-request" => Some(("relay_request", bytes)),
+        "relay-answer" => Some(("relay_answer", bytes)),
         other => panic!("{other} has bytes but no fuzz target"),
     };
     seed.into_iter().collect()
+}
+
+/// An opening, and a message that fits one frame in its frame.
+fn as_stream(message: &[u8]) -> Vec<u8> {
+    let head = [&[2][..], &1_u64.to_le_bytes(), &(message.len() as u16).to_le_bytes()].concat();
+    [&opening()[..], &head, message].concat()
 }
 
 fn opened(v: &Vector, what: &[u8], more: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {

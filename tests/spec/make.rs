@@ -1,6 +1,7 @@
 //! Makes every vector from fixed inputs: what is sound by encoding, what is defective by hand.
 
 mod keys;
+mod link;
 mod nodes;
 mod packs;
 mod snapshots;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Vector> {
     out.extend(packs::all(&material));
     out.extend(nodes::all());
     out.extend(snapshots::all(&material));
+    out.extend(link::all());
     out
 }
 

@@ -1,10 +1,12 @@
 //! Random values of every codec come back, and encode to the same bytes.
 
+use bytes::{Bytes, BytesMut};
 use kist::crypto::secret::Key;
 use kist::crypto::sign;
 use kist::format::codec::padded_len;
 use kist::format::commit::{Commit, Resolution, Root, RootKind};
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
+use kist::format::frame::{Assembly, Frame, Message, Pieces};
 use kist::format::id::{
     ChunkId, DomainId, KeyId, LinkGroup, NodeId, PackId, RecordId, RepoId, SessionId, SourceId,
 };
@@ -13,6 +15,7 @@ use kist::format::keys::{Certificate, KeyFile, KeyName, Role};
 use kist::format::limits;
 use kist::format::node::{Child, ExtentChild, Node};
 use kist::format::pack::{Compression, PackKind, PartHeader, RecordHeader};
+use kist::format::relay::{Answer, Class, Listed, Operation, Request};
 use kist::format::session::{Lane, Session, WrappedKey};
 use kist::world::Time;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -184,6 +187,33 @@ prop_compose! {
     }
 }
 
+fn operation() -> impl Strategy<Value = Operation> {
+    let most = limits::PACK_LEN as u64;
+    let body = || vec(any::<u8>(), 0..300).prop_map(Bytes::from);
+    prop_oneof![
+        (0..=most).prop_map(|limit| Operation::Get { limit }),
+        (0..=u64::MAX - most, 1..=most).prop_map(|(start, len)| Operation::Range { start, len }),
+        Just(Operation::Size),
+        body().prop_map(Operation::Put),
+        body().prop_map(Operation::Create),
+        any::<u32>().prop_map(|from| Operation::List { from }),
+        Just(Operation::Delete),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let listed = ("[a-zA-Z0-9/._ä-]{1,80}", any::<u64>(), any::<i64>());
+    let listed = listed.prop_map(|(key, size, time)| Listed::new(key, size, time).expect("a short key"));
+    let class = prop_oneof![Just(Class::Missing), Just(Class::Full), Just(Class::Other)];
+    prop_oneof![
+        Just(Answer::Done),
+        vec(any::<u8>(), 0..300).prop_map(|body| Answer::Found(body.into())),
+        any::<u64>().prop_map(Answer::Size),
+        (any::<u32>(), vec(listed, 1..20)).prop_map(|(next, objects)| Answer::Listing { next, objects }),
+        (class, ".{0,100}").prop_map(|(class, text)| Answer::failed(class, text)),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -282,5 +312,41 @@ proptest! {
         prop_assert!(padded >= len);
         prop_assert_eq!(padded_len(padded), padded);
         prop_assert!(padded_len(len + more) >= padded);
+    }
+
+    #[test]
+    fn messages_come_back_from_their_frames(kind in 1u8..=10, call: u32, len in 0usize..100_000, split: prop::sample::Index) {
+        let sent = Message { kind, call, body: (0..len).map(|at| at as u8).collect() };
+        let mut pieces = Pieces::cut(sent.clone()).unwrap();
+        let mut stream = Vec::new();
+        for number in 1.. {
+            let (payload, last) = pieces.take();
+            Frame::Piece { number, last, payload }.encode(&mut stream);
+            if last {
+                break;
+            }
+        }
+        // As it comes off a stream: in two parts.
+        let (first, second) = stream.split_at(split.index(stream.len()));
+        let (mut input, mut assembly, mut found) = (BytesMut::new(), Assembly::default(), None);
+        for part in [first, second] {
+            prop_assert!(found.is_none());
+            input.extend_from_slice(part);
+            while let Some(Frame::Piece { last, payload, .. }) = Frame::take(&mut input).unwrap() {
+                found = assembly.push(&payload, last).unwrap();
+            }
+        }
+        prop_assert!(found == Some(sent) && input.is_empty());
+    }
+
+    #[test]
+    fn relay_requests_come_back(key in "[a-z0-9/]{1,80}", operation in operation()) {
+        let request = Request { key, operation };
+        prop_assert!(Request::decode(&request.encode()).unwrap() == request);
+    }
+
+    #[test]
+    fn relay_answers_come_back(answer in answer()) {
+        prop_assert!(Answer::decode(&answer.encode()).unwrap() == answer);
     }
 }

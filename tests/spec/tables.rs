@@ -5,8 +5,7 @@ use std::path::Path;
 
 use kist::crypto::kdf::Params;
 use kist::crypto::{seal, wrap};
-use kist::format::node;
-use kist::format::{limits, pack};
+use kist::format::{frame, limits, node, pack};
 
 use crate::vector::{Outcome, load_all};
 
@@ -93,12 +92,23 @@ fn the_numbers_in_the_prose_are_those_of_the_code() {
         ("06-tree.md", vec![node::EXTENTS_MIN, node::EXTENTS_MAX, limits::NODE_PART_LEN]),
         ("06-tree.md", vec![limits::NODE_PART_LEN / 32]),
         ("07-snapshot.md", vec![wrap::WRAP_LEN]),
+        ("10-mover.md", vec![frame::PAYLOAD_LEN]),
     ] {
         let text = read(&format!("format-spec/{chapter}"));
         for number in numbers {
             assert!(text.contains(&grouped(number)), "{chapter} does not have {}", grouped(number));
         }
     }
+}
+
+#[test]
+fn the_kinds_of_messages_in_chapter_10_are_those_of_the_code() {
+    let rows = table(&read("format-spec/10-mover.md"), "| kind | what | who sends it |");
+    let spec: BTreeMap<_, _> =
+        rows.iter().map(|row| (row[1].to_uppercase().replace(' ', "_"), row[0].clone())).collect();
+    let code = constants(&read("src/format/frame.rs"));
+    let kinds = code.into_iter().filter(|(_, value)| value.parse::<u8>().is_ok());
+    assert_eq!(spec, kinds.collect());
 }
 
 #[test]
