@@ -91,6 +91,7 @@ pub async fn restore(
         folders: Vec::new(),
         linked: HashMap::new(),
         blocked: None,
+        from: from.clone(),
         last: TreePath::root(),
         has_gaps: false,
     };
@@ -152,6 +153,8 @@ struct Run {
     linked: HashMap<LinkGroup, TreePath>,
     /// A folder that could not be made: what is in it can't either.
     blocked: Option<TreePath>,
+    /// What is restored, in the tree.
+    from: TreePath,
     /// The last entry of the tree that was read.
     last: TreePath,
     /// Parts of the tree can't be read.
@@ -179,8 +182,12 @@ impl Run {
         }
         if let Err(why) = damage_or::<()>(Err(error))? {
             self.has_gaps = true;
-            let why = format!("all entries after {} up to this one: {why}", self.last);
-            self.report.lost.add(cursor.failed_at().to_string(), why);
+            // Where it begins and ends, as far as that lies within what is restored.
+            let end = cursor.failed_at().below(&self.from);
+            let up_to = if end.is_some() { " up to this one" } else { "" };
+            let after = self.last.below(&self.from).map(|last| format!(" after {last}")).unwrap_or_default();
+            let what = end.unwrap_or_default().to_string();
+            self.report.lost.add(what, format!("all entries{after}{up_to}: {why}"));
         }
         Ok(())
     }

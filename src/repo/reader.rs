@@ -18,6 +18,7 @@ use crate::format::session::unwrap_lane;
 use crate::repo::index::Place;
 use crate::repo::pack_builder::open_record;
 use crate::repo::{Error, Index, Repository, Result};
+use crate::store::Class;
 
 /// Whole node packs that are kept; of 4 MiB each by default.
 const KEPT_PACKS: usize = 6;
@@ -64,7 +65,7 @@ impl Reader {
             let pack = match self.whole_pack(place.pack).await {
                 Ok(pack) => pack,
                 Err(error) => {
-                    last = error;
+                    last = missing_or(error, record_id, &place);
                     continue;
                 }
             };
@@ -140,7 +141,7 @@ impl Reader {
             match opened {
                 Ok(plain) => return Ok(plain),
                 Err(error @ Error::Role { .. }) => return Err(error),
-                Err(error) => last = error,
+                Err(error) => last = missing_or(error, record_id, &place),
             }
         }
         Err(last)
@@ -168,6 +169,14 @@ impl Reader {
                 unwrap_lane((self.repo.config.repo, session, lane), seed, wrapped).ok()
             })
             .clone()
+    }
+}
+
+/// The index says that the pack is there: that it is missing is damage.
+fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {
+    match error {
+        Error::Store(error) if error.class() == Class::Missing => damaged(id, place, "the pack is missing"),
+        error => error,
     }
 }
 
