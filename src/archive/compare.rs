@@ -127,7 +127,6 @@ impl Planner {
             Error::Store(error) if !error.is_damage() => Err(error.into()),
             error => {
                 tracing::warn!(%error, "a part of the parent's tree can't be read: its files are read anew");
-                self.index.doubt_nodes();
                 Ok(())
             }
         }

@@ -259,13 +259,14 @@ impl Run {
     async fn write(&mut self, entry: Entry, path: TreePath, replace: bool) -> Result<Option<Problem>> {
         let Entry { attributes, kind, .. } = entry;
         if let Some(group) = attributes.link {
-            if let Some(first) = self.linked.get(&group).cloned() {
-                // The first name may still be in the window.
-                if let Some(full) = self.write_window().await? {
-                    return Ok(Some(full));
-                }
-                let linked =
-                    self.replaced(&path, replace).and_then(|()| self.target.hard_link(&first, &path));
+            // The first name may still be in the window, and get lost there.
+            if self.linked.contains_key(&group)
+                && let Some(full) = self.write_window().await?
+            {
+                return Ok(Some(full));
+            }
+            if let Some(first) = self.linked.get(&group) {
+                let linked = self.replaced(&path, replace).and_then(|()| self.target.hard_link(first, &path));
                 return Ok(linked.err().and_then(|problem| self.problem(problem)));
             }
             self.linked.insert(group, path.clone());

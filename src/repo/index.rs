@@ -4,11 +4,11 @@
 //! signature holds; a writer deduplicates only onto packs of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 
-use crate::format::id::{PackId, RecordId, SessionId};
+use crate::format::id::{NodeId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::pack::PackKind;
 use crate::format::{limits, object};
@@ -54,8 +54,8 @@ pub struct Index {
     copies: HashMap<RecordId, Vec<Slot>>,
     /// Numbers of packs that the store does not have, or not in their length.
     lost: HashSet<u32>,
-    /// Set when a node was found damaged: then none of them is relied on any more.
-    nodes_doubted: AtomicBool,
+    /// Nodes that were read since, and are what their ids say.
+    sound: Mutex<HashSet<NodeId>>,
     pub sessions: HashMap<SessionId, Session>,
     /// Objects that could not be used, and why.
     pub problems: Vec<Error>,
@@ -117,10 +117,13 @@ impl Index {
         Ok(index)
     }
 
-    /// From now on no node is referred to: each that is saved is uploaded again. A node that was found
-    /// damaged may not be the only one, and they are small.
-    pub fn doubt_nodes(&self) {
-        self.nodes_doubted.store(true, Ordering::Release);
+    /// Whether the node was read since the index was loaded, and is what its id says.
+    pub(super) fn is_sound(&self, id: NodeId) -> bool {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    pub(super) fn found_sound(&self, id: NodeId) {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     /// Takes in a pack.
@@ -156,9 +159,6 @@ impl Index {
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        if matches!(id, RecordId::Node(_)) && self.nodes_doubted.load(Ordering::Acquire) {
-            return false;
-        }
         self.slots(id).any(|slot| self.packs[slot.pack as usize].own && !self.lost.contains(&slot.pack))
     }
 

@@ -92,7 +92,10 @@ impl Reader {
         let parts = NodeParts { refs, entries };
         let same = name.is_some_and(|name| keys.node_id(&name, &parts) == id);
         match same {
-            true => Ok((parts.refs, Some(parts.entries))),
+            true => {
+                self.index.found_sound(id);
+                Ok((parts.refs, Some(parts.entries)))
+            }
             false => Err(Error::Unknown { id: RecordId::Node(id) }),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
+use kist::format::id::hex;
 use kist::job::backup::{Done, Files, files};
 use kist::job::find::{Described, Filter, Which, find};
 use kist::job::{Error, Result, restore};
@@ -34,7 +35,7 @@ const CHUNKER: Chunker = Chunker {
 
 const WRITER: WriterSettings = WriterSettings {
     data_pack_bytes: 24 * 1024,
-    node_pack_bytes: 8 * 1024,
+    node_pack_bytes: 2 * 1024,
     open_data_packs: 2,
     compression_level: 1,
 };
@@ -231,12 +232,12 @@ fn covers((what, why): &(String, String), path: &str) -> bool {
 pub fn grow(source: &Path) {
     fs::write(source.join("a large file"), noise(900_000, 1)).unwrap();
     fs::write(source.join("b middle file"), noise(60_000, 2)).unwrap();
-    for folder in 0..6 {
-        let folder = source.join(format!("folder {folder}"));
+    for each in 0..8 {
+        let folder = source.join(format!("folder {each}"));
         fs::create_dir(&folder).unwrap();
         for number in 0..100 {
-            let seed = number + 1000 * folder.as_os_str().len() as u64;
-            fs::write(folder.join(small_name(number)), noise(300, seed)).unwrap();
+            let seed = 1000 * (each + 1) + number;
+            fs::write(folder.join(small_name(number)), noise(200, seed)).unwrap();
         }
     }
     fs::hard_link(source.join("b middle file"), source.join("z linked file")).unwrap();
@@ -244,7 +245,7 @@ pub fn grow(source: &Path) {
 }
 
 fn small_name(number: u64) -> String {
-    format!("{number:03} file{}", "-with-a-long-name".repeat(10))
+    format!("{number:03} file {}", hex(&noise(80, number)))
 }
 
 /// Changes some of what [`grow`] has made.
