@@ -57,7 +57,8 @@ impl Opened {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_s_second_backup_opens_no_file_and_uploads_no_data() {
-    let scene = Scene::new().await;
+    // Where nobody changes the folders above.
+    let scene = Scene::at("/srv").await;
     grow(&scene.source());
     let writer = scene.writer("shop").await;
     let first = Opened::watch(&scene.source());

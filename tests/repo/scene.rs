@@ -25,6 +25,9 @@ pub type Restored = kist::archive::restore::Report;
 
 pub const HOST: &str = "box-under-test";
 
+/// Nodes that change when the folders above the source do.
+pub const ABOVE: u64 = 2;
+
 const CHUNKER: Chunker = Chunker {
     kind: ChunkerKind::KeyedFastCdc,
     min_bytes: 1024,
@@ -50,7 +53,13 @@ pub struct Scene {
 impl Scene {
     /// An empty repository, and the tree of [`grow`].
     pub async fn new() -> Self {
-        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        Self::at("/dev/shm").await
+    }
+
+    /// The folders above the source are in its tree: where others make folders too, its first leaf and its
+    /// root may change ([`ABOVE`]).
+    pub async fn at(base: &str) -> Self {
+        let dir = tempfile::tempdir_in(base).unwrap();
         fs::create_dir(dir.path().join("source")).unwrap();
         let beneath = InMemory::new();
         let runs = AtomicU64::new(0);
