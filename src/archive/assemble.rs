@@ -151,7 +151,7 @@ impl<'a> Assembler<'a> {
         self.tree.push(&self.shared.sink(), entry)
     }
 
-    pub fn finish(mut self, cancelled: bool) -> Result<Outcome> {
+    pub fn finish(mut self) -> Result<Outcome> {
         self.bundle.flush(self.shared.chunker, self.save);
         self.settle(0)?;
         Ok(Outcome {
@@ -159,7 +159,8 @@ impl<'a> Assembler<'a> {
             counts: self.counts,
             missing: self.missing.listed,
             more_missing: self.missing.more,
-            cancelled,
+            // Asked only now: a large file that was being read when the word came has been cut short.
+            cancelled: self.shared.progress.is_cancelled(),
         })
     }
 }

@@ -196,7 +196,7 @@ pub fn backup(
             let planned = planning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             match failed {
                 Some(error) => Err(error),
-                None => planned.and_then(|()| assembler.finish(progress.is_cancelled())),
+                None => planned.and_then(|()| assembler.finish()),
             }
         })
     })
