@@ -63,7 +63,7 @@ impl Kist {
     /// Makes the repository, with a key file.
     pub fn init(&mut self) {
         let key = self.path("owner.key");
-        let made = self.command(&["init", "--new-key-file", key.to_str().unwrap()], &[]);
+        let mut made = self.command(&["init", "--new-key-file", key.to_str().unwrap()], &[]);
         let made = self.run(made.env_remove("KIST_KEY_FILE"));
         assert_eq!(made.code, 0, "{made:?}");
         self.knows(&key);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use kist::format::id::RecordId;
 use kist::repo::{Index, Repository, Unlock};
@@ -9,7 +10,10 @@ use kist::store::Store;
 use kist::store::testing::{EFFECTS, Failure, Faulty, Log, Moment, Recording};
 use object_store::memory::InMemory;
 
-use crate::scene::{ABOVE, Scene, backup, change, check, grow, over};
+use kist::job;
+use kist::progress::{Progress, Unit};
+
+use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, over};
 
 /// How a run ends in the midst of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,4 +114,45 @@ async fn a_second_backup_killed_after_any_effect_harms_neither_the_first_nor_the
     kill_everywhere(&scene, &writer, End::After).await;
     let findings = check(&owner).await.findings;
     assert!(findings.is_empty(), "{findings:?}");
+}
+
+/// Says that it is enough when it has been asked so many times.
+struct Patience(AtomicI64);
+
+impl Progress for Patience {
+    fn advance(&self, _: Unit, _: u64) {}
+
+    fn is_cancelled(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst) <= 0
+    }
+}
+
+/// The story: Ctrl-C while the last large file was being read, when the walk was over and the last batch was
+/// taken. The file was cut short, the question had been asked just before, and the snapshot was committed
+/// as complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_run_commits_nothing_whenever_the_word_comes() {
+    let scene = Scene::new().await;
+    std::fs::write(scene.source().join("a large file"), crate::scene::noise(700_000, 1)).unwrap();
+    std::fs::write(scene.source().join("another large file"), crate::scene::noise(300_000, 2)).unwrap();
+    let mut interrupted = 0;
+    for questions in (0..).step_by(5) {
+        let opened = scene.open(scene.copy()).await.unwrap();
+        let progress = Arc::new(Patience(AtomicI64::new(questions)));
+        match backup_until(&opened, &scene.source(), progress).await {
+            Err(job::Error::Interrupted) => {
+                interrupted += 1;
+                assert_eq!(opened.store.list("commits").await.unwrap(), [], "after {questions} questions");
+            }
+            Err(error) => panic!("after {questions} questions: {error}"),
+            Ok(done) => {
+                let what = format!("after {questions} questions");
+                scene.restore_whole(&opened, &done.snapshot.name(), &what).await;
+                assert!(interrupted > 10, "{interrupted} interrupts, {what}");
+                return;
+            }
+        }
+        let next = backup(&opened, &scene.source()).await.unwrap();
+        scene.restore_whole(&opened, &next.snapshot.name(), "the next run").await;
+    }
 }

@@ -14,7 +14,7 @@ use kist::format::id::hex;
 use kist::job::backup::{Done, Files, files};
 use kist::job::find::{Described, Filter, Which, find};
 use kist::job::{Error, Result, restore};
-use kist::progress::Silent;
+use kist::progress::{Progress, Silent};
 use kist::repo::{self, Degrade, Init, Report as CheckReport, Repository, Unlock, WriterSettings};
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
@@ -128,6 +128,11 @@ pub fn over(beneath: InMemory) -> Store {
 }
 
 pub async fn backup(repo: &Repository, source: &Path) -> Result<Done> {
+    backup_until(repo, source, Arc::new(Silent)).await
+}
+
+/// Backs up until `progress` says that it is enough.
+pub async fn backup_until(repo: &Repository, source: &Path, progress: Arc<dyn Progress>) -> Result<Done> {
     let what = Files {
         paths: vec![source.to_owned()],
         host: HOST.into(),
@@ -138,7 +143,7 @@ pub async fn backup(repo: &Repository, source: &Path) -> Result<Done> {
         writer: WRITER,
         kist: "test".into(),
     };
-    files(repo, what, Arc::new(Silent)).await
+    files(repo, what, progress).await
 }
 
 pub async fn described(repo: &Repository, snapshot: &str) -> Result<Described> {
