@@ -153,7 +153,7 @@ impl<'a> Assembler<'a> {
         self.tree.push(&self.shared.sink(), entry)
     }
 
-    pub fn finish(mut self, seen: Seen, cancelled: bool) -> Result<Outcome> {
+    pub fn finish(mut self, seen: Seen) -> Result<Outcome> {
         self.bundle.flush(self.shared.chunker, self.save);
         self.settle(0)?;
         Ok(Outcome {
@@ -163,7 +163,8 @@ impl<'a> Assembler<'a> {
             more_missing: self.missing.more,
             moved: self.shared.take_moved(),
             seen,
-            cancelled,
+            // Asked only now: a large file that was being read when the word came has been cut short.
+            cancelled: self.shared.progress.is_cancelled(),
         })
     }
 }

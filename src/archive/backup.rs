@@ -223,7 +223,7 @@ pub fn missing(problem: &Problem) -> Missing {
 /// Backs up what `walk` finds. Blocks; must not run on a thread of the runtime.
 pub fn backup(walk: Walk<'_>, parent: Option<Parent>, setting: Setting<'_>) -> Result<Outcome> {
     let shared = Shared::new(setting);
-    let Setting { writer, progress, .. } = setting;
+    let Setting { writer, .. } = setting;
     let bundle_below = u64::from(writer.repo().config.chunker.bundle_below_bytes);
     rayon::in_place_scope_fifo(|cpus| {
         std::thread::scope(|threads| {
@@ -259,7 +259,7 @@ pub fn backup(walk: Walk<'_>, parent: Option<Parent>, setting: Setting<'_>) -> R
             let planned = planning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             match failed {
                 Some(error) => Err(error),
-                None => planned.and_then(|seen| assembler.finish(seen, progress.is_cancelled())),
+                None => planned.and_then(|seen| assembler.finish(seen)),
             }
         })
     })

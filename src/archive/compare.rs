@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::archive::backup::Named;
-use crate::archive::cursor::Cursor;
+use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::problem::Problem;
 use crate::archive::walk::{Found, FoundKind};
 use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
@@ -56,6 +56,8 @@ pub struct OldEntries {
     index: Arc<Index>,
     parent: Option<(Cursor, tokio::runtime::Handle)>,
     ahead: VecDeque<Entry>,
+    /// The parent's tree has no more entries.
+    ended: bool,
 }
 
 impl Planner {
@@ -78,7 +80,7 @@ impl Planner {
                 let untouched = old_size == size
                     && attributes.mtime == found.attributes.mtime
                     && attributes.ctime == found.attributes.ctime;
-                let usable = self.old.is_whole(&content);
+                let usable = self.old.is_whole(&content)?;
                 if untouched && usable {
                     let kind = Kind::File { size, content, hash };
                     let entry = Entry { path: found.path, attributes: found.attributes, kind };
@@ -98,17 +100,46 @@ impl Planner {
 impl OldEntries {
     pub fn new(parent: Option<Parent>, index: Arc<Index>) -> Self {
         let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
-        Self { index, parent, ahead: VecDeque::new() }
+        Self { index, parent, ahead: VecDeque::new(), ended: false }
     }
 
-    /// Whether all that the parent's entry refers to may be referred to again.
-    pub fn is_whole(&self, content: &Content) -> bool {
-        match content {
-            Content::Extents(extents) => extents.iter().all(|extent| match extent {
-                Extent::Data { chunk, .. } => self.index.may_refer_to(&RecordId::Chunk(*chunk)),
-                Extent::Hole { .. } => true,
-            }),
-            Content::Tree(root) => self.index.may_refer_to(&RecordId::Node(*root)),
+    /// Whether all that the parent's entry refers to may be referred to again. The extents of a large file
+    /// are read for that: its chunks may lie in packs that are lost while its nodes do not.
+    pub fn is_whole(&self, content: &Content) -> Result<bool> {
+        let may_refer = |extent: &Extent| match extent {
+            Extent::Data { chunk, .. } => self.index.may_refer_to(&RecordId::Chunk(*chunk)),
+            Extent::Hole { .. } => true,
+        };
+        let root = match content {
+            Content::Extents(extents) => return Ok(extents.iter().all(may_refer)),
+            Content::Tree(root) => RecordId::Node(*root),
+        };
+        let Some((cursor, runtime)) = &self.parent else { return Ok(false) };
+        if !self.index.may_refer_to(&root) {
+            return Ok(false);
+        }
+        let mut extents = Extents::of(cursor.reader().clone(), content);
+        loop {
+            match runtime.block_on(extents.next()) {
+                Ok(Some(extent)) if may_refer(&extent) => {}
+                Ok(Some(_)) => return Ok(false),
+                Ok(None) => return Ok(true),
+                Err(error) => {
+                    self.damaged(error)?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// A damaged parent costs reading, not the backup.
+    fn damaged(&self, error: Error) -> Result<()> {
+        match error {
+            Error::Store(error) if !error.is_damage() => Err(error.into()),
+            error => {
+                tracing::warn!(%error, "a part of the parent's tree can't be read: its files are read anew");
+                Ok(())
+            }
         }
     }
 
@@ -122,18 +153,14 @@ impl OldEntries {
                     std::cmp::Ordering::Greater => return Ok(None),
                 }
             }
-            let Some((cursor, runtime)) = &mut self.parent else { return Ok(None) };
+            let Some((cursor, runtime)) = self.parent.as_mut().filter(|_| !self.ended) else {
+                return Ok(None);
+            };
             match runtime.block_on(cursor.next_many()) {
-                Ok(more) if more.is_empty() => self.parent = None,
+                Ok(more) if more.is_empty() => self.ended = true,
                 Ok(more) => self.ahead.extend(more),
-                // A damaged parent costs reading, not the backup.
-                Err(Error::Store(error)) if error.class() != crate::store::Class::Missing => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the parent's tree can't be read on: the rest is read anew");
-                    self.parent = None;
-                }
+                // The cursor stands behind what it could not read.
+                Err(error) => self.damaged(error)?,
             }
         }
     }

@@ -11,10 +11,14 @@ use crate::format::node::{Child, ExtentChild, Node};
 use crate::repo::{Error, Reader, Result};
 
 /// Walks a tree in path order.
+///
+/// After an error it stands behind the node that could not be read, and may go on.
 pub struct Cursor {
     reader: Arc<Reader>,
     /// What is still to come, nearest last.
     ahead: Vec<Ahead>,
+    /// The last path below the node that could not be read.
+    failed_at: TreePath,
 }
 
 enum Ahead {
@@ -36,12 +40,23 @@ impl Cursor {
     pub fn new(reader: Arc<Reader>, root: NodeId) -> Self {
         // The level of the root shows when it is opened; until then it counts as the highest.
         let root = Child { last: TreePath::root(), node: root };
-        Self { reader, ahead: vec![Ahead::Children { level: u8::MAX, rest: vec![root] }] }
+        let ahead = vec![Ahead::Children { level: u8::MAX, rest: vec![root] }];
+        Self { reader, ahead, failed_at: TreePath::root() }
     }
 
     /// A cursor that has nothing before it.
     pub fn empty(reader: Arc<Reader>) -> Self {
-        Self { reader, ahead: Vec::new() }
+        Self { reader, ahead: Vec::new(), failed_at: TreePath::root() }
+    }
+
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
+    /// After an error: where the entries end that it cost. The root's path if that is not known, because the
+    /// whole tree is lost.
+    pub fn failed_at(&self) -> &TreePath {
+        &self.failed_at
     }
 
     fn head(&mut self) -> Head {
@@ -84,7 +99,11 @@ impl Cursor {
     /// Replaces the node before the cursor by what is in it.
     async fn expand(&mut self) -> Result<()> {
         let Some(child) = self.take_child() else { return Ok(()) };
-        match self.reader.node(child.node).await? {
+        let node = self.reader.node(child.node).await;
+        if node.is_err() {
+            self.failed_at = child.last;
+        }
+        match node? {
             Node::Leaf(mut entries) => {
                 entries.reverse();
                 self.ahead.push(Ahead::Entries(entries));

@@ -36,7 +36,7 @@ pub fn save(
             }
             assembler.take(Read::Small(Box::new(document(setting, &mut old, path, data)?)))?;
         }
-        assembler.finish(Witness::default().finish(), setting.progress.is_cancelled())
+        assembler.finish(Witness::default().finish())
     })
 }
 
@@ -44,7 +44,8 @@ fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Ve
     let hash = setting.writer.repo().keys.file_hash(&data);
     let known = match old.entry(&path)?.map(|entry| entry.kind) {
         Some(Kind::File { content, hash: Some(same), .. }) if same == hash => {
-            Some(content).filter(|content| old.is_whole(content))
+            let is_usable = old.is_whole(&content)?;
+            is_usable.then_some(content)
         }
         _ => None,
     };

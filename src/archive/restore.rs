@@ -19,7 +19,7 @@ use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{ChunkId, LinkGroup, NodeId};
 use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Reader, Result};
+use crate::repo::{Error, Reader, Result};
 
 /// Files up to this are written whole, from chunks that are fetched for many of them together.
 const SMALL_BYTES: u64 = 1024 * 1024;
@@ -80,7 +80,6 @@ pub async fn restore(
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome> {
     let mut cursor = Cursor::new(reader.clone(), root);
-    cursor.seek(from).await?;
     let mut run = Run {
         reader,
         target,
@@ -92,29 +91,32 @@ pub async fn restore(
         folders: Vec::new(),
         linked: HashMap::new(),
         blocked: None,
+        from: from.clone(),
+        last: TreePath::root(),
+        has_gaps: false,
     };
-    let base = match cursor.next().await? {
-        Some(first) if first.path == *from => {
-            // A file goes into the target under its own name; of a folder, what is in it.
-            let base = match first.kind {
-                Kind::Folder => from.clone(),
-                _ => from.parent().unwrap_or_default(),
-            };
-            run.take(first, &base).await?;
-            base
+    while let Err(error) = cursor.seek(from).await {
+        run.lost_part(error, &cursor)?;
+    }
+    let mut next = run.next(&mut cursor).await?;
+    let base = match &next {
+        // A file goes into the target under its own name; of a folder, what is in it.
+        Some(first) if first.path == *from && !matches!(first.kind, Kind::Folder) => {
+            from.parent().unwrap_or_default()
         }
+        Some(first) if first.path == *from => from.clone(),
+        // The folder's own entry may be in what is lost.
+        _ if run.has_gaps => from.clone(),
         _ => return Ok(Outcome::NotThere),
     };
-    while let Some(entry) = cursor.next().await? {
-        if !entry.path.is_within(from) {
-            break;
-        }
+    while let Some(entry) = next.filter(|entry| entry.path.is_within(from)) {
         if run.progress.is_cancelled() {
             return Ok(Outcome::Cancelled);
         }
         if let Some(full) = run.take(entry, &base).await? {
             return Ok(Outcome::Full(run.report, full));
         }
+        next = run.next(&mut cursor).await?;
     }
     run.finish(root, from, &base).await
 }
@@ -151,15 +153,72 @@ struct Run {
     linked: HashMap<LinkGroup, TreePath>,
     /// A folder that could not be made: what is in it can't either.
     blocked: Option<TreePath>,
+    /// What is restored, in the tree.
+    from: TreePath,
+    /// The last entry of the tree that was read.
+    last: TreePath,
+    /// Parts of the tree can't be read.
+    has_gaps: bool,
 }
 
 impl Run {
+    /// The next entry that can be read.
+    async fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Entry>> {
+        loop {
+            match cursor.next().await {
+                Ok(entry) => {
+                    self.last = entry.as_ref().map(|entry| entry.path.clone()).unwrap_or_default();
+                    return Ok(entry);
+                }
+                Err(error) => self.lost_part(error, cursor)?,
+            }
+        }
+    }
+
+    /// Lists the part of the tree that `error` has cost; the rest goes on. It is an error if nothing is left.
+    fn lost_part(&mut self, error: Error, cursor: &Cursor) -> Result<()> {
+        if cursor.failed_at().is_root() {
+            return Err(error);
+        }
+        if let Err(why) = damage_or::<()>(Err(error))? {
+            self.has_gaps = true;
+            // Where it begins and ends, as far as that lies within what is restored.
+            let end = cursor.failed_at().below(&self.from);
+            let up_to = if end.is_some() { " up to this one" } else { "" };
+            let after = self.last.below(&self.from).map(|last| format!(" after {last}")).unwrap_or_default();
+            let what = end.unwrap_or_default().to_string();
+            self.report.lost.add(what, format!("all entries{after}{up_to}: {why}"));
+        }
+        Ok(())
+    }
+
+    /// Makes the folders above `path` whose entries are lost, for us alone.
+    fn bridge_gap(&self, path: &TreePath) -> std::result::Result<(), Problem> {
+        let missing = |path: &TreePath| self.target.existing(path).map(|there| there.is_none());
+        let mut folders = Vec::new();
+        let mut above = path.parent();
+        while let Some(folder) = above.filter(|folder| !folder.is_root()) {
+            if !missing(&folder)? {
+                break;
+            }
+            above = folder.parent();
+            folders.push(folder);
+        }
+        folders.iter().rev().try_for_each(|folder| self.target.make_folder(folder).map(drop))
+    }
+
     /// Takes the next entry; gives the problem if the disk is full.
     async fn take(&mut self, entry: Entry, base: &TreePath) -> Result<Option<Problem>> {
         let Some(path) = entry.path.below(base) else { return Ok(None) };
         self.progress.advance(Unit::Entries, 1);
         if self.blocked.as_ref().is_some_and(|blocked| path.is_within(blocked)) {
             return Ok(None);
+        }
+        if self.has_gaps
+            && !self.options.dry_run
+            && let Err(problem) = self.bridge_gap(&path)
+        {
+            return Ok(self.problem(problem));
         }
         let there = match self.target.existing(&path) {
             Ok(there) => there.map(|there| match (there.is_folder(), there.looks_like(&entry)) {
@@ -200,13 +259,14 @@ impl Run {
     async fn write(&mut self, entry: Entry, path: TreePath, replace: bool) -> Result<Option<Problem>> {
         let Entry { attributes, kind, .. } = entry;
         if let Some(group) = attributes.link {
-            if let Some(first) = self.linked.get(&group).cloned() {
-                // The first name may still be in the window.
-                if let Some(full) = self.write_window().await? {
-                    return Ok(Some(full));
-                }
-                let linked =
-                    self.replaced(&path, replace).and_then(|()| self.target.hard_link(&first, &path));
+            // The first name may still be in the window, and get lost there.
+            if self.linked.contains_key(&group)
+                && let Some(full) = self.write_window().await?
+            {
+                return Ok(Some(full));
+            }
+            if let Some(first) = self.linked.get(&group) {
+                let linked = self.replaced(&path, replace).and_then(|()| self.target.hard_link(first, &path));
                 return Ok(linked.err().and_then(|problem| self.problem(problem)));
             }
             self.linked.insert(group, path.clone());
@@ -343,6 +403,8 @@ impl Run {
     }
 
     fn lost(&mut self, path: &TreePath, why: String) {
+        // Its other names must not become names of what is there instead.
+        self.linked.retain(|_, first| first != path);
         self.report.files -= 1;
         self.report.written -= 1;
         self.report.lost.add(path.to_string(), why);
@@ -407,7 +469,11 @@ impl Run {
         if let Some(full) = self.write_window().await? {
             return Ok(Outcome::Full(self.report, full));
         }
-        if self.options.delete {
+        if self.options.delete && self.has_gaps {
+            // What is lost can't be told from what was never there.
+            let what = "nothing was deleted, because parts of the snapshot can't be read";
+            self.problem(Problem::found("deleting in", &TreePath::root(), ProblemKind::Other, what));
+        } else if self.options.delete {
             let dry_run = self.options.dry_run;
             let deleted = delete_beside(&self.reader, root, (from, base), &self.target, dry_run).await?;
             self.report.deleted = deleted.paths;

@@ -93,7 +93,7 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     // The order is law (spec chapter 8): session, log, commits, index.
     let (session, mut lanes, view) = begin(repo, 1).await?;
     let before = Snapshots::load(repo).await?;
-    let index = Arc::new(Index::load(repo).await?);
+    let index = Arc::new(Index::load_to_add(repo).await?);
     let parent = before.parent_of(repo, source_id).cloned();
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
@@ -175,7 +175,7 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
     files.check_paths()?;
     let source_id = repo.keys.source_id(&files.source());
     let before = Snapshots::load(repo).await?;
-    let index = Arc::new(Index::load(repo).await?);
+    let index = Arc::new(Index::load_to_add(repo).await?);
     let parent = before.parent_of(repo, source_id);
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
     let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);

@@ -124,7 +124,7 @@ impl Run<'_> {
         // The order is law (spec chapter 8): session, log, commits, index.
         let (session, mut lanes, view) = begin(repo, (1 + TRIES * self.claims.len()) as u32).await?;
         let before = Snapshots::load(repo).await?;
-        let index = Arc::new(Index::load(repo).await?);
+        let index = Arc::new(Index::load_to_add(repo).await?);
         let own = lanes.remove(0);
         let parent = parent_root(repo, &before, source_id);
         let (manifests, stats) =

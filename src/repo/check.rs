@@ -14,7 +14,7 @@ use crate::format::object;
 use crate::format::pack::Toc;
 use crate::repo::index::PackInfo;
 use crate::repo::pack_builder::{open_record, record_key_name};
-use crate::repo::{Error, Index, Reader, Repository, Result, Snapshots};
+use crate::repo::{Error, Index, Reader, Repository, Result, Snapshot, Snapshots};
 use crate::store::Class as StoreClass;
 
 /// Packs that are read at the same time; of 16 MiB each by default.
@@ -42,6 +42,8 @@ pub enum Finding {
     PackTable { key: String },
     #[error("{key}: {id} can't be opened")]
     Record { key: String, id: RecordId },
+    #[error("snapshot {snapshot}: the commit that its writer made before it is missing or changed")]
+    Gap { snapshot: String },
     #[error("snapshot {snapshot}: needs {id}, which is in no pack")]
     Unreachable { snapshot: String, id: RecordId },
     #[error("snapshot {snapshot}: {id} can't be read")]
@@ -74,7 +76,7 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
     // Commits first, then the index: what a commit needs was indexed before it.
     let snapshots = Snapshots::load(repo).await?;
     let mut index = Index::load(repo).await?;
-    let mut report = Report::default();
+    let mut report = Report { findings: gaps(&snapshots), ..Default::default() };
     let problems = std::mem::take(&mut index.problems);
     for source in problems.into_iter().chain(snapshots.problems) {
         let key = match &source {
@@ -92,6 +94,18 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
         check_tree(&reader, &snapshot.name(), roots, &mut seen, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Where a writer's chain of commits is broken (spec chapter 7): the only trace of a commit that is gone. A
+/// fork is no damage, and of the newest commit there is no trace.
+fn gaps(snapshots: &Snapshots) -> Vec<Finding> {
+    let digests: HashSet<_> = snapshots.all.iter().map(|s| (s.commit.certificate.key, s.digest)).collect();
+    let is_gap = |snapshot: &&Snapshot| {
+        let commit = &snapshot.commit;
+        commit.previous != [0; 32] && !digests.contains(&(commit.certificate.key, commit.previous))
+    };
+    let gaps = snapshots.all.iter().filter(is_gap);
+    gaps.map(|snapshot| Finding::Gap { snapshot: snapshot.name() }).collect()
 }
 
 async fn check_packs(
@@ -130,7 +144,8 @@ async fn check_pack(reader: Arc<Reader>, pack: PackInfo, read_data: bool) -> Res
             let findings = vec![Finding::PackMissing { key }];
             return Ok(CheckedPack { findings, ..Default::default() });
         }
-        Err(error) if error.class() == StoreClass::Corrupt => {
+        // A disk that can't read one file (Other) has others.
+        Err(error) if matches!(error.class(), StoreClass::Corrupt | StoreClass::Other) => {
             let findings = vec![Finding::Object { key, source: error.into() }];
             return Ok(CheckedPack { findings, ..Default::default() });
         }

@@ -3,11 +3,12 @@
 //! Spec: chapter 5. Loaded from the deltas of all sessions. A delta counts if its lane's
 //! signature holds; a writer deduplicates only onto packs of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 
-use crate::format::id::{PackId, RecordId, SessionId};
+use crate::format::id::{NodeId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::pack::PackKind;
 use crate::format::{limits, object};
@@ -51,6 +52,10 @@ pub struct Index {
     records: HashMap<RecordId, Slot>,
     /// Further copies of records, where one was not enough (another writer's, a race).
     copies: HashMap<RecordId, Vec<Slot>>,
+    /// Numbers of packs that the store does not have, or not in their length.
+    lost: HashSet<u32>,
+    /// Nodes that were read since, and are what their ids say.
+    sound: Mutex<HashSet<NodeId>>,
     pub sessions: HashMap<SessionId, Session>,
     /// Objects that could not be used, and why.
     pub problems: Vec<Error>,
@@ -81,13 +86,44 @@ impl Index {
                 Ok((session, own, delta)) => {
                     delta.packs.iter().for_each(|pack| index.add(pack, session, own));
                 }
-                Err(Error::Store(error)) if error.class() != crate::store::Class::Missing => {
-                    return Err(error.into());
-                }
+                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
                 Err(error) => index.problems.push(error),
             }
         }
         Ok(index)
+    }
+
+    /// Loads the index for someone who will refer to what is there. Packs that the store does not list, or
+    /// in another length, count as lost: their records are uploaded again. What has changed inside of a
+    /// pack no listing shows; that is for a check.
+    pub async fn load_to_add(repo: &Repository) -> Result<Self> {
+        let mut index = Self::load(repo).await?;
+        // Listed after the deltas: a pack was there before the delta that names it.
+        let mut listed = repo.store.list_stream(object::PACKS);
+        let mut lengths = HashMap::new();
+        while let Some(found) = listed.try_next().await? {
+            let name = found.key.rsplit('/').next().and_then(PackId::parse);
+            lengths.extend(name.map(|id| (id, found.size)));
+        }
+        let is_there = |pack: &PackInfo| lengths.get(&pack.id) == Some(&u64::from(pack.len));
+        index.lost = (0..).zip(&index.packs).filter(|(_, pack)| !is_there(pack)).map(|(n, _)| n).collect();
+        if !index.lost.is_empty() {
+            let packs = index.lost.len();
+            tracing::warn!(
+                packs,
+                "packs are missing or cut: run `kist check`; what can be is uploaded again"
+            );
+        }
+        Ok(index)
+    }
+
+    /// Whether the node was read since the index was loaded, and is what its id says.
+    pub(super) fn is_sound(&self, id: NodeId) -> bool {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    pub(super) fn found_sound(&self, id: NodeId) {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
     /// Takes in a pack.
@@ -123,13 +159,17 @@ impl Index {
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.records.get(id).is_some_and(|slot| self.packs[slot.pack as usize].own)
+        self.slots(id).any(|slot| self.packs[slot.pack as usize].own && !self.lost.contains(&slot.pack))
+    }
+
+    fn slots<'a>(&'a self, id: &RecordId) -> impl Iterator<Item = &'a Slot> + use<'a> {
+        let further = self.copies.get(id).into_iter().flatten();
+        self.records.get(id).into_iter().chain(further)
     }
 
     /// Every place of a record, the best first.
     pub fn places(&self, id: &RecordId) -> impl Iterator<Item = Place> + '_ {
-        let further = self.copies.get(id).into_iter().flatten();
-        self.records.get(id).into_iter().chain(further).map(|slot| Place {
+        self.slots(id).map(|slot| Place {
             pack: self.packs[slot.pack as usize].id,
             offset: slot.offset,
             len: slot.len,

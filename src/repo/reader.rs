@@ -17,6 +17,7 @@ use crate::format::object;
 use crate::repo::index::Place;
 use crate::repo::pack_builder::open_record;
 use crate::repo::{Error, Index, Repository, Result};
+use crate::store::Class;
 
 /// Whole node packs that are kept; of 4 MiB each by default.
 const KEPT_PACKS: usize = 6;
@@ -63,7 +64,7 @@ impl Reader {
             let pack = match self.whole_pack(place.pack).await {
                 Ok(pack) => pack,
                 Err(error) => {
-                    last = error;
+                    last = missing_or(error, record_id, &place);
                     continue;
                 }
             };
@@ -90,7 +91,10 @@ impl Reader {
         let parts = NodeParts { refs, entries };
         let same = name.is_some_and(|name| keys.node_id(&name, &parts) == id);
         match same {
-            true => Ok((parts.refs, Some(parts.entries))),
+            true => {
+                self.index.found_sound(id);
+                Ok((parts.refs, Some(parts.entries)))
+            }
             false => Err(Error::Unknown { id: RecordId::Node(id) }),
         }
     }
@@ -141,7 +145,7 @@ impl Reader {
             match opened {
                 Ok(plain) => return Ok(plain),
                 Err(error @ Error::Role { .. }) => return Err(error),
-                Err(error) => last = error,
+                Err(error) => last = missing_or(error, record_id, &place),
             }
         }
         Err(last)
@@ -170,6 +174,14 @@ impl Reader {
                 self.repo.keys.lane_key(session, lane, wrapped)
             })
             .clone()
+    }
+}
+
+/// The index says that the pack is there: that it is missing is damage.
+fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {
+    match error {
+        Error::Store(error) if error.class() == Class::Missing => damaged(id, place, "the pack is missing"),
+        error => error,
     }
 }
 

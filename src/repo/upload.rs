@@ -151,10 +151,10 @@ impl Worker {
                     None => open = false,
                 },
                 Some(put) = in_flight.join_next() => {
-                    let pack = put.expect("uploading a pack does not panic")?;
-                    self.done.packs += 1;
-                    self.done.pack_bytes += u64::from(pack.len);
-                    self.pending.push(pack);
+                    match put.expect("uploading a pack does not panic") {
+                        Ok(pack) => self.uploaded(pack),
+                        Err(error) => return Err(self.rescue(error, in_flight).await),
+                    }
                     let records: usize = self.pending.iter().map(|pack| pack.records.len()).sum();
                     if self.pending.len() >= DELTA_PACKS || records >= DELTA_RECORDS {
                         self.flush().await?;
@@ -164,6 +164,26 @@ impl Worker {
             }
         }
         self.flush().await
+    }
+
+    fn uploaded(&mut self, pack: IndexPack) {
+        self.done.packs += 1;
+        self.done.pack_bytes += u64::from(pack.len);
+        self.pending.push(pack);
+    }
+
+    /// Where a full store still has room for a delta, what did get there counts for the next run.
+    async fn rescue(&mut self, error: Error, mut in_flight: JoinSet<Result<IndexPack>>) -> Error {
+        if error.class() == Class::Full {
+            while let Some(put) = in_flight.join_next().await {
+                if let Ok(Ok(pack)) = put {
+                    self.uploaded(pack);
+                }
+            }
+            // The first error is the one to tell.
+            let _ = self.flush().await;
+        }
+        error
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::format::pack::PackKind;
 use crate::repo::pack_builder::{OpenPack, chunk_record, node_record};
 use crate::repo::session::Lane;
 use crate::repo::upload::{Share, Uploaded, Uploads};
-use crate::repo::{Error, Index, Repository, Result};
+use crate::repo::{Error, Index, Reader, Repository, Result};
 
 /// What is not format.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,9 @@ type Filling = Mutex<Option<(OpenPack, Share)>>;
 pub struct Writer {
     repo: Repository,
     index: Arc<Index>,
+    /// Reads nodes before they are referred to.
+    reader: Reader,
+    runtime: tokio::runtime::Handle,
     lane: Lane,
     settings: WriterSettings,
     uploads: Uploads,
@@ -83,6 +86,8 @@ impl Writer {
         Self {
             uploads: Uploads::start(repo.clone(), lane.clone()),
             repo: repo.clone(),
+            reader: Reader::new(repo, index.clone()),
+            runtime: tokio::runtime::Handle::current(),
             index,
             lane,
             data: (0..settings.open_data_packs.max(1)).map(|_| Mutex::new(None)).collect(),
@@ -108,7 +113,7 @@ impl Writer {
     pub fn save_chunk(&self, plain: &[u8]) -> Result<Saved<ChunkId>> {
         assert!(plain.len() <= limits::CHUNK_LEN, "chunkers keep to the limit");
         let id = self.repo.keys.chunk_id(plain);
-        if !self.claim(RecordId::Chunk(id)) {
+        if self.index.may_refer_to(&RecordId::Chunk(id)) || !self.claim(RecordId::Chunk(id)) {
             self.uploads.check()?;
             return Ok(Saved { id, new: false });
         }
@@ -124,7 +129,7 @@ impl Writer {
         Ok(Saved { id, new: true })
     }
 
-    /// Saves a node whose entries are sealed with `meta`.
+    /// Saves a node whose entries are sealed with `meta`. Not to be called on a thread of the runtime.
     pub fn save_node(&self, node: &Node, meta: &(KeyName, Key)) -> Result<Saved<NodeId>> {
         let parts = node.encode();
         for part in [&parts.refs, &parts.entries] {
@@ -135,7 +140,7 @@ impl Writer {
         }
         let id = self.repo.keys.node_id(&meta.0, &parts);
         let record_id = RecordId::Node(id);
-        if !self.claim(record_id) {
+        if self.may_refer_to_node(id)? || !self.claim(record_id) {
             self.uploads.check()?;
             return Ok(Saved { id, new: false });
         }
@@ -150,7 +155,23 @@ impl Writer {
 
     /// Whether the record is this caller's to seal.
     fn claim(&self, id: RecordId) -> bool {
-        !self.index.may_refer_to(&id) && lock(&self.claimed).insert(id)
+        lock(&self.claimed).insert(id)
+    }
+
+    /// A node is referred to only after it was read: the comparison with the parent has read most of those
+    /// that come back, and a damaged one would cost the new snapshot all that is below it.
+    fn may_refer_to_node(&self, id: NodeId) -> Result<bool> {
+        if !self.index.may_refer_to(&RecordId::Node(id)) {
+            return Ok(false);
+        }
+        if self.index.is_sound(id) {
+            return Ok(true);
+        }
+        match self.runtime.block_on(self.reader.node(id)) {
+            Ok(_) => Ok(true),
+            Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+            Err(_) => Ok(false),
+        }
     }
 
     fn append(&self, filling: &Filling, kind: PackKind, id: RecordId, record: &[u8]) -> Result<()> {

@@ -149,6 +149,11 @@ impl Error {
             Error::Other { .. } => Class::Other,
         }
     }
+
+    /// Whether the store works, and it is the object that is not there or not as it was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.class(), Class::Missing | Class::Corrupt)
+    }
 }
 
 /// A server's refusal: status, and code and message of the reply.

@@ -1,0 +1,11 @@
+//! Whole repositories, with everything against them: damaged objects, runs that were killed at any moment,
+//! keys that may not, stores that can't. In one process and in memory, through the doors that the command
+//! line uses.
+
+#[path = "../support/compare.rs"]
+mod compare;
+mod crash;
+mod damage;
+mod roles;
+mod scene;
+mod stores;
