@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build check test bench fuzz lab-up lab-down
+.PHONY: help build image check test bench fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -29,6 +29,9 @@ help: ## Lists these commands
 build: ## Builds the static binary
 	cargo build $(FLAGS)
 	@ls -l $(OUT)/$(TARGET)/release/kist
+
+image: build ## Writes kist's container image, an OCI layout as a tar, without Docker
+	@cargo run --quiet $(FLAGS) --example ship -- $(OUT)/$(TARGET)/release/kist $(OUT)/kist-image.tar
 
 check: _begin _format _lint _fast _summary ## Format, lints and fast tests
 
