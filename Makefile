@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build image check test bench fuzz lab-up lab-down
+.PHONY: help demo build image check test bench fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -25,6 +25,11 @@ SLOW := $(filter-out $(FAST),$(TESTS))
 
 help: ## Lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: ## Two real clusters: a database, its backup, a disaster, its restore, the proof (root)
+	@tests/tools/install.sh apt versitygw cluster
+	cargo build --quiet $(FLAGS) --bin kist --example demo
+	@$(OUT)/$(TARGET)/release/examples/demo
 
 build: ## Builds the static binary
 	cargo build $(FLAGS)

@@ -52,16 +52,19 @@ pub async fn objects(client: &Client, namespace: &str, cluster_wide: &[&str]) ->
     let discovery = Discovery::new(client.clone()).run().await;
     let discovery = discovery.map_err(Error::kube("ask for the kinds"))?;
     for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
-        if !capabilities.supports_operation(verbs::LIST) || is_event(&resource.kind) {
+        let kind = format!("{}.{}", resource.kind, resource.group);
+        let kind = kind.trim_end_matches('.');
+        let is_namespaced = capabilities.scope == Scope::Namespaced;
+        let is_named =
+            || kind == "Namespace" || cluster_wide.iter().any(|key| key.starts_with(&format!("{kind} ")));
+        let is_event = resource.kind == "Event";
+        if !capabilities.supports_operation(verbs::LIST) || is_event || !(is_namespaced || is_named()) {
             continue;
         }
-        let is_namespaced = capabilities.scope == Scope::Namespaced;
         let api: Api<DynamicObject> = match is_namespaced {
             true => Api::namespaced_with(client.clone(), namespace, &resource),
             false => Api::all_with(client.clone(), &resource),
         };
-        let kind = format!("{}.{}", resource.kind, resource.group);
-        let kind = kind.trim_end_matches('.');
         let listed = api.list(&ListParams::default()).await;
         for object in listed.map_err(Error::kube(format!("list {kind}")))?.items {
             let name = object.metadata.name.clone().unwrap_or_default();
@@ -107,10 +110,6 @@ pub fn differences(
     let unknown = second.keys().filter(|key| !expected.contains_key(*key));
     out.extend(unknown.map(|key| format!("{key}: only in the second")));
     out
-}
-
-fn is_event(kind: &str) -> bool {
-    kind == "Event"
 }
 
 /// Pods, ReplicaSets, revisions and slices have a controller that makes them anew; Endpoints say it by a label,

@@ -19,6 +19,7 @@ const END_RETRY: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Kist {
     program: PathBuf,
+    folder: PathBuf,
     env: Vec<(String, String)>,
 }
 
@@ -32,10 +33,10 @@ pub struct Outcome {
 }
 
 impl Kist {
-    /// `home` is where its catalog goes.
+    /// `home` is where its catalog goes, and the folder that paths in commands start at.
     pub fn new(program: &Path, home: &Path) -> Kist {
         let env = vec![("HOME".to_owned(), home.display().to_string())];
-        Kist { program: program.to_owned(), env }
+        Kist { program: program.to_owned(), folder: home.to_owned(), env }
     }
 
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Kist {
@@ -66,6 +67,7 @@ impl Kist {
     pub fn start(&self, words: &str) -> Running {
         let mut command = Command::new(&self.program);
         command.args(words.split_whitespace()).env_clear().envs(self.env.iter().cloned());
+        command.current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the binary can be started");
         Running { shown: format!("kist {words}"), child, started: Instant::now() }
