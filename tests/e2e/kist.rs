@@ -88,6 +88,12 @@ impl Running {
         let _ = self.child.wait();
     }
 
+    /// As Ctrl-C does.
+    pub fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the command lives");
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its state can be asked for").is_some()
     }

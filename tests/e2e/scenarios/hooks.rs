@@ -11,7 +11,7 @@ use crate::cluster::wait;
 use crate::database;
 use crate::harness::LIMIT;
 use crate::objects;
-use crate::scenarios::{deployment_ready, nothing_is_left, volume_folder};
+use crate::scenarios::{deployment_ready, named, nothing_is_left, volume_folder};
 use crate::shop::{DATABASE, DATABASE_CLAIM, NAMESPACE};
 use crate::stage::Stage;
 
@@ -97,10 +97,6 @@ fn states(folder: &Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)
         all.push((path, meta.len(), meta.modified().unwrap()));
     }
     all
-}
-
-fn named(namespace: &str) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })
 }
 
 fn writer(hooks: &[(&str, &str)]) -> Value {

@@ -7,6 +7,7 @@
 mod hooks;
 mod movers;
 mod pod_security;
+mod runs;
 mod there_and_back;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, wait};
 use crate::harness::{LIMIT, ONE_AT_A_TIME};
@@ -29,11 +31,13 @@ use crate::stage::Stage;
 type Scenario = (&'static str, fn(Arc<Stage>) -> BoxFuture<'static, ()>);
 
 /// The longest first: the others run beside it.
-const ALL: [Scenario; 9] = [
+const ALL: [Scenario; 11] = [
     ("a_shop_travels_there_and_back", |stage| there_and_back::a_shop_travels(stage).boxed()),
-    ("movers_of_a_killed_run_are_swept", |stage| movers::a_killed_run_is_swept(stage).boxed()),
+    ("runs_that_were_killed_are_swept_by_the_next", |stage| runs::a_killed_run_is_swept(stage).boxed()),
     ("movers_unschedulable_is_said_in_time", |stage| movers::unschedulable(stage).boxed()),
-    ("movers_two_runs_leave_each_other_alone", |stage| movers::two_runs_at_once(stage).boxed()),
+    ("runs_at_once_leave_each_other_alone", |stage| runs::two_at_once(stage).boxed()),
+    ("runs_that_are_interrupted_clean_up", |stage| runs::an_interrupted_run_cleans_up(stage).boxed()),
+    ("runs_notice_a_mover_that_is_deleted", |stage| runs::a_deleted_mover_is_noticed(stage).boxed()),
     ("movers_skip_odd_claims_and_say_so", |stage| movers::odd_claims(stage).boxed()),
     ("movers_need_rights_and_a_namespace", |stage| movers::rights_and_names(stage).boxed()),
     ("pod_security_baseline_and_restricted", |stage| pod_security::both_levels(stage).boxed()),
@@ -86,6 +90,10 @@ async fn left(client: &Client, namespace: &str) -> Vec<String> {
     let leases = leases.list(&ListParams::default()).await.unwrap().items;
     let names = pods.iter().map(|pod| format!("pod {}", pod.name_any()));
     names.chain(leases.iter().map(|lease| format!("lease {}", lease.name_any()))).collect()
+}
+
+fn named(namespace: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } })
 }
 
 /// Selects what kist makes.

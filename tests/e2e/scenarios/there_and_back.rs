@@ -50,6 +50,10 @@ pub async fn a_shop_travels(stage: Arc<Stage>) {
     database::is_written_to(&client, NAMESPACE, Rows { count: 0, last: 0 }).await.unwrap();
     println!("the shop is open and filled after {:.1?}", begin.elapsed());
     hooks::the_database_stands_still_between_them(&stage).await;
+    // By hand too, so that a wrong proof is not taken for a wrong backup.
+    let rows = database::rows(&client, NAMESPACE).await.unwrap();
+    database::is_sound(&client, NAMESPACE, SCALE, rows).await.unwrap();
+    println!("its proofs hold after {:.1?}", begin.elapsed());
 
     let first = equal::objects(&client, NAMESPACE, &CLUSTER_WIDE).await.unwrap();
     assert!(first.len() > 20, "{:?}", first.keys());
