@@ -57,7 +57,9 @@ fn main() -> ExitCode {
 async fn demo() -> Result<()> {
     let begin = Instant::now();
     let step = Step::begin("Two Kubernetes clusters and an S3 server, side by side on this machine");
-    let stage = Stage::start(&program()?).await?;
+    let program = tools::kist_beside();
+    let program = program.ok_or_else(|| Error::Other("the binary is missing: run make build".into()))?;
+    let stage = Stage::start(&program).await?;
     step.end(&[format!("Kubernetes v{}; contexts live and dr", tools::KUBERNETES)]);
 
     let step = Step::begin("A shop in the first: PostgreSQL, a web server, and what belongs to them");
@@ -237,15 +239,4 @@ fn keep(files: &Path, folder: &Path) -> Result<PathBuf> {
     tools::run(copy.arg("--archive").arg(files).arg(&kept))?;
     none(files::differences(files, &kept), "files and their copy")?;
     Ok(kept)
-}
-
-/// The binary is built beside this one.
-fn program() -> Result<PathBuf> {
-    let this = std::env::current_exe().map_err(Error::io("find", "the demo".as_ref()))?;
-    let folder = this.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    let program = folder.join("kist");
-    match program.is_file() {
-        true => Ok(program),
-        false => Err(Error::Other(format!("{} is missing: run make build", program.display()))),
-    }
 }
