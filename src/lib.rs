@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`crypto`], [`progress`], [`world`] | hash, seal, wrap; counters; clock and randomness |
 //! | 1 | [`format`] | bytes to types and back; file n is chapter n of `format-spec/` |
-//! | 2 | [`store`], [`policy`] | objects in a bucket or folder; pure decisions |
+//! | 2 | [`store`], [`wire`], [`policy`] | objects in a bucket or folder; the link to a mover; pure decisions |
 //! | 3 | [`repo`] | a repository: open, keys, write, read, index, check |
 //! | 4 | [`archive`], [`catalog`], [`cluster`] | files to trees and back; the local SQLite index; Kubernetes |
 //! | 5 | [`job`] | one file for each use case |
@@ -39,4 +39,5 @@ pub mod job;
 pub mod progress;
 pub mod repo;
 pub mod store;
+pub mod wire;
 pub mod world;

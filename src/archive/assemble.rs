@@ -11,6 +11,7 @@ use crate::archive::file::Segment;
 use crate::archive::pool::Awaited;
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::TreeBuilder;
+use crate::archive::witness::Seen;
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{ChunkId, LinkGroup};
 use crate::format::summary::Counts;
@@ -124,6 +125,7 @@ impl<'a> Assembler<'a> {
             }
             Waiting::Large(named, content) => match content.wait() {
                 None => Err(Error::Abandoned),
+                Some(Err(problem)) if self.shared.is_gone(&problem) => Ok(()),
                 Some(Err(problem)) => {
                     self.missing.add(&problem);
                     Ok(())
@@ -151,7 +153,7 @@ impl<'a> Assembler<'a> {
         self.tree.push(&self.shared.sink(), entry)
     }
 
-    pub fn finish(mut self, cancelled: bool) -> Result<Outcome> {
+    pub fn finish(mut self, seen: Seen, cancelled: bool) -> Result<Outcome> {
         self.bundle.flush(self.shared.chunker, self.save);
         self.settle(0)?;
         Ok(Outcome {
@@ -159,6 +161,8 @@ impl<'a> Assembler<'a> {
             counts: self.counts,
             missing: self.missing.listed,
             more_missing: self.missing.more,
+            moved: self.shared.take_moved(),
+            seen,
             cancelled,
         })
     }

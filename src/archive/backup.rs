@@ -9,20 +9,21 @@
 //!    └───── large files ──> cutters ─────────┴─> assembler ──> tree
 //! ```
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use crate::archive::assemble::Assembler;
 use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
-use crate::archive::file::{self, Segment};
+use crate::archive::file::Segment;
 use crate::archive::pool::{Awaited, Promise, Room, promise};
 use crate::archive::problem::{Problem, ProblemKind};
+use crate::archive::small;
 use crate::archive::tree::NodeSink;
 use crate::archive::walk::{Found, Step, Walk};
+use crate::archive::witness::{Seen, Witness};
 use crate::crypto::secret::Key;
-use crate::format::entry::{Attributes, Content, Extent, TreePath};
+use crate::format::entry::{Attributes, Content, TreePath};
 use crate::format::id::{ChunkId, NodeId};
 use crate::format::keys::KeyName;
 use crate::format::node::NodeCut;
@@ -30,6 +31,8 @@ use crate::format::summary::{Counts, Missing};
 use crate::progress::Progress;
 use crate::repo::{Result, Writer};
 
+/// How often a file that changes while it is read is read.
+pub const TRIES: u32 = 3;
 /// Threads that read small files.
 const READERS: usize = 3;
 /// Large files that are read at the same time.
@@ -46,21 +49,66 @@ const IN_FLIGHT_BYTES: usize = 24 * 1024 * 1024;
 /// What is missing is listed up to so many bytes of text; more is counted. Far below what a summary may have.
 const MISSING_BYTES: usize = 1024 * 1024;
 
+/// What becomes of a file that does not hold still while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moving {
+    /// It is left out and listed as missing.
+    LeaveOut,
+    /// What was read last is kept, and told in [`Outcome::moved`]: for volumes that are read in use.
+    Keep,
+}
+
+/// Files that changed while they were read and were kept, or went away.
+#[derive(Clone, Debug, Default)]
+pub struct Moved {
+    pub count: u64,
+    pub first: Option<TreePath>,
+}
+
+/// Where a backup goes and how.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    pub writer: &'a Writer,
+    pub chunker: &'a Chunker,
+    pub meta: &'a (KeyName, Key),
+    pub moving: Moving,
+    pub progress: &'a dyn Progress,
+}
+
 /// What all threads of a backup share.
 pub struct Shared<'a> {
     pub writer: &'a Writer,
     pub chunker: &'a Chunker,
-    pub meta: &'a (KeyName, Key),
-    pub cut: &'a NodeCut,
-    pub room: Arc<Room>,
+    meta: &'a (KeyName, Key),
+    cut: NodeCut,
+    room: Arc<Room>,
     pub progress: &'a dyn Progress,
+    moving: Moving,
+    moved: Mutex<Moved>,
     /// Set after a failure: what is still under way is of no use.
-    pub failed: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(setting: Setting<'a>) -> Self {
+        let Setting { writer, chunker, meta, moving, progress } = setting;
+        Self {
+            writer,
+            chunker,
+            meta,
+            cut: writer.repo().keys.node_cut(),
+            room: Room::new(IN_FLIGHT_BYTES),
+            progress,
+            moving,
+            moved: Mutex::default(),
+            failed: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Shared<'_> {
     pub fn sink(&self) -> NodeSink<'_> {
-        NodeSink { writer: self.writer, meta: self.meta, cut: self.cut }
+        NodeSink { writer: self.writer, meta: self.meta, cut: &self.cut }
     }
 
     /// Whether to end early: after a failure, or because the run was told to.
@@ -68,8 +116,29 @@ impl Shared<'_> {
         self.failed.load(Ordering::Relaxed) || self.progress.is_cancelled()
     }
 
+    /// Decides about a file that changed while it was read: kept (and noted), or a problem.
+    pub fn moved(&self, path: &TreePath) -> Result<(), Problem> {
+        if self.moving == Moving::LeaveOut {
+            let what = "it changed while it was read";
+            return Err(Problem::found("backing up", path, ProblemKind::Changed, what));
+        }
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.count += 1;
+        moved.first.get_or_insert_with(|| path.clone());
+        Ok(())
+    }
+
+    pub fn take_moved(&self) -> Moved {
+        std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a problem is only that something went away in a volume in use: noted, and no problem then.
+    pub fn is_gone(&self, problem: &Problem) -> bool {
+        problem.kind == ProblemKind::Vanished && self.moved(&problem.path).is_ok()
+    }
+
     /// Hands a chunk to the CPUs; waits for room first.
-    fn save<'scope>(
+    pub fn save<'scope>(
         &'scope self,
         cpus: &rayon::ScopeFifo<'scope>,
         chunk: Vec<u8>,
@@ -120,6 +189,9 @@ pub struct Outcome {
     pub counts: Counts,
     pub missing: Vec<Missing>,
     pub more_missing: u64,
+    pub moved: Moved,
+    /// What the walk saw, to be held against a second one.
+    pub seen: Seen,
     /// The run was told to stop: the root is of no use.
     pub cancelled: bool,
 }
@@ -149,18 +221,9 @@ pub fn missing(problem: &Problem) -> Missing {
 }
 
 /// Backs up what `walk` finds. Blocks; must not run on a thread of the runtime.
-pub fn backup(
-    walk: Walk<'_>,
-    parent: Option<Parent>,
-    writer: &Writer,
-    chunker: &Chunker,
-    meta: &(KeyName, Key),
-    progress: &dyn Progress,
-) -> Result<Outcome> {
-    let cut = writer.repo().keys.node_cut();
-    let room = Room::new(IN_FLIGHT_BYTES);
-    let failed = AtomicBool::new(false);
-    let shared = Shared { writer, chunker, meta, cut: &cut, room, progress, failed };
+pub fn backup(walk: Walk<'_>, parent: Option<Parent>, setting: Setting<'_>) -> Result<Outcome> {
+    let shared = Shared::new(setting);
+    let Setting { writer, progress, .. } = setting;
     let bundle_below = u64::from(writer.repo().config.chunker.bundle_below_bytes);
     rayon::in_place_scope_fifo(|cpus| {
         std::thread::scope(|threads| {
@@ -196,7 +259,7 @@ pub fn backup(
             let planned = planning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             match failed {
                 Some(error) => Err(error),
-                None => planned.and_then(|()| assembler.finish(progress.is_cancelled())),
+                None => planned.and_then(|seen| assembler.finish(seen, progress.is_cancelled())),
             }
         })
     })
@@ -209,7 +272,8 @@ fn plan(
     mut planner: Planner,
     in_order: &mpsc::SyncSender<Awaited<Vec<Read>>>,
     to_readers: &mpsc::SyncSender<(Vec<Planned>, Promise<Vec<Read>>)>,
-) -> Result<()> {
+) -> Result<Seen> {
+    let mut witness = Witness::default();
     let mut batch = Vec::new();
     let mut bytes = 0;
     let send = |batch: &mut Vec<Planned>| {
@@ -218,8 +282,10 @@ fn plan(
         sent && !shared.is_ending()
     };
     for step in walk {
+        witness.see(&step);
         let planned = match step {
             Step::Found(found) => planner.plan(found)?,
+            Step::Problem(problem) if shared.is_gone(&problem) => continue,
             Step::Problem(problem) => Planned::Problem(problem),
         };
         bytes += planned.small_bytes();
@@ -227,12 +293,12 @@ fn plan(
         if batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES {
             bytes = 0;
             if !send(&mut batch) {
-                return Ok(());
+                return Ok(witness.finish());
             }
         }
     }
     send(&mut batch);
-    Ok(())
+    Ok(witness.finish())
 }
 
 /// A large file, and where its content will be.
@@ -258,12 +324,13 @@ fn read_batches(
         }
         let mut read = Vec::with_capacity(batch.len());
         for planned in batch {
-            read.push(match planned {
+            let done = match planned {
                 Planned::Kept(entry) => Read::Kept(entry),
                 Planned::Link { named, .. } => Read::Link(named),
                 Planned::Problem(problem) => Read::Problem(problem),
-                Planned::Small { found, old } => match read_small(shared, *found, old) {
+                Planned::Small { found, old } => match small::read(shared, *found, old) {
                     Ok(small) => Read::Small(Box::new(small)),
+                    Err(problem) if shared.is_gone(&problem) => continue,
                     Err(problem) => Read::Problem(problem),
                 },
                 Planned::Large(found) => {
@@ -273,86 +340,11 @@ fn read_batches(
                     let _ = large.send(LargeJob { found: *found, content });
                     Read::Large(named, awaited)
                 }
-            });
+            };
+            read.push(done);
         }
         done.set(read);
     }
-}
-
-/// How often a file that changes while it is read is read again.
-const TRIES: u32 = 3;
-
-fn read_small(shared: &Shared<'_>, found: Found, old: Option<([u8; 32], Content)>) -> Result<Small, Problem> {
-    let keys = &shared.writer.repo().keys;
-    for _ in 0..TRIES {
-        let reader = file::open(&found)?;
-        let segments = reader.segments().collect::<Result<Vec<_>, _>>()?;
-        let mut data = Vec::new();
-        for segment in &segments {
-            if let Segment::Data { offset, len } = *segment {
-                let at = data.len();
-                data.resize(at + len as usize, 0);
-                reader.read_at(offset, &mut data[at..])?;
-            }
-        }
-        if reader.changed_since_open() {
-            continue;
-        }
-        let hash = match segments.as_slice() {
-            [] | [Segment::Data { .. }] => keys.file_hash(&data),
-            _ => keys.file_hash(&whole(&segments, &data)),
-        };
-        let known =
-            old.as_ref().filter(|(old_hash, content)| *old_hash == hash && same_holes(content, &segments));
-        return Ok(Small {
-            size: reader.size(),
-            named: Box::new((found.path, found.attributes)),
-            data: if known.is_some() { Vec::new() } else { data },
-            segments,
-            hash,
-            known: known.map(|(_, content)| content.clone()),
-        });
-    }
-    Err(changing(&found.path))
-}
-
-/// The problem of a file that did not hold still.
-pub fn changing(path: &TreePath) -> Problem {
-    Problem::found("reading", path, ProblemKind::Changed, "it changed while it was read")
-}
-
-/// The file as a reader sees it, holes as zeros.
-fn whole(segments: &[Segment], data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    for segment in segments {
-        match *segment {
-            Segment::Data { len, .. } => {
-                out.extend_from_slice(&data[at..at + len as usize]);
-                at += len as usize;
-            }
-            Segment::Hole { len, .. } => out.resize(out.len() + len as usize, 0),
-        }
-    }
-    out
-}
-
-fn same_holes(content: &Content, segments: &[Segment]) -> bool {
-    let Content::Extents(extents) = content else { return false };
-    let mut old: HashMap<u64, u64> = HashMap::new();
-    let mut at = 0;
-    for extent in extents {
-        if let Extent::Hole { len } = extent {
-            old.insert(at, *len);
-        }
-        at += extent.len();
-    }
-    let new = segments.iter().filter_map(|segment| match *segment {
-        Segment::Hole { offset, len } => Some((offset, len)),
-        Segment::Data { .. } => None,
-    });
-    let new: HashMap<u64, u64> = new.collect();
-    old == new
 }
 
 fn cut_files<'scope>(

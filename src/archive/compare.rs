@@ -10,7 +10,7 @@ use crate::archive::backup::Named;
 use crate::archive::cursor::Cursor;
 use crate::archive::problem::Problem;
 use crate::archive::walk::{Found, FoundKind};
-use crate::format::entry::{Content, Entry, Extent, Kind};
+use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{LinkGroup, NodeId, RecordId};
 use crate::repo::{Error, Index, Reader, Result};
 
@@ -45,22 +45,26 @@ impl Planned {
 
 /// Walks along the parent's tree while the walk goes on.
 pub struct Planner {
-    index: Arc<Index>,
+    old: OldEntries,
     bundle_below: u64,
-    parent: Option<(Cursor, tokio::runtime::Handle)>,
-    ahead: VecDeque<Entry>,
     /// Groups of hard links of which a file has come by.
     linked: HashSet<LinkGroup>,
 }
 
+/// The parent's entries, asked for in path order.
+pub struct OldEntries {
+    index: Arc<Index>,
+    parent: Option<(Cursor, tokio::runtime::Handle)>,
+    ahead: VecDeque<Entry>,
+}
+
 impl Planner {
     pub fn new(parent: Option<Parent>, index: Arc<Index>, bundle_below: u64) -> Self {
-        let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
-        Self { index, bundle_below, parent, ahead: VecDeque::new(), linked: HashSet::new() }
+        Self { old: OldEntries::new(parent, index), bundle_below, linked: HashSet::new() }
     }
 
     pub fn plan(&mut self, found: Found) -> Result<Planned> {
-        let old = self.old_entry(&found)?;
+        let old = self.old.entry(&found.path)?;
         let FoundKind::File { size, .. } = found.kind else {
             return Ok(Planned::Kept(Box::new(plain(found))));
         };
@@ -74,7 +78,7 @@ impl Planner {
                 let untouched = old_size == size
                     && attributes.mtime == found.attributes.mtime
                     && attributes.ctime == found.attributes.ctime;
-                let usable = self.is_whole(&content);
+                let usable = self.old.is_whole(&content);
                 if untouched && usable {
                     let kind = Kind::File { size, content, hash };
                     let entry = Entry { path: found.path, attributes: found.attributes, kind };
@@ -89,9 +93,16 @@ impl Planner {
             false => Planned::Large(Box::new(found)),
         })
     }
+}
+
+impl OldEntries {
+    pub fn new(parent: Option<Parent>, index: Arc<Index>) -> Self {
+        let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
+        Self { index, parent, ahead: VecDeque::new() }
+    }
 
     /// Whether all that the parent's entry refers to may be referred to again.
-    fn is_whole(&self, content: &Content) -> bool {
+    pub fn is_whole(&self, content: &Content) -> bool {
         match content {
             Content::Extents(extents) => extents.iter().all(|extent| match extent {
                 Extent::Data { chunk, .. } => self.index.may_refer_to(&RecordId::Chunk(*chunk)),
@@ -101,10 +112,11 @@ impl Planner {
         }
     }
 
-    fn old_entry(&mut self, found: &Found) -> Result<Option<Entry>> {
+    /// The parent's entry of a path; paths come in ascending order.
+    pub fn entry(&mut self, path: &TreePath) -> Result<Option<Entry>> {
         loop {
             while let Some(front) = self.ahead.front() {
-                match front.path.cmp(&found.path) {
+                match front.path.cmp(path) {
                     std::cmp::Ordering::Less => drop(self.ahead.pop_front()),
                     std::cmp::Ordering::Equal => return Ok(self.ahead.pop_front()),
                     std::cmp::Ordering::Greater => return Ok(None),

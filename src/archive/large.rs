@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 
-use crate::archive::backup::{LargeRead, Shared, changing};
+use crate::archive::backup::{LargeRead, Shared, TRIES};
 use crate::archive::file::{self, FileReader, Segment};
 use crate::archive::pool::Awaited;
-use crate::archive::problem::Problem;
+use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::ContentBuilder;
 use crate::archive::walk::Found;
 use crate::format::entry::Extent;
@@ -20,8 +20,19 @@ const AHEAD: usize = 16;
 
 type Save<'a> = &'a dyn Fn(Vec<u8>) -> Awaited<Result<ChunkId>>;
 
-/// Saves a file's content. The outer error is the file's, the inner one the repository's.
+/// Saves a file's content. The outer error is the file's, the inner one the repository's. A file that becomes
+/// shorter meanwhile is read anew.
 pub fn read(shared: &Shared<'_>, found: &Found, save: Save<'_>) -> Result<LargeRead, Problem> {
+    for _ in 1..TRIES {
+        match read_once(shared, found, save) {
+            Err(Problem { kind: ProblemKind::Changed, doing: "reading", .. }) => {}
+            read => return read,
+        }
+    }
+    read_once(shared, found, save)
+}
+
+fn read_once(shared: &Shared<'_>, found: &Found, save: Save<'_>) -> Result<LargeRead, Problem> {
     let reader = file::open(found)?;
     reader.will_read_in_order();
     let mut content = Cutting { shared, save, builder: ContentBuilder::new(), ahead: VecDeque::new() };
@@ -35,7 +46,7 @@ pub fn read(shared: &Shared<'_>, found: &Found, save: Save<'_>) -> Result<LargeR
         }
     }
     if reader.changed_since_open() {
-        return Err(changing(&found.path));
+        shared.moved(&found.path)?;
     }
     Ok(content.finish().map(|content| (reader.size(), content)))
 }

@@ -63,6 +63,20 @@ pub enum Verb {
         #[command(subcommand)]
         what: CatalogWhat,
     },
+    /// Work inside a helper pod; started by a backup or restore, not by people
+    #[command(hide = true)]
+    Mover {
+        #[command(subcommand)]
+        what: MoverWhat,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum MoverWhat {
+    /// Wait until the pod is deleted
+    Wait,
+    /// Carry out one task, given over the standard input
+    Run,
 }
 
 #[derive(ClapArgs)]
@@ -79,6 +93,49 @@ pub struct Init {
 pub enum BackupWhat {
     /// Back up files and folders
     Files(BackupFiles),
+    /// Back up a cluster: manifests, and the data of volumes
+    Cluster(BackupCluster),
+}
+
+/// Which cluster, and how its volumes are reached.
+#[derive(ClapArgs)]
+pub struct Cluster {
+    /// Kubeconfig [default: KUBECONFIG, ~/.kube/config, then the service account of the pod we run in]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Image of the helper pods (movers): kist's own, from a registry that the nodes reach
+    #[arg(long, env = "KIST_MOVER_IMAGE", value_name = "IMAGE")]
+    pub mover_image: Option<String>,
+    /// Secret for pulling that image, in each namespace; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub mover_pull_secret: Vec<String>,
+    /// How long a mover may take until it runs, such as 2m
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub mover_timeout: String,
+    /// Memory that a mover may use, as Kubernetes writes it
+    #[arg(long, value_name = "SIZE", default_value = "512Mi")]
+    pub mover_memory: String,
+    /// Volumes that are moved at the same time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub parallel: usize,
+}
+
+#[derive(ClapArgs)]
+pub struct BackupCluster {
+    /// Only this namespace and what it needs; may be given several times [default: everything]
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub namespace: Vec<String>,
+    /// Label of the snapshot; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Don't run the hooks that pods have in annotations
+    #[arg(long)]
+    pub no_hooks: bool,
+    #[command(flatten)]
+    pub cluster: Cluster,
 }
 
 #[derive(ClapArgs)]
@@ -129,6 +186,34 @@ pub struct Choice {
 pub enum RestoreWhat {
     /// Restore files and folders
     Files(RestoreFiles),
+    /// Restore a snapshot of a cluster into a cluster
+    Cluster(RestoreCluster),
+}
+
+#[derive(ClapArgs)]
+pub struct RestoreCluster {
+    /// Snapshot: `latest` or the beginning of its id
+    #[arg(value_name = "SNAP")]
+    pub snapshot: String,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Restore a namespace under another name: OLD=NEW; may be given several times
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map_namespace: Vec<String>,
+    /// Use another storage class: OLD=NEW; may be given several times
+    #[arg(long, value_name = "OLD=NEW")]
+    pub map_storage_class: Vec<String>,
+    /// How long workloads may take until they are ready, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub timeout: String,
+    /// Start workloads although files of their volumes are lost
+    #[arg(long)]
+    pub accept_loss: bool,
+    #[command(flatten)]
+    pub cluster: Cluster,
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

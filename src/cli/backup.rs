@@ -12,7 +12,7 @@ use crate::cli::settings::{Settings, absolute, host_name};
 use crate::cli::terminal::Shown;
 use crate::job::backup::{self, Done, Files, Preview};
 use crate::job::record;
-use crate::repo::{Repository, WriterSettings};
+use crate::repo::{Repository, Snapshot, WriterSettings};
 
 pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failure> {
     let dry_run = args.dry_run;
@@ -28,7 +28,7 @@ pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failu
     shown.done();
     let done = done?;
     show(settings, &done);
-    fill_catalog(settings, &opened, &done).await;
+    fill_catalog(settings, &opened, &done.snapshot).await;
     Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
 }
 
@@ -55,9 +55,9 @@ fn to_files(args: BackupFiles) -> Result<Files, Failure> {
 }
 
 /// The catalog is a convenience: that it can't be filled is said, and fails nothing.
-async fn fill_catalog(settings: &Settings, opened: &Repository, done: &Done) {
+pub async fn fill_catalog(settings: &Settings, opened: &Repository, snapshot: &Snapshot) {
     let Some(path) = settings.catalog_path(opened.config.repo) else { return };
-    if let Err(error) = record::add(opened, &path, Arc::new(done.snapshot.clone())).await {
+    if let Err(error) = record::add(opened, &path, Arc::new(snapshot.clone())).await {
         render::note(&format!("kist: the catalog was not filled, the backup is fine: {}", chain(&error)));
     }
 }

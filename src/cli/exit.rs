@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use crate::format::task::FailureClass;
 use crate::repo::Class;
-use crate::{job, repo, store};
+pub use crate::repo::chain;
+use crate::{cluster, job, repo, store};
 
 /// The exit codes, as README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +46,6 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
-}
-
-/// An error and all of its sources in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 impl From<repo::Error> for Failure {
@@ -101,6 +89,12 @@ impl From<store::Error> for Failure {
     }
 }
 
+impl From<cluster::Error> for Failure {
+    fn from(error: cluster::Error) -> Self {
+        job::Error::from(error).into()
+    }
+}
+
 impl From<job::Error> for Failure {
     fn from(error: job::Error) -> Self {
         let (exit, hint) = match &error {
@@ -119,6 +113,21 @@ impl From<job::Error> for Failure {
                 ),
             ),
             job::Error::Unreadable { .. } => (Exit::Denied, None),
+            job::Error::Cluster(error) => match error.class() {
+                cluster::Class::Usage => (Exit::Usage, None),
+                cluster::Class::Denied => (Exit::Denied, None),
+                _ => (Exit::Failed, None),
+            },
+            job::Error::Wire(_) | job::Error::Link { .. } => (Exit::Failed, None),
+            job::Error::Mover { class, .. } => match class {
+                FailureClass::Denied => (Exit::Denied, None),
+                FailureClass::Damaged => (Exit::Damaged, None),
+                _ => (Exit::Failed, None),
+            },
+            job::Error::Obstacles { .. } => (
+                Exit::Usage,
+                Some("restore under another name with --map-namespace OLD=NEW, or remove what is there"),
+            ),
             job::Error::TargetFull { .. } => (
                 Exit::Failed,
                 Some(

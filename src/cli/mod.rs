@@ -9,11 +9,13 @@ mod args;
 mod backup;
 mod catalog;
 mod check;
+mod cluster;
 mod exit;
 mod init;
 mod key;
 mod ls;
 mod memory;
+mod mover;
 mod render;
 mod restore;
 mod settings;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, BackupWhat, CatalogWhat, KeyWhat, RestoreWhat, Verb};
+use crate::cli::args::{Args, BackupWhat, CatalogWhat, KeyWhat, MoverWhat, RestoreWhat, Verb};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::settings::Settings;
 
@@ -62,12 +64,16 @@ fn execute(args: Args) -> Result<Exit, Failure> {
         match args.verb {
             Verb::Init(init) => init::run(&settings, init).await,
             Verb::Backup { what: BackupWhat::Files(files) } => backup::files(&settings, files).await,
+            Verb::Backup { what: BackupWhat::Cluster(args) } => cluster::backup(&settings, args).await,
             Verb::Restore { what: RestoreWhat::Files(files) } => restore::files(&settings, files).await,
+            Verb::Restore { what: RestoreWhat::Cluster(args) } => cluster::restore(&settings, args).await,
             Verb::Snapshots(snapshots) => snapshots::run(&settings, snapshots).await,
             Verb::Ls(ls) => ls::run(&settings, ls).await,
             Verb::Check(check) => check::run(&settings, check).await,
             Verb::Key { what: KeyWhat::Add(add) } => key::add(&settings, add).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,
+            Verb::Mover { what: MoverWhat::Wait } => mover::wait().await,
+            Verb::Mover { what: MoverWhat::Run } => mover::run(&settings).await,
         }
     });
     // Whatever still runs on the runtime's threads is of no use any more.

@@ -4,7 +4,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ use crate::cli::exit::Failure;
 use crate::crypto::secret::Passphrase;
 use crate::format::id::{RepoId, hex};
 use crate::format::keys::KeyFile;
+use crate::format::task::{Direct, Hidden};
 use crate::job::find::{Filter, Which};
 use crate::repo::{self, Repository, Unlock};
 use crate::store::{S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
@@ -67,6 +68,24 @@ impl Settings {
         Ok(repo::open(store, &self.world, &unlock).await?)
     }
 
+    /// How a mover reaches the store without us; none for a folder of this machine.
+    pub fn direct(&self) -> Result<Option<Direct>, Failure> {
+        let text = self.repo.as_deref().unwrap_or_default();
+        let StoreUrl::S3(_) = StoreUrl::parse(text)? else { return Ok(None) };
+        let settings = s3_settings();
+        let Some(keys) = settings.keys else { return Ok(None) };
+        let hidden = |text: &Zeroizing<String>| Hidden(text.clone());
+        let (id, secret, token) = keys.parts();
+        Ok(Some(Direct {
+            url: text.to_owned(),
+            access_key_id: Hidden(Zeroizing::new(id.to_owned())),
+            secret_access_key: hidden(secret),
+            session_token: token.map(hidden),
+            region: settings.region,
+            authorities: settings.authorities_pem.and_then(|pem| String::from_utf8(pem).ok()),
+        }))
+    }
+
     fn unlock(&self) -> Result<Unlock, Failure> {
         if let Some(path) = &self.key_file {
             let text = Zeroizing::new(read_secret(path)?.to_vec());
@@ -115,6 +134,26 @@ impl Settings {
         };
         self.catalog.clone().or_else(default)
     }
+}
+
+/// The kubeconfigs to use: the one that is given, those of KUBECONFIG, or the usual one if it is there.
+pub fn kubeconfigs(given: Option<PathBuf>) -> Vec<PathBuf> {
+    if let Some(given) = given {
+        return vec![given];
+    }
+    if let Some(listed) = std::env::var_os("KUBECONFIG").filter(|listed| !listed.is_empty()) {
+        return std::env::split_paths(&listed).filter(|path| path.exists()).collect();
+    }
+    let usual = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
+    usual.into_iter().filter(|path| path.exists()).collect()
+}
+
+/// A length of time such as `90s` or `10m`.
+pub fn duration(text: &str) -> Result<Duration, Failure> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+    parsed
+        .filter(|parsed| !parsed.is_zero())
+        .ok_or_else(|| Failure::usage(format!("{text:?} is not a length of time")).hint("write 90s, 10m, 2h"))
 }
 
 fn s3_settings() -> S3Settings {
@@ -225,7 +264,7 @@ struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Time {
-        let nanos = |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => Time(nanos(since)),
             Err(before) => Time(-nanos(before.duration())),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 
@@ -46,6 +46,16 @@ impl Cluster {
         let system = system.map_err(Error::api(|| "read the namespace kube-system".into()))?;
         let uid = system.uid().ok_or_else(|| Error::Other("the namespace kube-system has no UID".into()))?;
         Ok(Self { client, uid, version })
+    }
+}
+
+impl Cluster {
+    /// What a node has as `kubernetes.io/hostname`; its name if that can't be told, which is nearly always the same.
+    pub async fn hostname_label(&self, node: &str) -> String {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let found = nodes.get_metadata_opt(node).await.ok().flatten();
+        let label = found.and_then(|found| found.labels().get("kubernetes.io/hostname").cloned());
+        label.unwrap_or_else(|| node.to_owned())
     }
 }
 

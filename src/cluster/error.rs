@@ -34,8 +34,31 @@ pub enum Error {
     MayNot { missing: Vec<String> },
     #[error("{what} was waited for in vain for {seconds} s: {last}")]
     Timeout { what: String, seconds: u64, last: String },
+    /// `what` is such as "does not start" or "is gone".
+    #[error("the mover {pod} {what}: {why}")]
+    Mover { pod: String, what: &'static str, why: String },
+    /// Each rung of the ladder was refused; the reasons in its order.
+    #[error("no mover is admitted as {pod}: {}", .reasons.join("; "))]
+    Refused { pod: String, reasons: Vec<String> },
+    #[error("the name of the pod {pod} is taken: it belongs to {owner}")]
+    Taken { pod: String, owner: String },
+    /// Every slot of the namespace has its run.
+    #[error("{} runs are at work in {namespace} already: {}", .runs.len(), .runs.join(", "))]
+    Busy { namespace: String, runs: Vec<String> },
+    /// The run may no longer act: another may sweep what it made.
+    #[error("the lease {lease} is lost: {why}")]
+    LeaseLost { lease: String, why: String },
     #[error("{0}")]
     Other(String),
+}
+
+/// What stands in the way, in the server's own words where it answered.
+pub(crate) fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("the server answered {} {}", status.code, status.reason),
+        other => other.to_string(),
+    }
 }
 
 /// What a failure means: exit codes go by it.

@@ -1,5 +1,6 @@
 //! Manifests: Kubernetes objects as JSON, raw, and the places that they have in a snapshot's tree.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::format::entry::TreePath;
 const CORE: &str = "core";
 
 /// Which object. Orders as its place in the tree does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ObjectKey {
     /// Empty for the core group.
     pub group: String,
@@ -25,10 +26,31 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// `group/version/kind/namespace/name`; without the namespace for objects of the whole cluster.
     pub fn to_path(&self) -> Option<TreePath> {
-        let group = if self.group.is_empty() { CORE } else { &self.group };
-        let parts = [Some(group), Some(&*self.version), Some(&*self.kind), self.namespace.as_deref()];
+        let parts = [Some(self.folder()), Some(&*self.version), Some(&*self.kind), self.namespace.as_deref()];
         let mut parts = parts.into_iter().flatten().chain([&*self.name]);
         parts.try_fold(TreePath::root(), |path, part| path.join(part.as_bytes()))
+    }
+
+    /// What the group is called in a tree.
+    fn folder(&self) -> &str {
+        if self.group.is_empty() { CORE } else { &self.group }
+    }
+
+    fn place(&self) -> (&str, &str, &str, Option<&str>, &str) {
+        (self.folder(), &self.version, &self.kind, self.namespace.as_deref(), &self.name)
+    }
+
+    /// From what manifests and references to owners have: `apiVersion` and `kind`.
+    pub(crate) fn of(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Self {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let owned = |text: &str| text.to_owned();
+        Self {
+            group: owned(group),
+            version: owned(version),
+            kind: owned(kind),
+            namespace: namespace.map(owned),
+            name: owned(name),
+        }
     }
 
     /// None if it is not the path of a manifest.
@@ -64,6 +86,18 @@ impl ObjectKey {
     }
 }
 
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for ObjectKey {
     /// Such as `apps/v1 StatefulSet shop/db`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +129,37 @@ impl Manifest {
     pub fn is_terminating(&self) -> bool {
         self.metadata("deletionTimestamp").is_string()
     }
+
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
+        self.metadata("labels")[name].as_str()
+    }
+
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        self.metadata("annotations")[name].as_str()
+    }
+
+    /// The one owner that acts on it: a pod's ReplicaSet, a Job's CronJob.
+    pub(crate) fn controller(&self) -> Option<ObjectKey> {
+        let owners = self.metadata("ownerReferences").as_array()?;
+        let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+        let text = |field: &str| owner[field].as_str();
+        let namespace = self.key.namespace.as_deref();
+        Some(ObjectKey::of(text("apiVersion")?, text("kind")?, namespace, text("name")?))
+    }
+
+    /// The spec of the pod that it is, or that it makes.
+    pub(crate) fn pod_spec(&self) -> Option<&Value> {
+        let path = match (self.key.group.as_str(), self.key.kind.as_str()) {
+            ("", "Pod") => "/spec",
+            ("", "PodTemplate") => "/template/spec",
+            ("batch", "CronJob") => "/spec/jobTemplate/spec/template/spec",
+            ("", "ReplicationController")
+            | ("batch", "Job")
+            | ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet") => "/spec/template/spec",
+            _ => return None,
+        };
+        self.body.pointer(path)
+    }
 }
 
 #[cfg(test)]
@@ -118,5 +183,32 @@ mod tests {
         assert_eq!(key("apps", Some("shop")).to_string(), "apps/v1 Thing shop/system:a");
         let short = TreePath::from_slashes(b"core/v1/Thing").unwrap();
         assert!(ObjectKey::from_path(&short).is_none());
+    }
+
+    #[test]
+    fn keys_order_as_their_paths_do() {
+        let key = |api, namespace| ObjectKey::of(api, "Thing", namespace, "x");
+        let mut keys = [
+            key("v1", Some("shop")),
+            key("policy/v1", Some("shop")),
+            key("v1", Some("a")),
+            key("apps.example.org/v1", None),
+            key("apps/v1", Some("shop")),
+        ];
+        keys.sort();
+        let paths: Vec<TreePath> = keys.iter().map(|key| key.to_path().unwrap()).collect();
+        assert!(paths.is_sorted());
+        let groups: Vec<&str> = keys.iter().map(|key| key.group.as_str()).collect();
+        assert_eq!(groups, ["apps", "apps.example.org", "", "", "policy"]);
+    }
+
+    #[test]
+    fn an_owner_that_controls_is_found_among_others() {
+        let body = serde_json::json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "1"},
+            {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "2", "controller": true},
+        ]}});
+        let pod = Manifest { key: ObjectKey::of("v1", "Pod", Some("shop"), "db-0"), body };
+        assert_eq!(pod.controller(), Some(ObjectKey::of("apps/v1", "StatefulSet", Some("shop"), "db")));
     }
 }

@@ -4,9 +4,22 @@
 //! them. Invariant: whatever is made in a cluster carries [`MANAGED_BY`] and its run's label, and is
 //! found again by them alone.
 
+pub mod access;
 mod client;
+pub mod discover;
 mod error;
+pub mod exec;
+pub mod hook;
+pub mod identity;
+mod kind;
+pub mod lease;
 pub mod manifest;
+pub mod mover;
+mod request;
+pub mod restore;
+pub mod sweep;
+pub mod volume;
+mod watch;
 
 pub use client::{Access, Cluster};
 pub use error::{Class, Error, Result};

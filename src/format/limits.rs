@@ -52,3 +52,15 @@ pub const ROOTS: usize = 64 * 1024;
 pub const SUMMARY_LEN: usize = 16 * 1024 * 1024;
 /// The name of a key, in bytes of UTF-8.
 pub const KEY_NAME_LEN: usize = 64;
+/// A key in the store, in bytes.
+pub const STORE_KEY_LEN: usize = 512;
+/// A frame of a link, in bytes.
+pub const FRAME_LEN: usize = 32 * 1024;
+/// Numbered frames that are sent and not acknowledged: 4 MiB under way.
+pub const FRAME_WINDOW: u64 = 128;
+/// A message's body, in bytes: a whole pack, and 64 KiB of what is said about it.
+pub const MESSAGE_LEN: usize = 1025 * 64 * 1024;
+/// Objects in a page of a listing: at most about 4 MiB.
+pub const RELAY_PAGE: usize = 8192;
+/// The text of a failed store request, in bytes.
+pub const RELAY_TEXT_LEN: usize = 4096;

@@ -8,6 +8,7 @@ pub mod codec; // chapter 1
 pub mod commit; // chapter 7
 pub mod config; // chapter 2
 pub mod entry; // chapter 6
+pub mod frame; // chapter 10
 pub mod id; // chapter 1
 pub mod index; // chapter 5
 pub mod keys; // chapter 3
@@ -15,8 +16,10 @@ pub mod limits; // chapter 1
 pub mod node; // chapter 6
 pub mod object; // chapter 2
 pub mod pack; // chapter 4
+pub mod relay; // chapter 10
 pub mod session; // chapter 7
 pub mod summary; // chapter 7
+pub mod task; // chapter 10
 
 /// Why bytes are not what they should be.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]

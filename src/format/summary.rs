@@ -78,6 +78,76 @@ pub struct Summary {
     /// How many more are missing than are listed.
     #[serde(default)]
     pub more_missing: u64,
+    /// Only of clusters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
+}
+
+/// What a snapshot of a cluster says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Cluster {
+    /// The API server's version.
+    pub version: String,
+    /// Those that were selected; empty: all.
+    pub namespaces: Vec<String>,
+    pub manifests: u64,
+    /// Objects that a label leaves out.
+    pub excluded: u64,
+    pub volumes: Vec<Volume>,
+    pub hooks: Vec<Hook>,
+    /// What one should know and what makes nothing incomplete.
+    pub remarks: Vec<String>,
+}
+
+/// How the content of a volume came into the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    pub namespace: String,
+    /// Of the claim.
+    pub name: String,
+    pub uid: String,
+    /// How it was read: `live`.
+    pub way: String,
+    /// How its bytes went to the store: `direct` or `relay`, and why so.
+    pub transport: String,
+    pub why: String,
+    pub verdict: Verdict,
+    /// What changed meanwhile, if something did.
+    #[serde(default)]
+    pub changed: Option<String>,
+    /// As whom the mover ran: `root` or `consumer`.
+    pub rung: String,
+    #[serde(default)]
+    pub node: Option<String>,
+    #[serde(default)]
+    pub counts: Counts,
+}
+
+/// Whether a volume is as it was at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Hooks froze every pod that uses it, and nothing changed: crash-consistent.
+    Frozen,
+    /// Nothing changed while it was read.
+    Quiet,
+    /// It changed while it was read: files may be of different times.
+    Torn,
+}
+
+/// What a hook did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hook {
+    /// `namespace/name`.
+    pub pod: String,
+    /// `pre` or `post`.
+    pub phase: String,
+    pub ok: bool,
+    #[serde(default)]
+    pub message: String,
 }
 
 /// Something selected that is not in the snapshot, or not as it should be.

@@ -3,9 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::archive::backup::{Outcome, backup, missing};
+use crate::archive::backup::{Moving, Outcome, Setting, backup, missing};
 use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
 use crate::archive::exclude::Exclude;
@@ -19,9 +18,6 @@ use crate::progress::{Progress, Unit};
 use crate::repo::{
     Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin, commit,
 };
-
-/// How long an interrupted run may take to put away what it has.
-const PUT_AWAY: Duration = Duration::from_secs(3);
 
 /// What to back up.
 pub struct Files {
@@ -106,7 +102,7 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     let outcome = outcome?;
     if outcome.cancelled {
         // What is open goes to the store if that is quick; if not, it is only uploaded again.
-        let _ = tokio::time::timeout(PUT_AWAY, writer.finish()).await;
+        let _ = tokio::time::timeout(crate::job::PUT_AWAY, writer.finish()).await;
         return Err(Error::Interrupted);
     }
     let stats = writer.finish().await?;
@@ -131,8 +127,14 @@ async fn run(
         let repo = writer.repo();
         let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
         let meta = repo.keys.own_meta_key(source);
-        let outcome =
-            files.walk(repo, |walk| Ok(backup(walk, parent, &writer, &chunker, &meta, progress.as_ref())?));
+        let setting = Setting {
+            writer: &writer,
+            chunker: &chunker,
+            meta: &meta,
+            moving: Moving::LeaveOut,
+            progress: progress.as_ref(),
+        };
+        let outcome = files.walk(repo, |walk| Ok(backup(walk, parent, setting)?));
         (files, writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
@@ -164,6 +166,7 @@ fn summarize(
         },
         missing: outcome.missing.clone(),
         more_missing: outcome.more_missing,
+        cluster: None,
     }
 }
 

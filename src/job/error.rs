@@ -53,4 +53,17 @@ pub enum Error {
     },
     #[error(transparent)]
     Catalog(#[from] crate::catalog::Error),
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::Error),
+    #[error(transparent)]
+    Wire(#[from] crate::wire::Error),
+    #[error("job and mover don't understand each other: {what}")]
+    Link { what: String },
+    /// As the mover told it.
+    #[error("the mover failed: {message}")]
+    Mover { class: crate::format::task::FailureClass, message: String },
+    #[error("snapshot {snapshot} is not one of a cluster")]
+    NotOfCluster { snapshot: String },
+    #[error("nothing was changed in the target: {}", .obstacles.join("; "))]
+    Obstacles { obstacles: Vec<String> },
 }

@@ -1,15 +1,18 @@
 //! What an unlocked key lets its holder do: the keys of its domain, derived once.
 //!
 //! Spec: chapter 3. A writer has no recipient seed, so it can't open what it has sealed
-//! with a lane key once the lane is gone.
+//! with a lane key once the lane is gone. A mover has still less: [`MoverKeys`].
+
+use std::sync::Arc;
 
 use crate::crypto::secret::Key;
 use crate::crypto::{context, hash, sign, wrap};
 use crate::format::config::Config;
 use crate::format::entry::TreePath;
-use crate::format::id::{ChunkId, DomainId, KeyId, LinkGroup, NodeId, RepoId, SourceId};
+use crate::format::id::{ChunkId, DomainId, KeyId, LinkGroup, NodeId, RepoId, SessionId, SourceId};
 use crate::format::keys::{Certificate, KeyName, Recipient, Role, RoleSecrets, WriterSecrets};
 use crate::format::node::{NodeCut, NodeParts, node_id};
+use crate::format::session::{WrappedKey, unwrap_lane};
 use crate::format::summary::Source;
 use crate::repo::{Error, Result};
 
@@ -24,6 +27,36 @@ enum MetaKeys {
     All { domain: Key },
     /// A writer's own.
     Scope { scope: KeyId, key: Key },
+    /// A mover's: of one volume.
+    One { name: KeyName, key: Key },
+}
+
+/// What opens the data keys of lanes.
+enum LaneKeys {
+    /// Nothing: who has it can't read contents.
+    Closed,
+    /// The seed that they are wrapped to; the owner's only.
+    Seed(Key),
+    /// Somebody who has the seed, asked for one at a time; a restoring mover's.
+    Asked(Arc<dyn AskLaneKey>),
+}
+
+/// Gives single lane keys to who may open some and has no seed.
+pub trait AskLaneKey: Send + Sync {
+    /// Blocks until the answer is there. None: it is not given.
+    fn lane_key(&self, session: SessionId, lane: u32) -> Option<Key>;
+}
+
+/// What a mover needs to add or read one volume, and no more: no signing key that lasts, no recipient
+/// seed, no other source's names.
+#[derive(Clone)]
+pub struct MoverKeys {
+    pub certificate: Certificate,
+    pub structure: Key,
+    pub id: Key,
+    pub chunker: Key,
+    /// Of the volume's entries.
+    pub meta: (KeyName, Key),
 }
 
 /// The keys of one role in one domain.
@@ -34,15 +67,15 @@ pub struct Keys {
     pub certificate: Certificate,
     pub structure: Key,
     pub recipients: Vec<Recipient>,
-    pub(super) signing: Key,
+    /// Signs sessions and commits; a mover has none.
+    signing: Option<Key>,
     id: Key,
     chunker: Key,
     chunk_id: Key,
     node_id: Key,
     file_hash: Key,
     meta: MetaKeys,
-    /// Opens lane keys; the owner's only.
-    recipient_seed: Option<Key>,
+    lane_keys: LaneKeys,
     /// Makes further keys; the owner's only.
     root: Option<Key>,
 }
@@ -78,14 +111,14 @@ impl Keys {
             certificate,
             structure: hash::derive(context::STRUCTURE, &domain, b""),
             recipients: vec![Recipient { public: wrap::public(&seed) }],
-            signing,
+            signing: Some(signing),
             chunker: hash::derive(context::CHUNKER, &domain, b""),
             chunk_id: hash::derive(context::CHUNK_ID, &id, b""),
             node_id: hash::derive(context::NODE_ID, &id, b""),
             file_hash: hash::derive(context::FILE_HASH, &id, b""),
             id,
             meta: MetaKeys::All { domain },
-            recipient_seed: Some(seed),
+            lane_keys: LaneKeys::Seed(seed),
             root: Some(root),
         })
     }
@@ -99,7 +132,7 @@ impl Keys {
             role: Role::Writer,
             structure: writer.structure,
             recipients: writer.recipients,
-            signing: writer.signing,
+            signing: Some(writer.signing),
             chunker: writer.chunker,
             chunk_id: hash::derive(context::CHUNK_ID, &id, b""),
             node_id: hash::derive(context::NODE_ID, &id, b""),
@@ -107,8 +140,43 @@ impl Keys {
             id,
             meta: MetaKeys::Scope { scope: writer.certificate.key, key: writer.meta_scope },
             certificate: writer.certificate,
-            recipient_seed: None,
+            lane_keys: LaneKeys::Closed,
             root: None,
+        })
+    }
+
+    /// A mover's, from what it was handed. It reads contents only if there is somebody to ask for lane keys.
+    pub(super) fn mover(config: &Config, mover: MoverKeys, asked: Option<Arc<dyn AskLaneKey>>) -> Self {
+        let id = mover.id;
+        let (name, key) = mover.meta;
+        Self {
+            repo: config.repo,
+            owner: config.owner,
+            role: if asked.is_some() { Role::Reader } else { Role::Writer },
+            certificate: mover.certificate,
+            structure: mover.structure,
+            recipients: Vec::new(),
+            signing: None,
+            chunker: mover.chunker,
+            chunk_id: hash::derive(context::CHUNK_ID, &id, b""),
+            node_id: hash::derive(context::NODE_ID, &id, b""),
+            file_hash: hash::derive(context::FILE_HASH, &id, b""),
+            id,
+            meta: MetaKeys::One { name, key },
+            lane_keys: asked.map_or(LaneKeys::Closed, LaneKeys::Asked),
+            root: None,
+        }
+    }
+
+    /// What a mover gets for the entries that are sealed with the key `meta`.
+    pub fn for_mover(&self, meta: KeyName) -> Result<MoverKeys> {
+        let key = self.meta_key(&meta).ok_or_else(|| self.lacks("owner"))?;
+        Ok(MoverKeys {
+            certificate: self.certificate.clone(),
+            structure: self.structure.clone(),
+            id: self.id.clone(),
+            chunker: self.chunker.clone(),
+            meta: (meta, key),
         })
     }
 
@@ -168,10 +236,15 @@ impl Keys {
         NodeCut::new(hash::derive(context::NODE_CUT, &self.chunker, b""))
     }
 
-    /// Name and key of this holder's entries for a source.
+    /// Name and key of this holder's entries for a source. A mover has the one that it was handed.
     pub fn own_meta_key(&self, source: SourceId) -> (KeyName, Key) {
         let name = KeyName::Meta { scope: self.certificate.key, source };
         (name, self.meta_key(&name).expect("a holder derives the keys of its own scope"))
+    }
+
+    /// The seed that signs sessions and commits.
+    pub(super) fn signing(&self) -> Result<&Key> {
+        self.signing.as_ref().ok_or_else(|| self.lacks("writer"))
     }
 
     /// The key of entries, if this holder may know it.
@@ -180,19 +253,29 @@ impl Keys {
         let scope_key = match &self.meta {
             MetaKeys::All { domain } => meta_scope(domain, *scope),
             MetaKeys::Scope { scope: own, key } if own == scope => key.clone(),
-            MetaKeys::Scope { .. } => return None,
+            MetaKeys::One { name: only, key } if only == name => return Some(key.clone()),
+            MetaKeys::Scope { .. } | MetaKeys::One { .. } => return None,
         };
         Some(hash::derive(context::META, &scope_key, &source.0))
     }
 
-    /// The seed that opens lane keys.
-    pub(super) fn recipient_seed(&self) -> Result<&Key> {
-        self.recipient_seed.as_ref().ok_or_else(|| self.lacks("owner"))
+    /// The data key of a lane. `wrapped` gives it as the session has it, wrapped to each recipient.
+    pub(super) fn lane_key<'a>(
+        &self,
+        session: SessionId,
+        lane: u32,
+        wrapped: impl FnOnce() -> Option<&'a [WrappedKey]>,
+    ) -> Option<Key> {
+        match &self.lane_keys {
+            LaneKeys::Closed => None,
+            LaneKeys::Seed(seed) => unwrap_lane((self.repo, session, lane), seed, wrapped()?).ok(),
+            LaneKeys::Asked(asked) => asked.lane_key(session, lane),
+        }
     }
 
     /// Whether contents can be opened with this key.
     pub fn can_read_data(&self) -> bool {
-        self.recipient_seed.is_some()
+        !matches!(self.lane_keys, LaneKeys::Closed)
     }
 
     pub(super) fn lacks(&self, needed: &'static str) -> Error {

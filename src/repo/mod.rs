@@ -17,10 +17,10 @@ mod upload;
 mod writer;
 
 pub use check::{Finding, Report, check};
-pub use error::{Class, Error, Result};
+pub use error::{Class, Error, Result, chain};
 pub use index::{Index, Place};
-pub use keys::Keys;
-pub use open::{Degrade, Init, Unlock, add_writer, init, open};
+pub use keys::{AskLaneKey, Keys, MoverKeys};
+pub use open::{Degrade, Init, Unlock, add_writer, init, open, stored_config};
 pub use reader::Reader;
 pub use session::{Lane, Session, begin};
 pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
@@ -40,4 +40,19 @@ pub struct Repository {
     pub config: Config,
     pub keys: Arc<Keys>,
     pub world: World,
+}
+
+impl Repository {
+    /// A mover's view, from what it was handed; `config` was read and pinned by who hands it out.
+    pub fn at_mover(
+        store: Store,
+        config: Config,
+        keys: MoverKeys,
+        asked: Option<Arc<dyn AskLaneKey>>,
+        world: World,
+    ) -> Self {
+        let store = if config.single_writer() { store.degraded() } else { store };
+        let keys = Arc::new(Keys::mover(&config, keys, asked));
+        Self { store, config, keys, world }
+    }
 }

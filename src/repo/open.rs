@@ -141,6 +141,15 @@ async fn read_config(store: &Store) -> Result<Option<Bytes>> {
     }
 }
 
+/// `config` as stored; still the one that the repository was opened with.
+pub async fn stored_config(repo: &Repository) -> Result<Bytes> {
+    let encoded = read_config(&repo.store)
+        .await?
+        .ok_or_else(|| Error::NotARepository { store: repo.store.to_string() })?;
+    let read = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
+    if read == repo.config { Ok(encoded) } else { Err(Error::ConfigChanged) }
+}
+
 async fn read_slot(store: &Store, key: &str) -> Result<Slot> {
     let bytes = store.get_at_most(key, limits::SLOT_LEN as u64).await?;
     Slot::decode(&bytes).map_err(Error::object(key))
@@ -204,13 +213,7 @@ pub async fn add_writer(repo: &Repository, name: &str) -> Result<KeyFile> {
     let world = &repo.world;
     let slot = KeyId(world.bytes());
     let writer = repo.keys.new_writer(slot, Key::new(world.bytes()), name)?;
-    let encoded = read_config(&repo.store)
-        .await?
-        .ok_or_else(|| Error::NotARepository { store: repo.store.to_string() })?;
-    let read = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
-    if read != repo.config {
-        return Err(Error::ConfigChanged);
-    }
+    let encoded = stored_config(repo).await?;
     let secrets =
         Secrets { config_digest: config::digest(&encoded), holds: RoleSecrets::Writer(Box::new(writer)) };
     let unlock = Key::new(world.bytes());

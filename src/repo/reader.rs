@@ -14,7 +14,6 @@ use crate::format::id::{ChunkId, NodeId, PackId, RecordId};
 use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
-use crate::format::session::unwrap_lane;
 use crate::repo::index::Place;
 use crate::repo::pack_builder::open_record;
 use crate::repo::{Error, Index, Repository, Result};
@@ -116,7 +115,9 @@ impl Reader {
     pub fn open_chunk(&self, id: ChunkId, place: &Place, record: &[u8]) -> Result<Vec<u8>> {
         let record_id = RecordId::Chunk(id);
         let keys = &self.repo.keys;
-        keys.recipient_seed()?;
+        if !keys.can_read_data() {
+            return Err(keys.lacks("owner"));
+        }
         let mut parts = open_record(keys, &record_id, record, |name| self.lane_key(name))
             .map_err(|_| damaged(record_id, place, "it does not open"))?;
         let plain = parts.pop().ok_or_else(|| damaged(record_id, place, "its key is missing"))?;
@@ -155,17 +156,18 @@ impl Reader {
         awaited.await.unwrap_or(Err(Error::Abandoned))
     }
 
-    /// The data key of a lane, unwrapped once.
-    fn lane_key(&self, name: &KeyName) -> Option<Key> {
+    /// The data key of a lane, unwrapped once. None if this role can't have it.
+    pub fn lane_key(&self, name: &KeyName) -> Option<Key> {
         let KeyName::Data { session, lane } = *name else { return None };
         let mut known = self.lane_keys.lock().expect("no holder of this lock panics");
         known
             .entry(*name)
             .or_insert_with(|| {
-                let seed = self.repo.keys.recipient_seed().ok()?;
-                let body = &self.index.sessions.get(&session)?.body;
-                let wrapped = &body.lanes.get(lane as usize)?.keys;
-                unwrap_lane((self.repo.config.repo, session, lane), seed, wrapped).ok()
+                let wrapped = || {
+                    let body = &self.index.sessions.get(&session)?.body;
+                    Some(&*body.lanes.get(lane as usize)?.keys)
+                };
+                self.repo.keys.lane_key(session, lane, wrapped)
             })
             .clone()
     }

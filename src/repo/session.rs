@@ -55,7 +55,7 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<(SessionId, Vec<Lane
         lanes: written,
         signature: [0; sign::SIGNATURE_LEN],
     };
-    body.sign(&keys.signing, keys.repo, id);
+    body.sign(keys.signing()?, keys.repo, id);
     let key = object::session_key(id);
     let sealed = object::seal_object(&keys.structure, world.bytes(), keys.repo, &key, body.encode());
     repo.store.put(&key, sealed.into()).await?;

@@ -159,7 +159,7 @@ pub async fn commit(
         certificate: keys.certificate.clone(),
         signature: [0; sign::SIGNATURE_LEN],
     };
-    commit.sign(&keys.signing, repo.config.repo, session);
+    commit.sign(keys.signing()?, repo.config.repo, session);
     let key = object::commit_key(session);
     let sealed: Bytes =
         object::seal_object(&keys.structure, world.bytes(), repo.config.repo, &key, commit.encode()).into();

@@ -14,7 +14,7 @@ use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::object;
 use crate::repo::pack_builder::SealedPack;
 use crate::repo::session::Lane;
-use crate::repo::{Class, Error, Repository, Result};
+use crate::repo::{Class, Error, Repository, Result, chain};
 
 /// Open packs and packs in flight together.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
@@ -63,17 +63,6 @@ impl Failure {
             None => Ok(()),
         }
     }
-}
-
-/// An error with its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 impl Uploads {

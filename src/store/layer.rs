@@ -43,29 +43,60 @@ pub trait Layer: Debug + Display + Send + Sync + 'static {
     }
 }
 
-/// Makes an `ObjectStore` of a [`Layer`].
+/// The same four without anything behind: what a layer is at last, and what a store is that
+/// reaches its objects in a way of its own.
+pub trait Verbs: Debug + Display + Send + Sync + 'static {
+    /// See [`Layer::put`].
+    fn put(&self, path: Path, payload: PutPayload, opts: PutOptions) -> BoxFuture<'_, Result<PutResult>>;
+    /// See [`Layer::get`].
+    fn get(&self, path: Path, options: GetOptions) -> BoxFuture<'_, Result<GetResult>>;
+    /// See [`Layer::delete`].
+    fn delete(&self, path: Path) -> BoxFuture<'_, Result<()>>;
+    /// See [`Layer::list`].
+    fn list(&self, prefix: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>>;
+}
+
+impl<L: Layer> Verbs for L {
+    fn put(&self, path: Path, payload: PutPayload, opts: PutOptions) -> BoxFuture<'_, Result<PutResult>> {
+        Layer::put(self, path, payload, opts)
+    }
+
+    fn get(&self, path: Path, options: GetOptions) -> BoxFuture<'_, Result<GetResult>> {
+        Layer::get(self, path, options)
+    }
+
+    fn delete(&self, path: Path) -> BoxFuture<'_, Result<()>> {
+        Layer::delete(self, path)
+    }
+
+    fn list(&self, prefix: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        Layer::list(self, prefix)
+    }
+}
+
+/// Makes an `ObjectStore` of a [`Layer`], or of anything with the four verbs.
 #[derive(Debug)]
 pub struct Layered<L>(Arc<L>);
 
-impl<L: Layer> Layered<L> {
-    /// Wraps `layer`, ready for [`Store::over`](crate::store::Store::over).
+impl<L: Verbs> Layered<L> {
+    /// Wraps it, ready for [`Store::over`](crate::store::Store::over).
     pub fn wrap(layer: L) -> Arc<dyn ObjectStore> {
         Arc::new(Self(Arc::new(layer)))
     }
 }
 
-impl<L: Layer> Display for Layered<L> {
+impl<L: Verbs> Display for Layered<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(&self.0, f)
     }
 }
 
-fn refused<T>(operation: &str) -> Result<T> {
+pub(super) fn refused<T>(operation: &str) -> Result<T> {
     Err(Error::NotImplemented { operation: operation.into(), implementer: "kist".into() })
 }
 
 // The trait is declared with `async_trait`; these are the signatures that it expands to.
-impl<L: Layer> ObjectStore for Layered<L> {
+impl<L: Verbs> ObjectStore for Layered<L> {
     fn put_opts<'a, 'b, 'r>(
         &'a self,
         location: &'b Path,

@@ -13,6 +13,7 @@ mod layer;
 mod local;
 mod open;
 mod probe;
+mod relay;
 pub mod testing;
 mod url;
 
@@ -26,6 +27,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::format::limits;
 use crate::store::error::classify;
 
 pub use error::{At, Cause, Class, Error, Result, Verb};
@@ -33,13 +35,14 @@ pub use exclusive::Created;
 pub use layer::{Layer, Layered};
 pub use open::{S3Keys, S3Settings, StoreSettings};
 pub use probe::{Finding, Probe};
+pub use relay::{May, Relayed, Remote, RemoteGone};
 pub use url::{S3Url, StoreUrl};
 
 /// The size that [`Store::get`] reads at most: well above the packs that kist makes.
 pub const GET_LIMIT_BYTES: u64 = 64 << 20;
 
 /// The length that a key has at most; S3 allows 1024 with the prefix.
-const KEY_LIMIT_BYTES: usize = 512;
+const KEY_LIMIT_BYTES: usize = limits::STORE_KEY_LEN;
 
 /// A bucket, a part of one, or a folder. Cloning is cheap.
 #[derive(Clone)]

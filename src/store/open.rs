@@ -73,6 +73,11 @@ impl S3Keys {
     ) -> Self {
         Self { access_key_id, secret_access_key, session_token }
     }
+
+    /// The three parts, to be handed to who opens the same bucket; never to print.
+    pub fn parts(&self) -> (&str, &Zeroizing<String>, Option<&Zeroizing<String>>) {
+        (&self.access_key_id, &self.secret_access_key, self.session_token.as_ref())
+    }
 }
 
 impl fmt::Debug for S3Keys {

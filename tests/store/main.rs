@@ -1,8 +1,9 @@
 //! The store layer on real backends: memory, folders, a full disk, a real S3 server, and
-//! a server that answers what it is told to.
+//! a server that answers what it is told to; and a store that is reached through another process.
 
 mod fake_s3;
 mod folder;
+mod relay;
 mod replies;
 mod s3;
 mod source;

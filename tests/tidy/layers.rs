@@ -7,13 +7,14 @@ use crate::rust::{Path, Source};
 use crate::tree::Tree;
 
 /// Each module of the library and its layer. A new module gets its line here.
-const LAYERS: [(&str, u8); 12] = [
+const LAYERS: [(&str, u8); 13] = [
     ("crypto", 0),
     ("progress", 0),
     ("world", 0),
     ("format", 1),
     ("store", 2),
     ("policy", 2),
+    ("wire", 2),
     ("repo", 3),
     ("archive", 4),
     ("catalog", 4),

@@ -115,6 +115,12 @@ fn set_owner(handle: &Handle<'_>, path: &TreePath, wanted: &Attributes, problems
     }
     let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
     let Err(errno) = handle.chown(Some(uid), Some(gid)) else { return 0 };
+    // Who may change nothing may still find it as it has to be: the folder of a volume, say.
+    if folder::stat_open(handle.fd())
+        .is_ok_and(|stat| (stat.stx_uid, stat.stx_gid) == (wanted.uid, wanted.gid))
+    {
+        return 0;
+    }
     problems.push(Problem::system(doing, path, errno));
     // Who may not give it away may still be in the group.
     let kept = if handle.chown(None, Some(gid)).is_ok() { 0 } else { SET_GID };
@@ -137,7 +143,11 @@ fn set_mode(
         let what = "set-id bits are left out because the owner could not be set";
         problems.push(Problem::found(doing, path, ProblemKind::Denied, what));
     }
-    if let Err(errno) = handle.chmod(Mode::from_raw_mode((mode & !lost).into())) {
+    let wanted = mode & !lost;
+    let is_so = || folder::stat_open(handle.fd()).is_ok_and(|stat| stat.stx_mode & 0o7777 == wanted);
+    if let Err(errno) = handle.chmod(Mode::from_raw_mode(wanted.into()))
+        && !is_so()
+    {
         problems.push(Problem::system(doing, path, errno));
     }
 }

@@ -1,0 +1,270 @@
+//! Backing up a cluster: discover → hold the namespaces → session → manifests → volumes through movers →
+//! one commit → give the namespaces back.
+//!
+//! Pods with hooks are frozen for as long as their volumes are read. Whatever happens between, they are
+//! thawed, and no mover and no lease stays behind.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::archive::backup::{Moving, Setting};
+use crate::archive::chunk::Chunker;
+use crate::archive::compare::Parent;
+use crate::archive::documents;
+use crate::cluster::Cluster;
+use crate::cluster::access;
+use crate::cluster::discover::{Discovered, Selection, discover};
+use crate::cluster::hook::{self, Hooks};
+use crate::cluster::manifest::Manifest;
+use crate::cluster::volume::{self, Claim, Way};
+use crate::format::commit::{Root, RootKind};
+use crate::format::id::{NodeId, SourceId};
+use crate::format::limits;
+use crate::format::summary::{self, Counts, Missing, Source, Summary};
+use crate::job::group::groups;
+use crate::job::hold::{Holds, Movers};
+use crate::job::live::{Read, Reading, TRIES};
+use crate::job::{Error, Result};
+use crate::progress::Progress;
+use crate::repo::{
+    Index, Lane, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
+    commit,
+};
+
+/// What to back up, and how.
+pub struct Request {
+    pub selection: Selection,
+    pub tags: Vec<String>,
+    /// Whether the pods' hooks are run.
+    pub hooks: bool,
+    pub movers: Movers,
+    /// The kist that runs, for the summary.
+    pub kist: String,
+}
+
+/// What a backup of a cluster did.
+pub struct Done {
+    pub snapshot: Snapshot,
+    pub summary: Summary,
+    /// What was removed that dead runs had left behind.
+    pub swept: Vec<String>,
+}
+
+/// The source of a whole snapshot.
+pub fn source(cluster: &str, selection: &Selection) -> Source {
+    let object = match &selection.namespaces {
+        None => "all".to_owned(),
+        Some(names) => {
+            format!("namespaces/{}", names.iter().map(String::as_str).collect::<Vec<_>>().join(","))
+        }
+    };
+    Source::Cluster { cluster: cluster.to_owned(), object }
+}
+
+/// The source of one volume. A claim that was made anew is another.
+pub fn volume_source(cluster: &str, namespace: &str, claim: &str, uid: &str) -> Source {
+    Source::Cluster { cluster: cluster.to_owned(), object: format!("volumes/{namespace}/{claim}/{uid}") }
+}
+
+/// Backs up a cluster into one snapshot. After an interrupt nothing is committed; what was uploaded counts
+/// for the next run.
+pub async fn cluster(
+    repo: &Repository,
+    cluster: &Cluster,
+    request: Request,
+    progress: Arc<dyn Progress>,
+) -> Result<Done> {
+    let found = discover(cluster, &request.selection).await?;
+    let claims = volume::claims(&found.manifests);
+    let hooks = if request.hooks { hook::hooks(&found.manifests) } else { Hooks::default() };
+    let read = claims.iter().filter(|claim| matches!(claim.way(), Way::Live { .. }));
+    let namespaces: BTreeSet<String> = read
+        .map(|claim| claim.namespace.clone())
+        .chain(hooks.pods.iter().map(|pod| pod.namespace.clone()))
+        .collect();
+    let (holds, swept) = Holds::take(cluster, &repo.world, namespaces, access::for_backup).await?;
+    let run = Run {
+        repo,
+        cluster,
+        request: &request,
+        found: &found,
+        claims: &claims,
+        hooks: &hooks,
+        holds: &holds,
+    };
+    let done = tokio::select! {
+        done = run.carry_out(progress) => done,
+        lost = holds.lost() => Err(lost),
+    };
+    holds.release().await;
+    let (snapshot, summary) = done?;
+    Ok(Done { snapshot, summary, swept })
+}
+
+struct Run<'a> {
+    repo: &'a Repository,
+    cluster: &'a Cluster,
+    request: &'a Request,
+    found: &'a Discovered,
+    claims: &'a [Claim],
+    hooks: &'a Hooks,
+    holds: &'a Holds,
+}
+
+impl Run<'_> {
+    async fn carry_out(&self, progress: Arc<dyn Progress>) -> Result<(Snapshot, Summary)> {
+        let (repo, source) = (self.repo, source(&self.cluster.uid, &self.request.selection));
+        let source_id = repo.keys.source_id(&source);
+        let groups = groups(self.claims, &self.hooks.pods);
+        let volumes: usize = groups.iter().flat_map(|group| &group.movers).map(Vec::len).sum();
+        if volumes > (limits::LANES - 1) / TRIES {
+            let (found, most) = (volumes as u64, ((limits::LANES - 1) / TRIES) as u64);
+            return Err(crate::repo::Error::TooLarge { what: "the number of volumes", found, most }.into());
+        }
+        // The order is law (spec chapter 8): session, log, commits, index.
+        let (session, mut lanes, view) = begin(repo, (1 + TRIES * self.claims.len()) as u32).await?;
+        let before = Snapshots::load(repo).await?;
+        let index = Arc::new(Index::load(repo).await?);
+        let own = lanes.remove(0);
+        let parent = parent_root(repo, &before, source_id);
+        let (manifests, stats) =
+            self.save_manifests(own, index, (source_id, parent), progress.clone()).await?;
+        let time = repo.world.now();
+        let reading = Reading {
+            repo,
+            cluster: self.cluster,
+            claims: self.claims,
+            hooks: &self.hooks.pods,
+            holds: self.holds,
+            movers: &self.request.movers,
+            lanes: &lanes,
+            before: &before,
+            progress: progress.clone(),
+        };
+        let read = reading.all(&groups).await?;
+        if progress.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        let mut roots = vec![Root { kind: RootKind::Manifests, source: source_id, node: manifests }];
+        roots.extend(read.roots.iter().map(|(source, node)| Root {
+            kind: RootKind::Volume,
+            source: *source,
+            node: *node,
+        }));
+        let parent = before.parent_of(repo, source_id).map(Snapshot::name);
+        let summary = self.summarize(source, parent, &stats, read);
+        let complete = summary.missing.is_empty() && summary.more_missing == 0;
+        let to_commit = ToCommit { view, time, source: source_id, complete, roots, summary: summary.clone() };
+        let snapshot = commit(repo, session, &before, to_commit).await?;
+        Ok((snapshot, summary))
+    }
+
+    async fn save_manifests(
+        &self,
+        lane: Lane,
+        index: Arc<Index>,
+        (source, parent): (SourceId, Option<NodeId>),
+        progress: Arc<dyn Progress>,
+    ) -> Result<(NodeId, Stats)> {
+        let documents = to_documents(&self.found.manifests);
+        let parent = parent.map(|root| Parent {
+            reader: Arc::new(Reader::new(self.repo, index.clone())),
+            root,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let writer = Writer::new(self.repo, index, lane, WriterSettings::default());
+        let work = move || {
+            let repo = writer.repo();
+            let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
+            let meta = repo.keys.own_meta_key(source);
+            let setting = Setting {
+                writer: &writer,
+                chunker: &chunker,
+                meta: &meta,
+                moving: Moving::LeaveOut,
+                progress: progress.as_ref(),
+            };
+            let saved = documents::save(documents, parent, setting);
+            (writer, saved)
+        };
+        let (writer, saved) =
+            tokio::task::spawn_blocking(work).await.expect("saving manifests does not panic");
+        let saved = saved?;
+        if saved.cancelled {
+            return Err(Error::Interrupted);
+        }
+        Ok((saved.root, writer.finish().await?))
+    }
+
+    fn summarize(&self, source: Source, parent: Option<String>, stats: &Stats, read: Read) -> Summary {
+        let found = self.found;
+        let problem = |problem: &crate::cluster::discover::Problem| Missing {
+            what: problem.what.clone(),
+            why: problem.why.clone(),
+        };
+        let mut missing: Vec<Missing> = found.problems.iter().map(problem).collect();
+        missing
+            .extend(self.hooks.problems.iter().map(|why| Missing { what: "hooks".into(), why: why.clone() }));
+        for claim in self.claims {
+            if let Way::No { why } = claim.way() {
+                missing.push(Missing { what: format!("volume {}/{}", claim.namespace, claim.name), why });
+            }
+        }
+        missing.extend(read.missing);
+        let mut counts = Counts {
+            new_bytes: stats.new_bytes,
+            stored_bytes: stats.uploaded.pack_bytes,
+            ..Default::default()
+        };
+        for volume in &read.volumes {
+            let more = &volume.counts;
+            counts.entries += more.entries;
+            counts.files += more.files;
+            counts.bytes += more.bytes;
+            counts.read_bytes += more.read_bytes;
+            counts.new_bytes += more.new_bytes;
+            counts.stored_bytes += more.stored_bytes;
+        }
+        let namespaces = self.request.selection.namespaces.iter().flatten().cloned().collect();
+        Summary {
+            version: 0,
+            kist: self.request.kist.clone(),
+            source,
+            tags: self.request.tags.clone(),
+            parent,
+            counts,
+            missing,
+            more_missing: read.more_missing,
+            cluster: Some(summary::Cluster {
+                version: self.cluster.version.clone(),
+                namespaces,
+                manifests: found.manifests.len() as u64,
+                excluded: found.excluded,
+                volumes: read.volumes,
+                hooks: read.hooks,
+                remarks: volume::remarks(&found.manifests),
+            }),
+        }
+    }
+}
+
+/// Manifests as documents, in tree order.
+fn to_documents(manifests: &[Manifest]) -> Vec<(crate::format::entry::TreePath, Vec<u8>)> {
+    let document = |manifest: &Manifest| {
+        let body = serde_json::to_vec(&manifest.body).expect("a JSON value is plain data");
+        Some((manifest.key.to_path()?, body))
+    };
+    let mut documents: Vec<_> = manifests.iter().filter_map(document).collect();
+    documents.sort_by(|a, b| a.0.cmp(&b.0));
+    documents.dedup_by(|a, b| a.0 == b.0);
+    documents
+}
+
+/// The newest root of a source that this holder has made itself: what it can read the names of, in a mover too.
+pub fn parent_root(repo: &Repository, before: &Snapshots, source: SourceId) -> Option<NodeId> {
+    let own = |snapshot: &&Snapshot| snapshot.commit.certificate.key == repo.keys.certificate.key;
+    let root = |snapshot: &Snapshot| {
+        snapshot.commit.roots.iter().find(|root| root.source == source).map(|root| root.node)
+    };
+    before.all.iter().rev().filter(own).find_map(root)
+}

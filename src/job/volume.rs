@@ -1,0 +1,202 @@
+//! One volume through one mover, from the job's side: hello → task → answers → report.
+//!
+//! The mover asks, the job answers: store operations that it can't carry out itself, lane keys that it
+//! needs to open a chunk. It gets no more than the order allows, and a mover that asks for more is told
+//! off. Ends when the mover says its end, its pod goes, the link dies, or the run is cancelled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::cluster::mover::Mover;
+use crate::format::frame::{Message, kind};
+use crate::format::id::SessionId;
+use crate::format::keys::KeyName;
+use crate::format::task::{self, Direct, Failure, FailureClass, Hex, Report, Task, Work};
+use crate::job::{Error, Result};
+use crate::progress::{Progress, Unit};
+use crate::repo::{Reader, Repository};
+use crate::store::{May, Relayed};
+use crate::wire::{Limits, Receiver, Sender, link};
+
+/// Store operations that are carried out for one mover at a time; of at most 64 MiB each.
+const ANSWERING: usize = 6;
+/// How soon a cancelled run is noticed.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a mover that was told to stop may take.
+const STOPPING: Duration = Duration::from_secs(8);
+/// Both ends say something every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a mover is to do, and what it may ask for.
+pub struct Order {
+    pub task: Task,
+    pub may: May,
+    /// Answers requests for lane keys.
+    pub keys: Option<Arc<Reader>>,
+}
+
+/// A task for work on the entries that are sealed with the key `meta`.
+pub async fn task(repo: &Repository, meta: KeyName, direct: Option<&Direct>, work: Work) -> Result<Task> {
+    let config = crate::repo::stored_config(repo).await?;
+    let keys = repo.keys.for_mover(meta)?;
+    Ok(Task {
+        version: task::VERSION,
+        config: Hex(config.to_vec()),
+        direct: direct.cloned(),
+        keys: task::Keys {
+            certificate: Hex(keys.certificate),
+            structure: Hex(keys.structure),
+            id: Hex(keys.id),
+            chunker: Hex(keys.chunker),
+            meta_name: Hex(keys.meta.0),
+            meta: Hex(keys.meta.1),
+        },
+        work,
+    })
+}
+
+/// Ends when the run is cancelled.
+pub async fn cancelled(progress: &dyn Progress) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while !progress.is_cancelled() {
+        look.tick().await;
+    }
+}
+
+/// Has a mover carry out an order.
+pub async fn drive(
+    mover: &Mover,
+    repo: &Repository,
+    order: Order,
+    progress: Arc<dyn Progress>,
+) -> Result<Report> {
+    let mut process = mover.run().await?;
+    let (Some(stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
+        return Err(Error::Link { what: "the mover's process has no streams".into() });
+    };
+    let limits = Limits { silence: SILENCE, ..Default::default() };
+    let (sender, receiver) = link(stdout, stdin, limits);
+    let talk = Talk {
+        sender,
+        served: Arc::new(Relayed::new(repo.store.clone(), order.may)),
+        keys: order.keys,
+        task: Some(order.task),
+        told: task::Progress::default(),
+        report: None,
+        answering: JoinSet::new(),
+    };
+    let served = talk.served.clone();
+    let report = tokio::select! {
+        report = talk.converse(receiver, progress) => report,
+        gone = mover.gone() => Err(gone.into()),
+    };
+    for asked in served.misbehaviour() {
+        tracing::warn!(mover = mover.name(), asked, "a mover asked for what it may not have");
+    }
+    match report {
+        // What the process itself says of its end is nearer to the cause than that the link is gone.
+        Err(Error::Wire(error)) => match process.stderr().trim() {
+            "" => Err(Error::Wire(error)),
+            said => Err(Error::Link { what: format!("{error}; the mover said: {said}") }),
+        },
+        report => report,
+    }
+}
+
+struct Talk {
+    sender: Sender,
+    served: Arc<Relayed>,
+    keys: Option<Arc<Reader>>,
+    task: Option<Task>,
+    told: task::Progress,
+    report: Option<Result<Report>>,
+    answering: JoinSet<crate::wire::Result<()>>,
+}
+
+impl Talk {
+    async fn converse(mut self, mut receiver: Receiver, progress: Arc<dyn Progress>) -> Result<Report> {
+        let mut stop = Box::pin(stop(self.sender.clone(), progress.clone()));
+        loop {
+            tokio::select! {
+                message = receiver.next(), if self.answering.len() < ANSWERING => match message? {
+                    Some(message) => self.take(message, progress.as_ref()).await?,
+                    None => {
+                        // The mover has said its end and waits for ours; it may be gone already.
+                        let _ = tokio::time::timeout(LOOK, self.sender.end()).await;
+                        let nothing = || Err(Error::Link { what: "the mover ended without a report".into() });
+                        return self.report.unwrap_or_else(nothing);
+                    }
+                },
+                Some(answered) = self.answering.join_next() => answered.expect("answering does not panic")?,
+                () = &mut stop => return Err(Error::Interrupted),
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Message, progress: &dyn Progress) -> Result<()> {
+        let Message { kind, call, body } = message;
+        match kind {
+            kind::READY => match self.task.take() {
+                Some(task) => self.sender.send(kind::TASK, 0, Bytes::from(task.encode().to_vec())).await?,
+                None => return Err(Error::Link { what: "the mover said hello twice".into() }),
+            },
+            kind::STORE_REQUEST => {
+                let (served, sender) = (self.served.clone(), self.sender.clone());
+                self.answering.spawn(async move {
+                    let answer = served.answer(body).await;
+                    sender.send(kind::STORE_ANSWER, call, answer).await
+                });
+            }
+            kind::KEY_REQUEST => {
+                let answer = self.lane_key(&body);
+                self.sender.send(kind::KEY_ANSWER, call, answer).await?;
+            }
+            kind::PROGRESS => {
+                let now = task::Progress::decode(&body).unwrap_or(self.told);
+                progress.advance(Unit::Entries, now.entries.saturating_sub(self.told.entries));
+                progress.advance(Unit::Bytes, now.bytes.saturating_sub(self.told.bytes));
+                progress.advance(Unit::PackBytes, now.pack_bytes.saturating_sub(self.told.pack_bytes));
+                self.told = now;
+            }
+            kind::REPORT => {
+                let report = Report::decode(&body);
+                self.report = Some(report.map_err(|error| Error::Link { what: error.to_string() }));
+            }
+            kind::FAILURE => {
+                let failure = Failure::decode(&body);
+                let failure = failure.map_err(|error| Error::Link { what: error.to_string() })?;
+                self.report = Some(Err(match failure.class {
+                    FailureClass::Interrupted => Error::Interrupted,
+                    class => Error::Mover { class, message: failure.message },
+                }));
+            }
+            // Of a newer mover; nothing waits for an answer to it.
+            _ => tracing::debug!(kind, "a message that is not known was passed over"),
+        }
+        Ok(())
+    }
+
+    /// 32 bytes, or nothing if there is no such key or the order has none to give.
+    fn lane_key(&self, request: &[u8]) -> Bytes {
+        let name = request.first_chunk::<16>().zip(request[request.len().min(16)..].first_chunk::<4>());
+        let key = name.zip(self.keys.as_ref()).and_then(|((session, lane), reader)| {
+            reader.lane_key(&KeyName::Data { session: SessionId(*session), lane: u32::from_le_bytes(*lane) })
+        });
+        key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose()))
+    }
+}
+
+/// When the run is cancelled: asks the mover to stop, and ends when it has had its time.
+async fn stop(sender: Sender, progress: Arc<dyn Progress>) {
+    cancelled(progress.as_ref()).await;
+    let asked = async {
+        let _ = sender.send(kind::CANCEL, 0, Bytes::new()).await;
+        std::future::pending::<()>().await;
+    };
+    let _ = tokio::time::timeout(STOPPING, asked).await;
+}
