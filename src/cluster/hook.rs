@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -182,7 +182,8 @@ pub async fn run_post(cluster: &Cluster, world: &World, pod: &PodHooks) -> Optio
 
 /// Runs the hooks of all pods side by side, to the end of each, whatever the others do.
 pub async fn run_all(cluster: &Cluster, world: &World, pods: &[PodHooks], phase: Phase) -> Vec<HookResult> {
-    let runs = pods.iter().map(|pod| run_phase(cluster, world, pod, phase));
+    // Boxed before they are buffered: otherwise the whole can't be sent between threads.
+    let runs: Vec<_> = pods.iter().map(|pod| run_phase(cluster, world, pod, phase).boxed()).collect();
     let results: Vec<_> = stream::iter(runs).buffered(PARALLEL).collect().await;
     results.into_iter().flatten().collect()
 }

@@ -173,6 +173,7 @@ impl Held {
         let doing = || format!("renew the lease {}", self.label);
         loop {
             let replace = || {
+                // With its UID: the API creates leases by an update too, and a deleted one must not come back.
                 let mut next = object.clone();
                 change(&mut next);
                 next.spec.get_or_insert_default().renew_time = Some(moment(self.world.now()));

@@ -157,3 +157,23 @@ impl fmt::Display for Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::Cluster;
+
+    fn send<T: Send>(_: T) {}
+
+    #[test]
+    fn a_restore_can_run_on_any_thread() {
+        let _ = |cluster: &Cluster, plan: &mut Plan, report: &mut Report| {
+            send(look(cluster, &[], &Options::default()));
+            send(dry_run(cluster, plan));
+            send(apply(cluster, plan, BEFORE_VOLUMES, report));
+            send(ready(cluster, plan, Duration::ZERO));
+        };
+    }
+}

@@ -143,7 +143,9 @@ impl Source {
         let mut next = 0;
         while next < tokens.len() {
             let (at, token) = tokens[next];
-            if token == "use" {
+            // `impl Trait + use<'a>` captures and imports nothing.
+            let is_capture = tokens.get(next + 1).is_some_and(|&(_, token)| token == "<");
+            if token == "use" && !is_capture {
                 next = use_tree(&tokens, next + 1, &[], &mut all);
             } else if is_word(token.as_bytes()[0]) {
                 let mut segments = vec![token.to_owned()];
@@ -234,8 +236,10 @@ fn use_tree(tokens: &[(usize, &str)], start: usize, prefix: &[String], all: &mut
 
 #[test]
 fn use_trees_are_written_out() {
-    let source =
-        Source::new("src/a.rs", "pub use crate::{a, b::{self, C as D, e::*}};\nlet x = std::f::g(1);");
+    let source = Source::new(
+        "src/a.rs",
+        "pub use crate::{a, b::{self, C as D, e::*}};\nlet x = std::f::g(1);\nfn h() -> impl I + use<> { { i(); } }",
+    );
     let paths: Vec<_> = source.paths().iter().map(|path| path.segments.join("::")).collect();
     assert_eq!(paths, ["crate::a", "crate::b::self", "crate::b::C", "crate::b::e::*", "std::f::g"]);
 }

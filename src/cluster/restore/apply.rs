@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::reason;
 use crate::cluster::manifest::ObjectKey;
-use crate::cluster::restore::kinds::{Kinds, api};
+use crate::cluster::restore::kinds::{Kinds, MANAGER, api};
 use crate::cluster::restore::relink::{Pending, Uids, known};
 use crate::cluster::restore::watch::until_done;
 use crate::cluster::restore::{Action, Plan, Stage, Step};
@@ -53,7 +53,7 @@ pub struct Outcome {
 
 /// What became of one step.
 enum Done {
-    Created { uid: String, why: String },
+    Created { uid: String, why: String, linked: usize },
     Changed { why: String },
     Skipped { why: String },
     Failed(Failure),
@@ -63,8 +63,6 @@ struct Failure {
     why: String,
     /// Whether another try may help: what it needs, or who refused it, may be there by then.
     again: bool,
-    /// Whether no answer came, so that it may have been made.
-    unheard: bool,
 }
 
 /// Does the steps of these stages. What the target refused is in the report.
@@ -75,6 +73,10 @@ pub async fn apply(
     report: &mut Report,
 ) -> Result<()> {
     let mut kinds = Kinds::discover(cluster).await?;
+    // Definitions of an earlier call are established; discovery may be a little behind.
+    for step in plan.steps.iter().filter(|step| step.stage == Stage::Crds && step.stage < *stages.start()) {
+        kinds.define_missing(&step.body);
+    }
     let steps: Vec<&Step> = plan.steps.iter().filter(|step| stages.contains(&step.stage)).collect();
     for wave in steps.chunk_by(|a, b| (a.stage, a.wave) == (b.stage, b.wave)) {
         let stage = wave[0].stage;
@@ -99,25 +101,25 @@ pub async fn apply(
 /// All steps of a wave, and once more those for which that may help.
 async fn run(cluster: &Cluster, kinds: &Kinds, wave: &[&Step], report: &mut Report) {
     let uids = &report.uids;
-    let first = stream::iter(wave.iter().copied())
-        .map(|step| async move { (step, do_step(cluster, kinds, step, uids, false).await) })
+    let first = stream::iter(0..wave.len())
+        .map(|nth| async move { (nth, do_step(cluster, kinds, wave[nth], uids).await) })
         .buffered(AT_A_TIME)
         .collect::<Vec<_>>()
         .await;
     let last = stream::iter(first)
-        .map(|(step, done)| async move {
+        .map(|(nth, done)| async move {
             match done {
-                Done::Failed(Failure { again: true, unheard, .. }) => {
-                    (step, do_step(cluster, kinds, step, uids, unheard).await)
+                Done::Failed(Failure { again: true, .. }) => {
+                    (nth, do_step(cluster, kinds, wave[nth], uids).await)
                 }
-                done => (step, done),
+                done => (nth, done),
             }
         })
         .buffered(AT_A_TIME)
         .collect::<Vec<_>>()
         .await;
-    for (step, done) in last {
-        report.take(step, done);
+    for (nth, done) in last {
+        report.take(wave[nth], done);
     }
 }
 
@@ -125,9 +127,7 @@ impl Report {
     fn take(&mut self, step: &Step, done: Done) {
         let outcome = |why: String| Outcome { object: step.to.to_string(), why };
         match done {
-            Done::Created { uid, why } => {
-                // What a merged or found object has for owners is its maker's affair no less than ours.
-                let linked = known(&step.owners, &self.uids).len();
+            Done::Created { uid, why, linked } => {
                 if linked < step.owners.len() {
                     let owners = step.owners.clone();
                     self.pending.push(Pending { object: step.to.clone(), owners, linked });
@@ -142,7 +142,7 @@ impl Report {
     }
 }
 
-async fn do_step(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids, unheard: bool) -> Done {
+async fn do_step(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids) -> Done {
     match &step.action {
         Action::Skip { why } => Done::Skipped { why: why.clone() },
         Action::Fail { why } => Done::failed(why.clone()),
@@ -151,12 +151,13 @@ async fn do_step(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids, unh
             Some(Err(error)) => Done::refused(&error),
             None => Done::not_served(&step.to),
         },
-        Action::Create => create(cluster, kinds, step, uids, unheard).await,
+        Action::Create => create(cluster, kinds, step, uids).await,
     }
 }
 
-async fn create(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids, unheard: bool) -> Done {
+async fn create(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids) -> Done {
     let references = known(&step.owners, uids);
+    let linked = references.len();
     let posted = if references.is_empty() {
         kinds.post(cluster, &step.to, &step.body, false).await
     } else {
@@ -166,17 +167,17 @@ async fn create(cluster: &Cluster, kinds: &Kinds, step: &Step, uids: &Uids, unhe
     };
     match posted {
         None => Done::not_served(&step.to),
-        Some(Ok(made)) => Done::Created { uid: uid_of(&made), why: step.changes.join(", ") },
+        Some(Ok(made)) => Done::Created { uid: uid_of(&made), why: step.changes.join(", "), linked },
         Some(Err(kube::Error::Api(status))) if status.is_already_exists() => {
-            exists(cluster, kinds, step, unheard).await
+            exists(cluster, kinds, step, linked).await
         }
         Some(Err(error)) => Done::refused(&error),
     }
 }
 
-/// Somebody made it before us: the cluster itself, an operator that saw its object, or an own request
-/// whose answer was lost.
-async fn exists(cluster: &Cluster, kinds: &Kinds, step: &Step, unheard: bool) -> Done {
+/// Somebody made it before: the cluster itself, an operator that saw its object, or an own request whose
+/// answer was lost.
+async fn exists(cluster: &Cluster, kinds: &Kinds, step: &Step, linked: usize) -> Done {
     let there = match kinds.get(cluster, &step.to).await {
         Some(Ok(there)) => there,
         Some(Err(error)) => return Done::refused(&error),
@@ -185,14 +186,17 @@ async fn exists(cluster: &Cluster, kinds: &Kinds, step: &Step, unheard: bool) ->
     if step.to.is("", "ServiceAccount") {
         return match kinds.patch(cluster, &step.to, &merged(&step.body, &there)).await {
             Some(Ok(_)) => {
-                Done::Created { uid: uid_of(&there), why: "merged with the one that was there".into() }
+                let why = "merged with the one that was there".into();
+                Done::Created { uid: uid_of(&there), why, linked: step.owners.len() }
             }
             Some(Err(error)) => Done::refused(&error),
             None => Done::not_served(&step.to),
         };
     }
-    if unheard {
-        return Done::Created { uid: uid_of(&there), why: step.changes.join(", ") };
+    // The client sends a request again when a gateway gives up on it, and the first may have been heard.
+    let writers = there["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
+    if writers.iter().any(|writer| writer["manager"] == MANAGER) {
+        return Done::Created { uid: uid_of(&there), why: step.changes.join(", "), linked };
     }
     let owners = there["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
     let controller = owners.iter().find(|owner| owner["controller"] == true);
@@ -207,7 +211,7 @@ async fn exists(cluster: &Cluster, kinds: &Kinds, step: &Step, unheard: bool) ->
 
 impl Done {
     fn failed(why: String) -> Self {
-        Self::Failed(Failure { why, again: false, unheard: false })
+        Self::Failed(Failure { why, again: false })
     }
 
     fn not_served(key: &ObjectKey) -> Self {
@@ -215,9 +219,8 @@ impl Done {
     }
 
     fn refused(error: &kube::Error) -> Self {
-        let unheard = !matches!(error, kube::Error::Api(_));
         let is_final = matches!(error, kube::Error::Api(status) if status.is_invalid());
-        Self::Failed(Failure { why: reason(error), again: !is_final, unheard })
+        Self::Failed(Failure { why: reason(error), again: !is_final })
     }
 }
 
@@ -377,14 +380,14 @@ mod tests {
         let refused = |code, reason: &str| {
             let status = kube::core::Status::failure("no", reason).with_code(code);
             match Done::refused(&kube::Error::Api(status.boxed())) {
-                Done::Failed(failure) => (failure.again, failure.unheard, failure.why),
+                Done::Failed(failure) => (failure.again, failure.why),
                 _ => unreachable!("a refusal is a failure"),
             }
         };
-        assert_eq!(refused(422, "Invalid"), (false, false, "no".into()));
-        assert_eq!(refused(403, "Forbidden"), (true, false, "no".into()));
+        assert_eq!(refused(422, "Invalid"), (false, "no".into()));
+        assert_eq!(refused(403, "Forbidden"), (true, "no".into()));
         let lost = kube::Error::LinesCodecMaxLineLengthExceeded;
-        assert!(matches!(Done::refused(&lost), Done::Failed(Failure { again: true, unheard: true, .. })));
+        assert!(matches!(Done::refused(&lost), Done::Failed(Failure { again: true, .. })));
     }
 
     #[test]

@@ -32,10 +32,10 @@ pub async fn dry_run(cluster: &Cluster, plan: &mut Plan) -> Result<()> {
     let there = namespaces.into_iter().filter(|(_, metadata)| !metadata["deletionTimestamp"].is_string());
     let there: BTreeSet<String> = there.map(|(name, _)| name).collect();
     let (kinds, there) = (&kinds, &there);
-    let asked: Vec<_> =
-        plan.steps.iter().enumerate().filter(|(_, step)| step.action == Action::Create).collect();
-    let answers: Vec<(usize, DryRun)> = stream::iter(asked)
-        .map(|(nth, step)| async move { (nth, ask(cluster, kinds, there, step).await) })
+    let steps = &plan.steps;
+    let asked = (0..steps.len()).filter(|nth| steps[*nth].action == Action::Create);
+    let answers: Vec<(usize, DryRun)> = stream::iter(asked.collect::<Vec<_>>())
+        .map(|nth| async move { (nth, ask(cluster, kinds, there, &steps[nth]).await) })
         .buffer_unordered(AT_A_TIME)
         .collect()
         .await;

@@ -40,14 +40,15 @@ pub struct FillLike {
     pub identity: Identity,
 }
 
-/// None if there was no volume, so that there is nothing to put back.
+/// None if there was no volume, so that there is nothing to put back, or no files are in it.
 pub(super) fn claim_to_fill(
     claim: &Manifest,
     snapshot: &Snapshot<'_>,
     options: &Options,
 ) -> Option<ClaimToFill> {
     let namespace = claim.key.namespace.clone()?;
-    (claim.body["status"]["phase"] == "Bound").then(|| ClaimToFill {
+    let is_filled = claim.body["status"]["phase"] == "Bound" && claim.body["spec"]["volumeMode"] != "Block";
+    is_filled.then(|| ClaimToFill {
         namespace: options.namespace(&namespace).to_owned(),
         name: claim.key.name.clone(),
         from_name: claim.key.name.clone(),

@@ -15,7 +15,7 @@ use crate::cluster::manifest::ObjectKey;
 use crate::cluster::{Cluster, Error, Result};
 
 /// Who is named as the writer of the fields of what is restored.
-const MANAGER: &str = "kist";
+pub(super) const MANAGER: &str = "kist";
 /// Requests of discovery at a time.
 const AT_A_TIME: usize = 8;
 /// Objects in one answer to a list.
@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub plural: String,
     pub namespaced: bool,
     pub listable: bool,
+    /// What can't be made is shown by the server, and nobody's.
+    pub creatable: bool,
 }
 
 /// By group and kind; the places in the server's order of preference.
@@ -75,6 +77,7 @@ impl Kinds {
                     plural: resource.name.clone(),
                     namespaced: resource.namespaced,
                     listable: resource.verbs.iter().any(|verb| verb == "list"),
+                    creatable: resource.verbs.iter().any(|verb| verb == "create"),
                 };
                 kinds.add(group, &resource.kind, place);
             }
@@ -82,16 +85,28 @@ impl Kinds {
         Ok(kinds)
     }
 
+    /// As `define`, for kinds that are not known yet.
+    pub fn define_missing(&mut self, definition: &Value) {
+        let spec = &definition["spec"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if !self.0.contains_key(&(text(&spec["group"]), text(&spec["names"]["kind"]))) {
+            self.define(definition);
+        }
+    }
+
     fn take_group(&mut self, group: APIGroupDiscovery) {
         let name = group.metadata.and_then(|metadata| metadata.name).unwrap_or_default();
         for version in group.versions {
+            // What is stale is served by a server that is down: a list would be tried for minutes.
+            let fresh = version.freshness.as_deref() != Some("Stale");
             for resource in version.resources {
                 let kind = resource.response_kind.and_then(|kind| kind.kind).unwrap_or_default();
                 let place = Place {
                     version: version.version.clone().unwrap_or_default(),
                     plural: resource.resource.unwrap_or_default(),
                     namespaced: resource.scope.as_deref() == Some("Namespaced"),
-                    listable: resource.verbs.iter().any(|verb| verb == "list"),
+                    listable: fresh && resource.verbs.iter().any(|verb| verb == "list"),
+                    creatable: resource.verbs.iter().any(|verb| verb == "create"),
                 };
                 self.add(&name, &kind, place);
             }
@@ -114,6 +129,7 @@ impl Kinds {
                 plural: text(&spec["names"]["plural"]),
                 namespaced: spec["scope"] == "Namespaced",
                 listable: true,
+                creatable: true,
             };
             self.add(&group, &kind, place);
         }
@@ -223,7 +239,13 @@ mod tests {
     use serde_json::json;
 
     fn place(version: &str) -> Place {
-        Place { version: version.into(), plural: "things".into(), namespaced: true, listable: true }
+        Place {
+            version: version.into(),
+            plural: "things".into(),
+            namespaced: true,
+            listable: true,
+            creatable: true,
+        }
     }
 
     #[test]

@@ -97,17 +97,15 @@ async fn existing(
     let of_cluster = manifests.iter().map(|manifest| &manifest.key).filter(|key| key.namespace.is_none());
     let wanted = of_cluster.filter(|key| skip::never(key).is_none() && !key.is("", "Namespace"));
     let wanted: BTreeSet<(&str, &str)> = wanted.map(|key| (&*key.group, &*key.kind)).collect();
+    let served = |(group, kind)| Some(resource(group, kind, kinds.choose(group, kind, "")?));
+    let wanted: Vec<ApiResource> = wanted.into_iter().filter_map(served).collect();
     let lists = stream::iter(wanted)
-        .filter_map(
-            |(group, kind)| async move { kinds.choose(group, kind, "").map(|place| (group, kind, place)) },
-        )
-        .map(|(group, kind, place)| async move {
-            let url = kinds::url(&resource(group, kind, place), None);
-            let failed = Error::api(|| format!("list the {} of the target", place.plural));
-            let items = kinds::list(cluster, &url, true).await.map_err(failed)?;
+        .map(|resource| async move {
+            let failed = Error::api(|| format!("list the {} of the target", resource.plural));
+            let items = kinds::list(cluster, &kinds::url(&resource, None), true).await.map_err(failed)?;
             let of = |item: Value| {
                 let uid = item["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-                ((group.to_owned(), kind.to_owned(), name(&item)), uid)
+                ((resource.group.clone(), resource.kind.clone(), name(&item)), uid)
             };
             Ok::<_, Error>(items.into_iter().map(of).collect::<Vec<_>>())
         })
@@ -119,17 +117,18 @@ async fn existing(
 
 /// An object in a namespace that its users put there.
 async fn occupied(cluster: &Cluster, kinds: &Kinds, namespace: &str) -> Result<Option<String>> {
-    let listable: Vec<_> =
-        kinds.preferred().filter(|(.., place)| place.namespaced && place.listable).collect();
+    let listable =
+        kinds.preferred().filter(|(.., place)| place.namespaced && place.listable && place.creatable);
+    let listable: Vec<ApiResource> =
+        listable.map(|(group, kind, place)| resource(group, kind, place)).collect();
     let mut lists = stream::iter(listable)
-        .map(|(group, kind, place)| async move {
-            let resource = resource(group, kind, place);
+        .map(|resource| async move {
             let listed = kinds::list(cluster, &kinds::url(&resource, Some(namespace)), false).await;
             match listed {
                 Ok(items) => Ok(items.iter().find_map(|item| by_user(item, &resource, namespace))),
                 // Neither is what it serves anyone's: a group that is down, a kind that has no lists.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405 | 503) => Ok(None),
-                Err(error) => Err(Error::api(|| format!("list {} in {namespace}", place.plural))(error)),
+                Err(error) => Err(Error::api(|| format!("list {} in {namespace}", resource.plural))(error)),
             }
         })
         .buffer_unordered(AT_A_TIME);
@@ -188,7 +187,13 @@ mod tests {
     #[test]
     fn only_what_users_made_occupies_a_namespace() {
         let by = |group: &str, kind: &str, name: &str| {
-            let place = Place { version: "v1".into(), plural: "x".into(), namespaced: true, listable: true };
+            let place = Place {
+                version: "v1".into(),
+                plural: "x".into(),
+                namespaced: true,
+                listable: true,
+                creatable: true,
+            };
             by_user(&json!({"metadata": {"name": name}}), &resource(group, kind, &place), "shop")
         };
         assert_eq!(by("", "ServiceAccount", "default"), None);

@@ -76,6 +76,9 @@ fn step(
         None if place.is_none() => {
             Action::Fail { why: format!("the target serves no {} {}", key.api_version(), key.kind) }
         }
+        None if place.is_some_and(|place| !place.creatable) => {
+            Action::Skip { why: "the target shows it by itself".into() }
+        }
         None => Action::Create,
     };
     let (body, mut changes) = match action {
@@ -128,7 +131,13 @@ fn why_skipped(
         }
         None => target.uid_of(to).is_some(),
     };
-    exists.then(|| EXISTS.to_owned())
+    if !exists {
+        return None;
+    }
+    let is_mapped = key.is("rbac.authorization.k8s.io", "ClusterRoleBinding")
+        && !rules::prepare(manifest, to, options).1.is_empty();
+    let more = if is_mapped { "; its subjects in mapped namespaces are not added" } else { "" };
+    Some(format!("{EXISTS}{more}"))
 }
 
 /// Owners that are in the target afterwards are linked to; a reference to another would make the garbage

@@ -129,7 +129,10 @@ pub(super) fn remarks(steps: &[Step], snapshot: &Snapshot<'_>) -> Vec<String> {
             let key = &step.key;
             let claim = snapshot.find("", "PersistentVolumeClaim", key.namespace.as_deref(), &key.name);
             if claim.is_some_and(|claim| claim.body["status"]["phase"] == "Bound") {
-                all.push(format!("{} is a block volume", step.to));
+                all.push(format!(
+                    "{} is a block volume, which can't be filled yet: it comes back empty",
+                    step.to
+                ));
             }
         }
     }

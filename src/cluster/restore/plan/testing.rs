@@ -32,6 +32,7 @@ pub fn empty_target(manifests: &[Manifest]) -> Target {
                 plural: format!("{}s", key.kind.to_lowercase()),
                 namespaced: key.namespace.is_some(),
                 listable: true,
+                creatable: true,
             };
             kinds.add(&key.group, &key.kind, place);
         }

@@ -155,6 +155,23 @@ fn what_the_whole_cluster_has_already_is_left_as_it_is() {
 }
 
 #[test]
+fn subjects_that_a_binding_of_the_cluster_lacks_are_told_of() {
+    let mut binding = of_cluster("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "app");
+    binding["subjects"] = json!([{"kind": "ServiceAccount", "name": "app", "namespace": "shop"}]);
+    let all = [object(of_cluster("v1", "Namespace", "shop")), object(binding)];
+    let mut target = empty_target(&all);
+    let place = ("rbac.authorization.k8s.io".into(), "ClusterRoleBinding".into(), "app".into());
+    target.existing.insert(place, "u".into());
+    let why = |options: &Options| {
+        let plan = plan(&all, &target, options);
+        plan.steps.into_iter().find(|step| step.to.name == "app").unwrap().action.to_string()
+    };
+    assert_eq!(why(&Options::default()), "skip (exists already in the target)");
+    let options = Options { map_namespaces: [("shop".into(), "x".into())].into(), ..Options::default() };
+    assert!(why(&options).ends_with("its subjects in mapped namespaces are not added)"));
+}
+
+#[test]
 fn a_namespace_in_use_is_an_obstacle_and_one_that_goes_is_waited_for() {
     let shop = shop();
     let mut target = empty_target(&shop);

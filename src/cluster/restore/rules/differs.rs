@@ -3,9 +3,12 @@
 //! Data, so that documents and tests say the same. Invariant: a rule removes or changes nothing that is not
 //! listed here (a test of the rules).
 
-/// `KIND POINTER` and the reason. The kind is `*` for all; the pointer is a JSON pointer (`~1` is a slash),
-/// whose segments may be `*`, or end in `*` for any name that begins so. All that lies below differs too.
-pub const DIFFERS: [(&str, &str); 39] = [
+use serde_json::Value;
+
+/// `KIND POINTER` and the reason. The kind is `*` for all, and `Secret:TYPE` for Secrets of a type; the
+/// pointer is a JSON pointer (`~1` is a slash), whose segments may be `*`, or end in `*` for any name that
+/// begins so. All that lies below differs too.
+pub const DIFFERS: [(&str, &str); 44] = [
     ("* /status", "controllers write it anew"),
     ("* /metadata/creationTimestamp", "the server gives it"),
     ("* /metadata/deletionGracePeriodSeconds", "the server gives it"),
@@ -13,13 +16,10 @@ pub const DIFFERS: [(&str, &str); 39] = [
     ("* /metadata/generateName", "it does nothing beside a name"),
     ("* /metadata/generation", "the server counts it"),
     ("* /metadata/managedFields", "the server keeps it for each client"),
-    ("* /metadata/ownerReferences/*/uid", "owners have new UIDs"),
-    ("* /metadata/ownerReferences", "owners that are not restored are left off"),
+    ("* /metadata/ownerReferences", "owners have new UIDs, and those that are not restored are left off"),
     ("* /metadata/resourceVersion", "the server gives it"),
     ("* /metadata/selfLink", "old servers gave it"),
     ("* /metadata/uid", "the server gives it"),
-    ("* /metadata/finalizers", "controllers put in theirs as they need them"),
-    ("ConfigMap /data/ca.crt", "each cluster publishes its own in kube-root-ca.crt"),
     ("DaemonSet /metadata/annotations/deprecated.daemonset.template.generation", "a counter of changes"),
     ("Deployment /metadata/annotations/deployment.kubernetes.io~1revision", "a counter of roll-outs"),
     ("Job /metadata/labels/batch.kubernetes.io~1*", "made from the Job's UID and name"),
@@ -32,26 +32,40 @@ pub const DIFFERS: [(&str, &str); 39] = [
     ("PersistentVolumeClaim /metadata/annotations/pv.kubernetes.io~1*", "it binds the claim to its volume"),
     ("PersistentVolumeClaim /metadata/annotations/volume.beta.kubernetes.io~1*", "its provisioner and class"),
     ("PersistentVolumeClaim /metadata/annotations/volume.kubernetes.io~1*", "its node and provisioner"),
+    ("PersistentVolumeClaim /metadata/finalizers", "the cluster puts its protection in"),
     ("PersistentVolumeClaim /spec/dataSource", "the data comes from the backup"),
     ("PersistentVolumeClaim /spec/dataSourceRef", "the data comes from the backup"),
     ("PersistentVolumeClaim /spec/volumeName", "its volume is a new one"),
-    ("Pod /spec", "a pod's node, priority and token are given to it anew"),
-    ("Secret /data/ca.crt", "service-account tokens are issued anew"),
-    ("Secret /data/namespace", "service-account tokens are issued anew"),
-    ("Secret /data/token", "service-account tokens are issued anew"),
-    ("Secret /metadata/annotations/kubernetes.io~1service-account.uid", "the account has a new UID"),
+    ("Pod /metadata/finalizers", "the cluster puts in what it needs"),
+    ("Pod /spec/containers/*/volumeMounts", "the token of the service account is mounted anew"),
+    ("Pod /spec/ephemeralContainers", "they can't be part of a new pod"),
+    ("Pod /spec/initContainers/*/volumeMounts", "the token of the service account is mounted anew"),
+    ("Pod /spec/nodeName", "the scheduler chooses the node"),
+    ("Pod /spec/preemptionPolicy", "computed from the priority class"),
+    ("Pod /spec/priority", "computed from the priority class"),
+    ("Pod /spec/volumes", "the token of the service account is mounted anew"),
+    ("Secret:kubernetes.io/service-account-token /data", "the token is issued anew"),
+    (
+        "Secret:kubernetes.io/service-account-token /metadata/annotations/kubernetes.io~1service-account.uid",
+        "the account has a new UID",
+    ),
+    ("Service /metadata/finalizers", "the cluster puts in what it needs"),
     ("Service /spec/clusterIP", "each cluster gives addresses of its own"),
     ("Service /spec/clusterIPs", "each cluster gives addresses of its own"),
     ("Service /spec/healthCheckNodePort", "given anew unless it was chosen"),
     ("Service /spec/ports/*/nodePort", "given anew unless it was chosen"),
-    ("ServiceAccount /secrets", "generated token Secrets are not restored"),
+    ("ServiceAccount /imagePullSecrets", "generated Secrets are not restored"),
+    ("ServiceAccount /secrets", "generated Secrets are not restored"),
 ];
 
-/// Whether an object of this kind may differ at this JSON pointer.
-pub fn may_differ(kind: &str, pointer: &str) -> bool {
+/// Whether an object may differ at this JSON pointer.
+pub fn may_differ(object: &Value, pointer: &str) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let with_type = format!("{kind}:{}", object["type"].as_str().unwrap_or_default());
     DIFFERS.iter().any(|(place, _)| {
+        // No pointer has a space, and a kind has none.
         let (of, pattern) = place.split_once(' ').unwrap_or(("", place));
-        (of == "*" || of == kind) && covers(pattern, pointer)
+        (of == "*" || of == kind || of == with_type) && covers(pattern, pointer)
     })
 }
 
@@ -67,26 +81,29 @@ fn covers(pattern: &str, pointer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn places_are_covered_with_all_that_lies_below() {
-        assert!(may_differ("Secret", "/metadata/uid"));
-        assert!(may_differ("Service", "/spec/ports/3/nodePort"));
-        assert!(may_differ("Deployment", "/status/conditions/0/type"));
-        assert!(may_differ(
-            "PersistentVolumeClaim",
-            "/metadata/annotations/volume.kubernetes.io~1selected-node"
-        ));
-        assert!(!may_differ("Service", "/spec/ports/3/port"));
-        assert!(!may_differ("Service", "/spec"));
-        assert!(!may_differ("ConfigMap", "/spec/clusterIP"));
-        assert!(!may_differ("Secret", "/data/password"));
+        let may = |kind: &str, pointer: &str| may_differ(&json!({"kind": kind, "type": "Opaque"}), pointer);
+        assert!(may("Secret", "/metadata/uid"));
+        assert!(may("Service", "/spec/ports/3/nodePort"));
+        assert!(may("Deployment", "/status/conditions/0/type"));
+        assert!(may("PersistentVolumeClaim", "/metadata/annotations/volume.kubernetes.io~1selected-node"));
+        assert!(!may("Service", "/spec/ports/3/port"));
+        assert!(!may("Service", "/spec"));
+        assert!(!may("ConfigMap", "/spec/clusterIP"));
+        assert!(!may("Secret", "/data/token"));
+        let token = json!({"kind": "Secret", "type": "kubernetes.io/service-account-token"});
+        assert!(may_differ(&token, "/data/token"));
     }
 
     #[test]
     fn each_place_has_a_kind_and_a_reason() {
         for (place, why) in DIFFERS {
-            assert!(place.split_once(" /").is_some_and(|(kind, _)| !kind.contains('/')), "{place}");
+            assert!(
+                place.split_once(" /").is_some_and(|(kind, rest)| !kind.is_empty() && !rest.contains(' '))
+            );
             assert!(!why.is_empty());
         }
     }

@@ -41,7 +41,7 @@ fn is_port_chosen(service: &Manifest, port: &Value) -> bool {
         let ports = &fields["f:spec"]["f:ports"];
         !ports[&written]["f:nodePort"].is_null()
     };
-    is_applied(service, &applied) || writers(service).any(|fields| is_written(fields))
+    is_applied(service, &applied) || writers(service).any(is_written)
 }
 
 fn is_chosen(service: &Manifest, applied: &dyn Fn(&Value) -> bool, field: &str) -> bool {

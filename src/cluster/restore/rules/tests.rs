@@ -193,14 +193,21 @@ fn rules_change_only_what_may_differ() {
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d",
         "namespace": "shop", "generation": 7, "annotations": {"deployment.kubernetes.io/revision": "3"},
         "ownerReferences": [{"uid": "x"}]}, "spec": {"replicas": 3}, "status": {"replicas": 3}});
-    for before in [claim, job, service, account, deployment] {
-        let kind = before["kind"].as_str().unwrap().to_owned();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop",
+        "finalizers": ["batch.kubernetes.io/job-tracking"]}, "spec": {"nodeName": "one", "priority": 0,
+        "preemptionPolicy": "x", "ephemeralContainers": [{"name": "debug"}], "containers": [{"name": "a",
+            "volumeMounts": [{"name": "kube-api-access-x"}]}],
+        "volumes": [{"name": "kube-api-access-x", "projected": {}}]}});
+    let token = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "t", "namespace": "shop",
+                     "annotations": {"kubernetes.io/service-account.uid": "u"}}, "data": {"token": "x"}});
+    for before in [claim, job, service, account, deployment, pod, token] {
         let (after, _) = prepared(before.clone());
         let mut places = Vec::new();
         removed("", &before, &after, &mut places);
         assert!(!places.is_empty());
         for place in places {
-            assert!(differs::may_differ(&kind, &place), "{kind} {place} is not in the list");
+            assert!(differs::may_differ(&before, &place), "{} {place} is not in the list", before["kind"]);
         }
     }
 }
