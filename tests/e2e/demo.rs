@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ::kist::cluster::restore::{DIFFERS, may_differ};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ use crate::cluster::error::{Error, Result};
 use crate::cluster::image::KIST_IMAGE;
 use crate::cluster::{Cluster, tools};
 use crate::database::Rows;
-use crate::equal::{DIFFERS, Objects, Renamed};
+use crate::equal::{Objects, Renamed};
 use crate::kist::Kist;
 use crate::shop::{FILES_CLAIM, NAMESPACE};
 use crate::stage::{BUCKET, Stage};
@@ -125,7 +126,7 @@ async fn prove(second: &Cluster, first: &Objects, promised: Rows, kept: &Path) -
     let now = database::is_sound(&client, NAMESPACE, SCALE, promised).await?;
     let later = database::is_written_to(&client, NAMESPACE, now).await?;
     let there = equal::objects(&client, NAMESPACE, &CLUSTER_WIDE).await?;
-    none(equal::differences(first, &there, Renamed::default(), &DIFFERS), "objects")?;
+    none(equal::differences(first, &there, Renamed::default(), may_differ), "objects")?;
     let folder = volume(second).await?;
     none(files::differences(kept, &folder), "files")?;
     Ok(vec![

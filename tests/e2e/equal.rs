@@ -1,10 +1,10 @@
 //! Compares the objects of a namespace in one cluster with those in another.
 //!
-//! Everything that the API lists is compared, field by field, but for a fixed list of fields that differ by
-//! nature, and for objects that controllers make anew. Both lists are short and say why.
+//! Everything that the API lists is compared, field by field, but for the fields that differ by nature (the
+//! library has the list, with the reasons: `kist::cluster::restore::DIFFERS`), and for objects that controllers make
+//! anew.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use kube::api::{DynamicObject, ListParams};
 use kube::discovery::{Discovery, Scope, verbs};
@@ -13,26 +13,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::{Error, Result};
 
-/// Fields that differ between two clusters, with the reason: a path of names with dots between, `*` for any.
-pub type Differs = [(&'static str, &'static str)];
-
-pub const DIFFERS: [(&str, &str); 15] = [
-    ("metadata.uid", "the API server gives each object its own"),
-    ("metadata.resourceVersion", "counts the changes in one cluster's store"),
-    ("metadata.generation", "counts the changes of one object"),
-    ("metadata.creationTimestamp", "the object is new"),
-    ("metadata.managedFields", "tells who changed what in one cluster"),
-    ("metadata.ownerReferences.*.uid", "names the owner's new UID"),
-    ("metadata.annotations.pv.kubernetes.io/bind-completed", "tells about a binding"),
-    ("metadata.annotations.pv.kubernetes.io/bound-by-controller", "tells about a binding"),
-    ("metadata.annotations.volume.kubernetes.io/selected-node", "names a node of one cluster"),
-    ("metadata.annotations.volume.kubernetes.io/storage-provisioner", "written by a controller"),
-    ("metadata.annotations.volume.beta.kubernetes.io/storage-provisioner", "written by a controller"),
-    ("spec.volumeName", "the volume is provisioned anew"),
-    ("spec.clusterIP", "from the address range of one cluster"),
-    ("spec.clusterIPs", "from the address range of one cluster"),
-    ("status", "is what controllers see, not what was asked for"),
-];
+/// Whether this object, as it is in the first cluster, may differ at a JSON pointer.
+pub type MayDiffer = fn(object: &Value, pointer: &str) -> bool;
 
 /// `kind name` (kind with its group) to the object.
 pub type Objects = BTreeMap<String, Value>;
@@ -82,30 +64,15 @@ pub async fn objects(client: &Client, namespace: &str, cluster_wide: &[&str]) ->
     Ok(all)
 }
 
-/// What is different, one line each; empty if nothing is but for the list.
-pub fn differences(
-    first: &Objects,
-    second: &Objects,
-    renamed: Renamed<'_>,
-    differs: &Differs,
-) -> Vec<String> {
+/// What is different, one line each; empty if nothing is but what may be.
+pub fn differences(first: &Objects, second: &Objects, renamed: Renamed<'_>, may: MayDiffer) -> Vec<String> {
     let mut out = Vec::new();
-    let mut expected = Objects::new();
-    for (key, body) in first {
-        let (key, body) = renamed.apply(key, body);
-        expected.insert(key, body);
-    }
+    let expected: Objects = first.iter().map(|(key, body)| renamed.apply(key, body)).collect();
     for (key, body) in &expected {
-        let Some(other) = second.get(key) else {
-            out.push(format!("{key}: only in the first"));
-            continue;
-        };
-        let (mut left, mut right) = (body.clone(), other.clone());
-        for (path, _) in differs {
-            remove(&mut left, path);
-            remove(&mut right, path);
+        match second.get(key) {
+            Some(other) => Comparison { key, object: body, may, out: &mut out }.compare("", body, other),
+            None => out.push(format!("{key}: only in the first")),
         }
-        compare(key, &left, &right, &mut out);
     }
     let unknown = second.keys().filter(|key| !expected.contains_key(*key));
     out.extend(unknown.map(|key| format!("{key}: only in the second")));
@@ -172,82 +139,63 @@ fn remove_nulls(value: &mut Value) {
     }
 }
 
-/// Takes a field away. Keys with dots in them need no quoting: each key is tried as the beginning of the path.
-fn remove(value: &mut Value, path: &str) {
-    let rest_of = |key: &str| {
-        let rest = path.strip_prefix(key).or_else(|| path.strip_prefix('*'))?;
-        if rest.is_empty() { Some("") } else { rest.strip_prefix('.') }
-    };
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|key, field| match rest_of(key) {
-                Some("") => false,
-                Some(rest) => {
-                    remove(field, rest);
-                    // An annotation that differs by nature may be the only one.
-                    *field != json!({})
-                }
-                None => true,
-            });
-        }
-        Value::Array(items) => {
-            if let Some(rest) = path.strip_prefix("*.") {
-                items.iter_mut().for_each(|item| remove(item, rest));
-            }
-        }
-        _ => {}
-    }
+/// The comparison of one object.
+struct Comparison<'a> {
+    key: &'a str,
+    object: &'a Value,
+    may: MayDiffer,
+    out: &'a mut Vec<String>,
 }
 
-fn compare(place: &str, left: &Value, right: &Value, out: &mut Vec<String>) {
-    match (left, right) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let empty = &Value::Null;
-                compare(
-                    &format!("{place}.{key}"),
-                    a.get(key).unwrap_or(empty),
-                    b.get(key).unwrap_or(empty),
-                    out,
-                );
-            }
+impl Comparison<'_> {
+    fn compare(&mut self, pointer: &str, left: &Value, right: &Value) {
+        if left == right || (self.may)(self.object, pointer) {
+            return;
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (left, right)) in a.iter().zip(b).enumerate() {
-                compare(&format!("{place}.{index}"), left, right, out);
+        let empty = serde_json::Map::new();
+        match (left, right) {
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                for (index, (left, right)) in a.iter().zip(b).enumerate() {
+                    self.compare(&format!("{pointer}/{index}"), left, right);
+                }
             }
-        }
-        _ if left == right => {}
-        _ => {
-            let mut line = String::new();
-            // Writing to a string can't fail.
-            let _ = write!(line, "{place}: {left} / {right}");
-            out.push(line);
+            (Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => {
+                // One that is not there at all may have had nothing in it but what may differ.
+                let [a, b] = [left, right].map(|side| side.as_object().unwrap_or(&empty));
+                for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                    let name = key.replace('~', "~0").replace('/', "~1");
+                    let [left, right] = [a, b].map(|side| side.get(key).unwrap_or(&Value::Null));
+                    self.compare(&format!("{pointer}/{name}"), left, right);
+                }
+            }
+            _ => self.out.push(format!("{} {pointer}: {left} / {right}", self.key)),
         }
     }
 }
 
 #[test]
 fn fields_that_differ_by_nature_are_left_out_and_others_are_found() {
-    let object = |uid: &str, node: &str, percent: u32| {
+    let object = |uid: &str, percent: u32| {
         json!({
             "metadata": {
-                "uid": uid, "namespace": "shop", "ownerReferences": [{ "uid": uid, "name": "a" }],
-                "annotations": { "volume.kubernetes.io/selected-node": node },
+                "uid": uid, "namespace": "shop",
+                "ownerReferences": [{ "uid": uid, "name": "a" }], "labels": { "example.com/a": "x" },
             },
             "spec": { "percent": percent },
         })
     };
-    let of = |object: Value| Objects::from([("Coupon x".to_owned(), object)]);
-    let first = of(object("1", "a", 5));
-    let mut same = object("2", "b", 5);
-    same["metadata"]["annotations"] = json!({});
-    let all = |second: &Objects, renamed| differences(&first, second, renamed, &DIFFERS);
-    assert_eq!(all(&of(object("2", "b", 5)), Renamed::default()), Vec::<String>::new());
-    assert_eq!(all(&of(object("2", "b", 6)), Renamed::default()), ["Coupon x.spec.percent: 5 / 6"]);
+    let of = |object: Value| Objects::from([("Coupon.example.com x".to_owned(), object)]);
+    let first = of(object("1", 5));
+    let may: MayDiffer = |_, at| matches!(at, "/metadata/uid" | "/metadata/ownerReferences/0/uid");
+    let all = |second: &Objects, renamed| differences(&first, second, renamed, may);
+    assert_eq!(all(&of(object("2", 5)), Renamed::default()), Vec::<String>::new());
+    assert_eq!(all(&of(object("2", 6)), Renamed::default()), ["Coupon.example.com x /spec/percent: 5 / 6"]);
     let renamed = Renamed { namespace: Some(("shop", "copy")), class: None };
-    assert_eq!(all(&of(object("2", "b", 5)), renamed), [r#"Coupon x.metadata.namespace: "copy" / "shop""#]);
-    assert_eq!(all(&Objects::new(), Renamed::default()), ["Coupon x: only in the first"]);
-    same["metadata"]["annotations"]["mine"] = json!("added");
-    assert_eq!(all(&of(same), Renamed::default()).len(), 1);
+    let wrong = r#"Coupon.example.com x /metadata/namespace: "copy" / "shop""#;
+    assert_eq!(all(&of(object("2", 5)), renamed), [wrong]);
+    assert_eq!(all(&Objects::new(), Renamed::default()), ["Coupon.example.com x: only in the first"]);
+    let mut other = object("2", 5);
+    other["metadata"]["labels"] = json!({});
+    let wrong = r#"Coupon.example.com x /metadata/labels/example.com~1a: "x" / null"#;
+    assert_eq!(all(&of(other), Renamed::default()), [wrong]);
 }

@@ -18,7 +18,7 @@ use crate::scenarios::{deployment_ready, named, nothing_is_left};
 use crate::stage::Stage;
 
 /// No mover is waited for longer than this, with all that a run does before and after.
-const BOUND: Duration = Duration::from_secs(240);
+const BOUND: Duration = Duration::from_secs(90);
 /// A claim that is being deleted and one that has no volume yet are listed, and the rest is backed up.
 pub async fn odd_claims(stage: Arc<Stage>) {
     let namespace = "odd-claims";
@@ -112,7 +112,7 @@ pub async fn unschedulable(stage: Arc<Stage>) {
     };
     wait::until(claims, "far", "the claim to be bound", LIMIT, is_bound).await.unwrap();
     let repo = stage.s3_repository("nowhere").await;
-    let backup = format!("backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let backup = format!("backup cluster -n {namespace} --mover-image {KIST_IMAGE} --mover-timeout 20s");
     let backup = repo.writer.json(&backup, 3).await;
     assert!(backup.took < BOUND, "{}", backup.all());
     assert_eq!(backup.last("backup")["complete"], false, "{}", backup.all());

@@ -50,19 +50,15 @@ pub async fn both_levels(stage: Arc<Stage>) {
     }
     let owner = repo.owner.at(stage.second.kubeconfig());
     let restore = format!("restore cluster {} --mover-image {KIST_IMAGE}", snapshot(&backup));
-    let restore = owner.run(&format!("--json {restore}")).await;
-    // Under `restricted` nobody may touch the volume's own root, which is the provisioner's: its time is lost,
-    // and that is said.
-    assert!(matches!(restore.code, Some(0 | 3)), "{}", restore.all());
+    // Under `restricted` nobody may touch the volume's own folder, which is the provisioner's: that is remarked, and
+    // is no failure.
+    let restore = owner.json(&restore, 0).await;
     let client = stage.second.client();
-    for ((_, namespace, rung), folder) in LEVELS.into_iter().zip(&folders) {
+    for ((_, namespace, _), folder) in LEVELS.into_iter().zip(&folders) {
         deployment_ready(&client, namespace, "keeper").await;
         let there = volume_folder(&stage.second, namespace, "data").await.join("private");
         let wrong = files::differences(folder, &there);
         assert!(wrong.is_empty(), "{namespace}: {}\n{}", wrong.join("\n"), restore.all());
-        let volumes = restore.last("restore")["volumes"].as_array().unwrap().clone();
-        let volume = volumes.iter().find(|volume| volume["namespace"] == namespace).unwrap();
-        assert_eq!(volume["rung"], rung, "{}", restore.all());
         nothing_is_left(&client, namespace).await;
     }
 }
