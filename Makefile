@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build check test bench fuzz lab-up lab-down
+.PHONY: help demo build image check test bench fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -26,9 +26,17 @@ SLOW := $(filter-out $(FAST),$(TESTS))
 help: ## Lists these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
+demo: ## Two real clusters: a database, its backup, a disaster, its restore, the proof (root)
+	@tests/tools/install.sh apt versitygw cluster
+	cargo build --quiet $(FLAGS) --bin kist --example demo
+	@$(OUT)/$(TARGET)/release/examples/demo
+
 build: ## Builds the static binary
 	cargo build $(FLAGS)
 	@ls -l $(OUT)/$(TARGET)/release/kist
+
+image: build ## Writes kist's container image, an OCI layout as a tar, without Docker
+	@cargo run --quiet $(FLAGS) --example ship -- $(OUT)/$(TARGET)/release/kist $(OUT)/kist-image.tar
 
 check: _begin _format _lint _fast _summary ## Format, lints and fast tests
 

@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, Spec, error::Error, image, network, postgres, slot
 use crate::leftovers::{Inventory, named_network_namespaces};
 use crate::objects;
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// Pause between two looks at the other process's slots.
 const SLOT_RETRY: Duration = Duration::from_millis(20);
 const NAMESPACE: &str = "default";
@@ -30,7 +30,8 @@ const BUCKET: &str = "kist";
 /// Tells this program, started again by a test, to bring a cluster up and wait.
 const ROLE: &str = "KIST_E2E_VICTIM";
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// Held by every test of this program.
+pub static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn harness_two_clusters_work_side_by_side_and_leave_nothing() {

@@ -90,7 +90,11 @@ fn serve(name: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("start", "the runtime".as_ref()))?;
     runtime.block_on(async {
-        let spec = Spec::new(name).image(image::busybox()?).image(postgres::postgres()?);
+        let mut spec = Spec::new(name).image(image::busybox()?).image(postgres::postgres()?);
+        let program = tools::kist_beside();
+        if let Some(program) = &program {
+            spec = spec.image(image::kist(program)?);
+        }
         let store_name = format!("{name}-s3");
         let (cluster, store) =
             futures::try_join!(Cluster::start(spec), ObjectStore::start(&store_name, BUCKET))?;
@@ -98,6 +102,8 @@ fn serve(name: &str) -> Result<()> {
         println!("# node {} at {}", cluster.node_name(), cluster.node_ip());
         println!("# logs, volumes: {}", cluster.dir().display());
         println!("# images: {} {}", image::BUSYBOX_IMAGE, postgres::POSTGRES_IMAGE);
+        let kist = program.map_or("no kist: run make build, then down and up", |_| image::KIST_IMAGE);
+        println!("# image for movers: {kist}");
         println!("# S3 and its credentials:");
         println!(". {}", store.env_file().display());
         println!(); // the sign for `up`, which then ends

@@ -112,7 +112,8 @@ pub fn postgres(name: &str) -> Vec<Value> {
     vec![service, set]
 }
 
-fn deployment(name: &str, container: Value) -> Value {
+/// A Deployment of one pod with one container.
+pub fn deployment(name: &str, container: Value) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": { "name": name },

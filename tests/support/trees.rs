@@ -2,7 +2,7 @@
 //!
 //! Needs root: owners, devices and `trusted.*` are part of it. What a file system does not take (a value of
 //! 60 KB on ext4) is left out, so the tree on disk is the truth, not the value here.
-#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
+#![allow(dead_code, unused_imports, reason = "not every test that includes this file uses all of it")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,17 +1,17 @@
 //! Container images made on the spot: no registry can be reached from a test.
 //!
-//! An image is one layer (a tar) in a docker-archive: layer, config, manifest. Archives lie
-//! in the cache, named by the hash of what they are made from, and are made once; a lock
-//! beside each keeps two runs from making the same one.
+//! Images have one layer. Archives lie in the cache, named by the hash of what they are made from, and are
+//! made once; a lock beside each keeps two runs from making the same one. `make image` ships what is made
+//! here: but for its name in the archive's index, kist's image is the one that the tests run.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::error::{Error, Result};
+use crate::cluster::oci::{self, Start, hex};
 use crate::cluster::tar::{Entry, Kind, Tar};
 use crate::cluster::tools;
 
@@ -27,53 +27,66 @@ const APPLETS: [&str; 30] = [
 ];
 /// Pause sleeps for 68 years; busybox has no longer number.
 const FOREVER: &str = "2147483647";
+/// Folders of the images with a shell.
+const FOLDERS: [(&str, u32); 3] = [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777)];
+/// The authorities that this machine trusts; in the same place in kist's image, for without them it could
+/// not speak TLS to an object store.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What is in an image's only layer, and what it runs.
+struct Content<'a> {
+    folders: &'a [(&'a str, u32)],
+    /// Place in the image, mode, bytes.
+    files: Vec<(&'a str, u32, Vec<u8>)>,
+    /// Names in `/bin` of the program `busybox` there.
+    links: &'a [&'a str],
+    start: Start<'a>,
+}
 
 /// The archive of the pause image: what a pod's own container runs.
 pub fn pause() -> Result<PathBuf> {
-    let busybox = busybox_program()?;
     let command = ["/bin/busybox", "sleep", FOREVER];
-    scratch(PAUSE_IMAGE, "/bin/busybox", &busybox, &[], &command)
+    made_once(PAUSE_IMAGE, &busybox_content(&[], &command)?)
 }
 
 /// The archive of the busybox image; it sleeps if no command is given.
 pub fn busybox() -> Result<PathBuf> {
-    let busybox = busybox_program()?;
-    scratch(BUSYBOX_IMAGE, "/bin/busybox", &busybox, &APPLETS, &["/bin/sleep", FOREVER])
+    made_once(BUSYBOX_IMAGE, &busybox_content(&APPLETS, &["/bin/sleep", FOREVER])?)
 }
 
-/// The archive of kist's own image: one static program, and nothing else.
+/// The archive of kist's own image, for tests.
 pub fn kist(program: &Path) -> Result<PathBuf> {
-    scratch(KIST_IMAGE, "/kist", program, &[], &["/kist"])
+    made_once(KIST_IMAGE, &kist_content(program)?)
 }
 
-/// Wraps a tar of a root file system as an image archive at `target`.
-pub fn wrap(layer: &Path, reference: &str, command: &[&str], target: &Path) -> Result<()> {
-    let mut source = File::open(layer).map_err(Error::io("open", layer))?;
-    let size = source.metadata().map_err(Error::io("stat", layer))?.len();
-    let digest = sha256(&mut source).map_err(Error::io("read", layer))?;
-    let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
-        "config": { "Cmd": command, "Env": [format!("PATH={}", tools::PATH)] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-        "history": [],
-    });
-    let config = config.to_string().into_bytes();
-    let config_digest = sha256(&mut config.as_slice()).map_err(Error::io("hash", target))?;
-    let config_name = format!("{config_digest}.json");
-    let manifest = json!([{
-        "Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"],
-    }]);
-    let manifest = manifest.to_string().into_bytes();
-    let write = || -> io::Result<()> {
-        let mut archive = Tar::new(io::BufWriter::new(File::create(target)?));
-        let mut layer = File::open(layer)?;
-        archive.file("layer.tar", 0o644, size, &mut layer)?;
-        archive.file(&config_name, 0o644, config.len() as u64, &mut config.as_slice())?;
-        archive.file("manifest.json", 0o644, manifest.len() as u64, &mut manifest.as_slice())?;
-        archive.finish()?.flush()
-    };
-    write().map_err(Error::io("write the image", target))
+/// Writes kist's own image to `target`, under a name of the caller's choice. Says whether the authorities
+/// are in it.
+pub fn ship_kist(program: &Path, reference: &str, target: &Path) -> Result<bool> {
+    let content = kist_content(program)?;
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let layer = folder.join(".kist-layer.tar");
+    write_layer(&layer, &content).map_err(Error::io("write", &layer))?;
+    oci::wrap(&layer, reference, &content.start, target)?;
+    fs::remove_file(&layer).map_err(Error::io("remove", &layer))?;
+    Ok(content.files.len() > 1)
+}
+
+/// One static program and the authorities to trust. No user is named: the pods say who runs it.
+fn kist_content(program: &Path) -> Result<Content<'static>> {
+    let mut files = vec![("kist", 0o755, fs::read(program).map_err(Error::io("read", program))?)];
+    if let Ok(authorities) = fs::read(AUTHORITIES) {
+        files.push((AUTHORITIES.trim_start_matches('/'), 0o644, authorities));
+    }
+    let folders = [("etc/", 0o755), ("etc/ssl/", 0o755), ("etc/ssl/certs/", 0o755)].as_slice();
+    let start = Start { entrypoint: &["/kist"], command: &[] };
+    Ok(Content { folders, files, links: &[], start })
+}
+
+fn busybox_content<'a>(links: &'a [&'a str], command: &'a [&'a str]) -> Result<Content<'a>> {
+    let program = tools::system("busybox").ok_or_else(|| Error::Missing(vec!["busybox".into()]))?;
+    let program = fs::read(&program).map_err(Error::io("read", &program))?;
+    let files = vec![("bin/busybox", 0o755, program)];
+    Ok(Content { folders: &FOLDERS, files, links, start: Start { entrypoint: &[], command } })
 }
 
 /// Makes a file of the cache, once for all runs on this machine: `make` fills a folder of
@@ -98,67 +111,36 @@ pub fn cached(name: &str, make: impl FnOnce(&Path) -> Result<PathBuf>) -> Result
     Ok(path)
 }
 
-/// The image of one static program, with links to it in `/bin`.
-fn scratch(
-    reference: &str,
-    place: &str,
-    program: &Path,
-    links: &[&str],
-    command: &[&str],
-) -> Result<PathBuf> {
-    let bytes = fs::read(program).map_err(Error::io("read", program))?;
+fn made_once(reference: &str, content: &Content<'_>) -> Result<PathBuf> {
     let mut key = Sha256::new();
-    key.update(&bytes);
-    key.update(format!("{reference} {place} {links:?} {command:?}"));
+    let Content { folders, files, links, start } = content;
+    key.update(format!("{} {reference} {folders:?} {links:?} {start:?}", oci::FORM));
+    for (place, mode, bytes) in files {
+        key.update(format!(" {place} {mode} {} ", bytes.len()));
+        key.update(bytes);
+    }
     let short: String = hex(&key.finalize()).chars().take(16).collect();
     let name = reference.rsplit('/').next().unwrap_or(reference).replace(':', "-");
     cached(&format!("{name}-{short}.tar"), |work| {
         let layer = work.join("layer.tar");
-        write_layer(&layer, place, &bytes, links).map_err(Error::io("write", &layer))?;
+        write_layer(&layer, content).map_err(Error::io("write", &layer))?;
         let image = work.join("image.tar");
-        wrap(&layer, reference, command, &image)?;
+        oci::wrap(&layer, reference, &content.start, &image)?;
         Ok(image)
     })
 }
 
-fn write_layer(layer: &Path, place: &str, program: &[u8], links: &[&str]) -> io::Result<()> {
+fn write_layer(layer: &Path, content: &Content<'_>) -> io::Result<()> {
     let mut tar = Tar::new(io::BufWriter::new(File::create(layer)?));
-    for (folder, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777)] {
-        tar.entry(&Entry { name: folder, mode, kind: Kind::Folder })?;
+    for (folder, mode) in content.folders {
+        tar.entry(&Entry { name: folder, mode: *mode, kind: Kind::Folder })?;
     }
-    let place = place.trim_start_matches('/');
-    tar.file(place, 0o755, program.len() as u64, &mut &*program)?;
-    for link in links {
+    for (place, mode, bytes) in &content.files {
+        tar.file(place, *mode, bytes.len() as u64, &mut bytes.as_slice())?;
+    }
+    for link in content.links {
         let name = format!("bin/{link}");
         tar.entry(&Entry { name: &name, mode: 0o777, kind: Kind::Link("busybox") })?;
     }
     tar.finish()?.flush()
-}
-
-fn busybox_program() -> Result<PathBuf> {
-    tools::system("busybox").ok_or_else(|| Error::Missing(vec!["busybox".into()]))
-}
-
-/// The name that images have for this machine's architecture.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-fn sha256(source: &mut impl Read) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
-            length => hash.update(&buffer[..length]),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

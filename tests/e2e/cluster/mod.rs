@@ -16,6 +16,7 @@ pub mod image;
 pub mod network;
 mod node;
 pub mod objectstore;
+mod oci;
 mod pki;
 pub mod postgres;
 pub mod process;

@@ -10,6 +10,7 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::error::{Error, Result};
+use crate::cluster::oci::{self, Start};
 use crate::cluster::{image, tools};
 
 pub const POSTGRES_IMAGE: &str = "kist.test/postgres:15";
@@ -40,13 +41,14 @@ const LEFT_OUT: [&str; 6] = [
 
 /// The archive of the PostgreSQL image. The first call on a machine takes most of a minute.
 pub fn postgres() -> Result<PathBuf> {
-    let recipe = format!("{SUITE} {PACKAGES} {HOOK} {LEFT_OUT:?} {POSTGRES_IMAGE}");
+    let recipe = format!("{} {SUITE} {PACKAGES} {HOOK} {LEFT_OUT:?} {POSTGRES_IMAGE}", oci::FORM);
     let key: String = Sha256::digest(recipe).iter().take(8).map(|b| format!("{b:02x}")).collect();
     image::cached(&format!("postgres-{key}.tar"), |work| {
         let root = work.join("root.tar");
         make_root(work, &root)?;
         let archive = work.join("image.tar");
-        image::wrap(&root, POSTGRES_IMAGE, &["/bin/bash"], &archive)?;
+        let start = Start { entrypoint: &[], command: &["/bin/bash"] };
+        oci::wrap(&root, POSTGRES_IMAGE, &start, &archive)?;
         fs::remove_file(&root).map_err(Error::io("remove", &root))?;
         Ok(archive)
     })

@@ -74,6 +74,14 @@ pub fn require_store() -> Result<()> {
     found_all(missing)
 }
 
+/// The binary `kist` that was built with the command that asks, if it was.
+pub fn kist_beside() -> Option<PathBuf> {
+    let this = std::env::current_exe().ok()?;
+    // Examples lie one folder deeper.
+    let program = this.parent()?.parent()?.join("kist");
+    program.is_file().then_some(program)
+}
+
 /// Finds a program of the system.
 pub fn system(name: &str) -> Option<PathBuf> {
     PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())

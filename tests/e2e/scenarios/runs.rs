@@ -1,0 +1,186 @@
+//! Runs that end in other ways than they should, and runs beside each other: nothing of them stays in the cluster,
+//! and no snapshot says more than it holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+
+use crate::cluster::image::KIST_IMAGE;
+use crate::cluster::wait;
+use crate::harness::LIMIT;
+use crate::kist::Running;
+use crate::objects;
+use crate::scenarios::{MOVERS, deployment_ready, left, named, nothing_is_left, volume_folder};
+use crate::stage::{BUCKET, Stage};
+
+/// Ctrl-C gives a run this long to take its pods away.
+const INTERRUPT: Duration = Duration::from_secs(20);
+/// Pause between two looks at a bucket's folder, at a lease, or whether a command has ended.
+const LOOK_RETRY: Duration = Duration::from_millis(50);
+
+/// Neither takes the other's pods for left ones, and both are complete.
+pub async fn two_at_once(stage: Arc<Stage>) {
+    let namespace = "busy";
+    let client = stage.first.client();
+    large(&stage, namespace).await;
+    let repo = stage.s3_repository("busy").await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let (one, two) = futures::join!(repo.writer.run(&backup), repo.writer.run(&backup));
+    for run in [one, two] {
+        run.ended_with(0);
+        assert_eq!(run.last("backup")["complete"], true, "{}", run.all());
+    }
+    nothing_is_left(&client, namespace).await;
+}
+
+/// Killed while its mover uploads: the next run after its lease has lapsed takes its pod away, is complete, and
+/// what it has made can be read by the owner.
+pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
+    let namespace = "killed";
+    let client = stage.first.client();
+    large(&stage, namespace).await;
+    let repo = stage.s3_repository("killed").await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let mut victim = repo.writer.start(&backup);
+    is_under_way(&stage, namespace, &mut victim).await;
+    victim.kill();
+    let begin = Instant::now();
+    assert!(!left(&client, namespace).await.is_empty(), "a killed run takes nothing away");
+    leases_lapse(&client, namespace).await;
+    println!("the lease of the killed run has lapsed after {:.1?}", begin.elapsed());
+    let next = repo.writer.run(&backup).await;
+    next.ended_with(0);
+    assert_eq!(next.last("backup")["complete"], true, "{}", next.all());
+    nothing_is_left(&client, namespace).await;
+    let snapshots = repo.owner.json("snapshots", 0).await;
+    assert_eq!(snapshots.of_type("snapshot").len(), 1, "the killed run has none; {}", snapshots.all());
+    repo.owner.json("check --read-data", 0).await;
+}
+
+/// Ctrl-C: the run takes away what it has made, at once.
+pub async fn an_interrupted_run_cleans_up(stage: Arc<Stage>) {
+    let namespace = "interrupted";
+    let client = stage.first.client();
+    large(&stage, namespace).await;
+    let repo = stage.s3_repository(namespace).await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let mut victim = repo.writer.start(&backup);
+    is_under_way(&stage, namespace, &mut victim).await;
+    let begin = Instant::now();
+    victim.interrupt();
+    let ended = tokio::task::spawn_blocking(|| victim.end()).await.unwrap();
+    ended.ended_with(130);
+    assert!(begin.elapsed() < INTERRUPT, "{}", ended.all());
+    nothing_is_left(&client, namespace).await;
+}
+
+/// Somebody deletes the mover's pod: either the run makes another one, or it says what is missing; in no case it
+/// waits for ever, or says `complete` of less.
+pub async fn a_deleted_mover_is_noticed(stage: Arc<Stage>) {
+    let namespace = "deleted";
+    let client = stage.first.client();
+    large(&stage, namespace).await;
+    let repo = stage.s3_repository(namespace).await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let mut run = repo.writer.start(&backup);
+    is_under_way(&stage, namespace, &mut run).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let at_once = DeleteParams::default().grace_period(0);
+    pods.delete_collection(&at_once, &ListParams::default().labels(MOVERS)).await.unwrap();
+    let ended = tokio::task::spawn_blocking(|| run.end()).await.unwrap();
+    assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.all());
+    assert_eq!(ended.last("backup")["complete"], ended.code == Some(0), "{}", ended.all());
+    if ended.code == Some(3) {
+        ended.says(&["missing", "data"]);
+    }
+    nothing_is_left(&client, namespace).await;
+    repo.owner.json("check --read-data", 0).await;
+}
+
+/// A namespace with a claim that takes a while to be read: 300 MB that don't compress.
+async fn large(stage: &Stage, namespace: &str) {
+    let client = stage.first.client();
+    let objects =
+        [named(namespace), objects::claim("data", "lab-wait"), objects::deployment_with_claim("app", "data")];
+    wait::apply(&client, namespace, objects).await.unwrap();
+    deployment_ready(&client, namespace, "app").await;
+    let folder = volume_folder(&stage.first, namespace, "data").await;
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
+    for name in ["one", "two", "three"] {
+        let mut file = std::fs::File::create(folder.join(name)).unwrap();
+        std::io::copy(&mut std::io::Read::take(&mut random, 100 << 20), &mut file).unwrap();
+    }
+}
+
+/// Waits until a mover's container runs in a namespace, and two packs of it are in the store.
+async fn is_under_way(stage: &Stage, namespace: &str, run: &mut Running) {
+    let client = stage.first.client();
+    let running = async {
+        mover_runs(&client, namespace).await;
+        uploads(&stage.store.bucket_dir(BUCKET).join(namespace).join("packs")).await;
+    };
+    let ended = async {
+        while !run.has_ended() {
+            tokio::time::sleep(LOOK_RETRY).await;
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = running => {}
+            () = ended => panic!("the run has ended before anything could be done to it"),
+        }
+    };
+    tokio::time::timeout(LIMIT, both).await.expect("a mover starts, and uploads");
+}
+
+async fn mover_runs(client: &Client, namespace: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().labels(MOVERS);
+    let mut pods = watcher(pods, config).default_backoff().applied_objects().boxed();
+    while let Some(pod) = pods.next().await {
+        let phase = pod.ok().and_then(|pod| pod.status?.phase);
+        if phase.as_deref() == Some("Running") {
+            return;
+        }
+    }
+}
+
+async fn uploads(packs: &Path) {
+    while files(packs) < 2 {
+        tokio::time::sleep(LOOK_RETRY).await;
+    }
+}
+
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+}
+
+/// Waits until every lease in a namespace has not been renewed for its duration.
+async fn leases_lapse(client: &Client, namespace: &str) {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let has_lapsed = |lease: &Lease| {
+        let spec = lease.spec.as_ref().unwrap();
+        let secs = i64::from(spec.lease_duration_seconds.unwrap_or_default());
+        let renewed = spec.renew_time.as_ref().map_or(0, |time| time.0.as_second());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_secs().cast_signed() > renewed + secs
+    };
+    let begin = Instant::now();
+    loop {
+        let list = leases.list(&ListParams::default()).await.unwrap().items;
+        if list.iter().all(has_lapsed) {
+            return;
+        }
+        let names: Vec<_> = list.iter().map(ResourceExt::name_any).collect();
+        assert!(begin.elapsed() < LIMIT, "the leases {names:?} are renewed by nobody, and do not lapse");
+        tokio::time::sleep(LOOK_RETRY).await;
+    }
+}
