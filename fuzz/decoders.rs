@@ -21,6 +21,7 @@ use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
 use kist::format::relay::{Answer, Request};
 use kist::format::session::Session;
 use kist::format::summary::Summary;
+use kist::format::task::{Failure, Progress, Report, Task};
 use kist::store::StoreUrl;
 
 /// What must hold of any bytes; panics if it does not.
@@ -45,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("slot_contents", slot_contents),
     ("store_url", store_url),
     ("summary", summary),
+    ("task", task),
     ("toc", toc),
 ];
 
@@ -144,6 +146,25 @@ pub fn summary(bytes: &[u8]) {
     if let Ok(summary) = serde_json::from_slice::<Summary>(bytes) {
         let again = serde_json::to_vec(&summary).expect("a summary is JSON");
         assert_eq!(serde_json::from_slice::<Summary>(&again).expect("what was written"), summary);
+    }
+}
+
+/// What job and mover tell each other in JSON.
+pub fn task(bytes: &[u8]) {
+    if let Ok(task) = Task::decode(bytes) {
+        let again = task.encode();
+        let back = Task::decode(&again).expect("what was written");
+        assert!(back.config == task.config && back.direct == task.direct);
+        assert!(back.keys == task.keys && back.work == task.work);
+    }
+    if let Ok(report) = Report::decode(bytes) {
+        assert_eq!(Report::decode(&report.encode()).expect("what was written"), report);
+    }
+    if let Ok(failure) = Failure::decode(bytes) {
+        assert_eq!(Failure::decode(&failure.encode()).expect("what was written"), failure);
+    }
+    if let Ok(progress) = Progress::decode(bytes) {
+        assert_eq!(Progress::decode(&progress.encode()).expect("what was written"), progress);
     }
 }
 
