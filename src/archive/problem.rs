@@ -82,6 +82,12 @@ pub enum Cause {
 }
 
 impl Problem {
+    /// Whether the thing is there and only an attribute of it is not as it should be: what sets attributes says
+    /// `setting …`.
+    pub fn is_of_attribute(&self) -> bool {
+        self.doing.starts_with("setting ")
+    }
+
     /// Of an error that the system gave.
     pub(super) fn system(doing: &'static str, path: &TreePath, errno: Errno) -> Self {
         let cause = Cause::System(io::Error::from(errno));

@@ -47,6 +47,8 @@ pub struct Report {
     pub lost: List,
     /// What could not be written, or not with all of its attributes.
     pub problems: List,
+    /// How many of these are not there at all.
+    pub unwritten: u64,
 }
 
 /// A list with a bound.
@@ -337,9 +339,19 @@ impl Run {
         if problem.kind == ProblemKind::Full {
             return Some(problem);
         }
+        self.report.unwritten += u64::from(!problem.is_of_attribute());
         let (what, why) = (problem.path.to_string(), format!("{}: {}", problem.doing, problem.cause));
         self.report.problems.add(what, why);
         None
+    }
+
+    /// The same for a file that was counted as restored when its turn came.
+    fn file_problem(&mut self, problem: Problem) -> Option<Problem> {
+        if !problem.is_of_attribute() {
+            self.report.files -= 1;
+            self.report.written -= 1;
+        }
+        self.problem(problem)
     }
 
     fn attributes(&mut self, path: &TreePath, attributes: &Attributes) -> Option<Problem> {
@@ -394,7 +406,7 @@ impl Run {
                 Written::Lost(path, why) => self.lost(&path, why),
                 Written::Problems(problems) => {
                     for problem in problems {
-                        full = self.problem(problem).or(full);
+                        full = self.file_problem(problem).or(full);
                     }
                 }
             }
@@ -419,7 +431,7 @@ impl Run {
     ) -> Result<Option<Problem>> {
         let file = match self.target.create_file(&path, size) {
             Ok(file) => Arc::new(file),
-            Err(problem) => return Ok(self.problem(problem)),
+            Err(problem) => return Ok(self.file_problem(problem)),
         };
         match self.fill(&file, content).await? {
             Filled::Whole => {}
@@ -428,10 +440,10 @@ impl Run {
                 self.lost(&path, why);
                 return Ok(None);
             }
-            Filled::Problem(problem) => return Ok(self.problem(problem)),
+            Filled::Problem(problem) => return Ok(self.file_problem(problem)),
         }
         let problems = Arc::into_inner(file).map(|file| file.place(&attributes)).unwrap_or_default();
-        Ok(problems.into_iter().find_map(|problem| self.problem(problem)))
+        Ok(problems.into_iter().find_map(|problem| self.file_problem(problem)))
     }
 
     async fn fill(&self, file: &Arc<TargetFile>, content: &Content) -> Result<Filled> {

@@ -266,13 +266,14 @@ fn show_restore(settings: &Settings, snapshot: &str, done: &Restored) -> Exit {
         let fields = json!({
             "snapshot": snapshot, "created": objects.created.len(), "changed": objects.changed.len(),
             "skipped": objects.skipped.len(), "failed": objects.failed.len(), "volumes": done.volumes,
-            "notReady": done.not_ready, "heldBack": done.held_back, "swept": done.swept,
+            "notReady": done.not_ready, "heldBack": done.held_back, "interrupted": done.interrupted,
+            "swept": done.swept,
         });
         render::object("restore", fields);
     } else {
         show_restored(snapshot, done);
     }
-    let lost = done.volumes.iter().any(|volume| volume.failure.is_none() && !volume.is_whole());
+    let lost = done.volumes.iter().any(|volume| !volume.restored.lost.is_empty());
     let partly = |volume: &Volume| {
         volume.failure.is_some() || !volume.restored.problems.is_empty() || volume.restored.more_problems > 0
     };
@@ -281,6 +282,7 @@ fn show_restore(settings: &Settings, snapshot: &str, done: &Restored) -> Exit {
         || !done.not_ready.is_empty()
         || done.held_back;
     match (lost, incomplete) {
+        _ if done.interrupted => Exit::Interrupted,
         (true, _) => Exit::Damaged,
         (false, true) => Exit::Incomplete,
         (false, false) => Exit::Complete,
@@ -301,6 +303,9 @@ fn show_restored(snapshot: &str, done: &Restored) {
     for waiting in &done.not_ready {
         render::note(&format!("not ready: {}: {}", waiting.object, waiting.why));
     }
+    if done.interrupted {
+        render::note("interrupted: what was created stays; remove the namespaces before you restore again");
+    }
     if done.held_back {
         render::note(
             "no workload was created, because a volume is not whole (--accept-loss starts them on what is there)",
@@ -312,7 +317,11 @@ fn show_restored(snapshot: &str, done: &Restored) {
         objects.skipped.len(),
         objects.failed.len(),
         done.volumes.iter().filter(|volume| volume.failure.is_none()).count(),
-        if done.not_ready.is_empty() && !done.held_back { "all workloads are ready" } else { "NOT READY" },
+        if done.not_ready.is_empty() && !done.held_back && !done.interrupted {
+            "all workloads are ready"
+        } else {
+            "NOT READY"
+        },
     ));
 }
 

@@ -85,7 +85,13 @@ pub enum Work {
     /// Reads the folder `path` into the repository.
     Backup { path: String, source: Hex<SourceId>, parent: Option<Hex<NodeId>>, lane: Lane },
     /// Writes a tree into the folder `path`, which has to be empty.
-    Restore { path: String, root: Hex<NodeId> },
+    Restore {
+        path: String,
+        root: Hex<NodeId>,
+        /// Goes on where another mover stopped: what is there already and looks the same is kept.
+        #[serde(default)]
+        resume: bool,
+    },
 }
 
 /// The way that the bytes took.
@@ -137,6 +143,9 @@ pub struct Restored {
     /// What could not be written, or not with all of its attributes.
     pub problems: Vec<Missing>,
     pub more_problems: u64,
+    /// How many of the problems are things that are not there at all.
+    #[serde(default)]
+    pub unwritten: u64,
     /// Attributes of the volume's own folder, which belongs to who made the volume.
     pub remarks: Vec<Missing>,
 }

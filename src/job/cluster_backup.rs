@@ -79,8 +79,8 @@ pub async fn cluster(
         .map(|claim| claim.namespace.clone())
         .chain(hooks.pods.iter().map(|pod| pod.namespace.clone()))
         .collect();
-    let taking = Holds::take(cluster, &repo.world, namespaces, access::for_backup);
-    let (holds, swept) = unless_cancelled(stop.as_ref(), taking).await?;
+    let taking = Holds::take(cluster, &repo.world, namespaces, access::for_backup, stop.as_ref());
+    let (holds, swept) = taking.await?;
     let run = Run {
         repo,
         cluster,
@@ -90,10 +90,7 @@ pub async fn cluster(
         hooks: &hooks,
         holds: &holds,
     };
-    let done = tokio::select! {
-        done = run.carry_out(progress) => done,
-        lost = holds.lost() => Err(lost),
-    };
+    let done = run.carry_out(progress).await;
     holds.release().await;
     let (snapshot, summary) = done?;
     Ok(Done { snapshot, summary, swept })
@@ -114,15 +111,17 @@ impl Run<'_> {
         let (repo, source) = (self.repo, source(&self.cluster.uid, &self.request.selection));
         let source_id = repo.keys.source_id(&source);
         let groups = groups(self.claims, &self.hooks.pods);
-        let volumes: usize = groups.iter().flat_map(|group| &group.movers).map(Vec::len).sum();
-        if volumes > (limits::LANES - 1) / TRIES {
-            let (found, most) = (volumes as u64, ((limits::LANES - 1) / TRIES) as u64);
-            return Err(crate::repo::Error::TooLarge { what: "the number of volumes", found, most }.into());
+        let (claims, most) = (self.claims.len(), (limits::LANES - 1) / TRIES);
+        if claims > most {
+            let (found, most) = (claims as u64, most as u64);
+            return Err(crate::repo::Error::TooLarge { what: "the number of claims", found, most }.into());
         }
+        let stop = progress.as_ref();
         // The order is law (spec chapter 8): session, log, commits, index.
-        let (session, mut lanes, view) = begin(repo, (1 + TRIES * self.claims.len()) as u32).await?;
-        let before = Snapshots::load(repo).await?;
-        let index = Arc::new(Index::load_to_add(repo).await?);
+        let begun = unless_cancelled(stop, begin(repo, (1 + TRIES * claims) as u32)).await?;
+        let (session, mut lanes, view) = begun;
+        let before = unless_cancelled(stop, Snapshots::load(repo)).await?;
+        let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo)).await?);
         let own = lanes.remove(0);
         let parent = parent_root(repo, &before, source_id);
         let (manifests, stats) =

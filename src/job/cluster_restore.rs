@@ -15,16 +15,17 @@ use crate::archive::documents;
 use crate::cluster::Cluster;
 use crate::cluster::access;
 use crate::cluster::manifest::{Manifest, ObjectKey};
-use crate::cluster::mover::{Place, Purpose, volume_path};
+use crate::cluster::mover::{Mover, Place, Purpose, volume_path};
 use crate::cluster::restore::{
     AFTER_VOLUMES, AT_LAST, BEFORE_VOLUMES, ClaimToFill, NotReady, Options, Plan, Report as Objects, apply,
     dry_run, look, plan, ready,
 };
 use crate::format::commit::{Root, RootKind};
-use crate::format::summary::Source;
+use crate::format::summary::{Source, Summary};
 use crate::format::task::{Done as TaskDone, Hex, Report, Restored, Transport, Work};
 use crate::job::find::{self, Described, volume_source};
-use crate::job::hold::{Holds, Movers, Wanted};
+use crate::job::hold::{Holds, Movers, Name, Wanted, allowed};
+use crate::job::live::{TRIES, may_pass};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
@@ -68,17 +69,22 @@ pub struct Volume {
 
 impl Volume {
     pub fn is_whole(&self) -> bool {
-        self.failure.is_none() && self.restored.lost.is_empty() && self.restored.more_lost == 0
+        let restored = &self.restored;
+        let lost = !restored.lost.is_empty() || restored.more_lost > 0;
+        self.failure.is_none() && !lost && restored.unwritten == 0
     }
 }
 
 /// What a restore did.
+#[derive(Default)]
 pub struct Done {
     pub objects: Objects,
     pub volumes: Vec<Volume>,
     pub not_ready: Vec<NotReady>,
     /// Workloads were not created, because a volume is not whole.
     pub held_back: bool,
+    /// The user has ended it; what is told here was done.
+    pub interrupted: bool,
     pub swept: Vec<String>,
 }
 
@@ -95,10 +101,9 @@ pub async fn prepare(
     if !repo.keys.can_read_data() {
         return Err(repo::Error::Role { needed: "owner", have: repo.keys.role.to_string() }.into());
     }
-    let of = match repo::summary(repo, &snapshot)?.map(|summary| summary.source) {
-        Some(Source::Cluster { cluster, .. }) => cluster,
-        _ => return Err(Error::NotOfCluster { snapshot: found.name() }),
-    };
+    let not_of_cluster = || Error::NotOfCluster { snapshot: found.name() };
+    let summary = repo::summary(repo, &snapshot)?.ok_or_else(not_of_cluster)?;
+    let Source::Cluster { cluster: of, .. } = summary.source.clone() else { return Err(not_of_cluster()) };
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let mut manifests = Vec::new();
     for (path, body) in documents::load(&reader, root).await? {
@@ -110,7 +115,8 @@ pub async fn prepare(
         }
     }
     let target = look(cluster, &manifests, options).await?;
-    let plan = plan(&manifests, &target, options);
+    let mut plan = plan(&manifests, &target, options);
+    plan.remarks.extend(remarks(repo, &snapshot, &summary, &plan));
     Ok(Prepared { plan, snapshot, cluster: of, reader })
 }
 
@@ -119,7 +125,7 @@ pub async fn try_out(cluster: &Cluster, prepared: &mut Prepared) -> Result<()> {
     Ok(dry_run(cluster, &mut prepared.plan).await?)
 }
 
-/// Carries a plan out.
+/// Carries a plan out. What was done is told also of a run that was interrupted.
 pub async fn carry_out(
     repo: &Repository,
     cluster: &Cluster,
@@ -131,31 +137,58 @@ pub async fn carry_out(
     if !plan.obstacles.is_empty() {
         return Err(Error::Obstacles { obstacles: plan.obstacles.clone() });
     }
-    let mut objects = Objects::default();
-    let stop = progress.as_ref();
-    unless_cancelled(stop, apply(cluster, plan, BEFORE_VOLUMES, &mut objects)).await?;
-    let namespaces: BTreeSet<String> = plan.claims.iter().map(|claim| claim.namespace.clone()).collect();
-    let taking = Holds::take(cluster, &repo.world, namespaces, access::for_restore);
-    let (holds, swept) = unless_cancelled(stop, taking).await?;
-    let filling =
-        Filling { repo, prepared, holds: &holds, movers: &request.movers, progress: progress.clone() };
-    let volumes = tokio::select! {
-        volumes = filling.all() => volumes,
-        lost = holds.lost() => Err(lost),
-    };
-    holds.release().await;
-    let mut volumes = volumes?;
-    volumes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let failed = volumes.iter().any(|volume| volume.failure.is_some());
-    let lost = volumes.iter().any(|volume| !volume.is_whole());
-    if failed || (lost && !request.accept_loss) {
-        return Ok(Done { objects, volumes, not_ready: Vec::new(), held_back: true, swept });
+    let mut done = Done::default();
+    let run = Run { repo, cluster, prepared, request, progress };
+    match run.carry_out(&mut done).await {
+        Err(Error::Interrupted) => done.interrupted = true,
+        carried_out => carried_out?,
     }
-    unless_cancelled(stop, apply(cluster, plan, AFTER_VOLUMES, &mut objects)).await?;
-    let waiting = async { Ok::<_, Error>(ready(cluster, plan, request.ready_limit).await) };
-    let not_ready = unless_cancelled(stop, waiting).await?;
-    unless_cancelled(stop, apply(cluster, plan, AT_LAST, &mut objects)).await?;
-    Ok(Done { objects, volumes, not_ready, held_back: false, swept })
+    done.volumes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(done)
+}
+
+struct Run<'a> {
+    repo: &'a Repository,
+    cluster: &'a Cluster,
+    prepared: &'a Prepared,
+    request: &'a Request,
+    progress: Arc<dyn Progress>,
+}
+
+impl Run<'_> {
+    async fn carry_out(&self, done: &mut Done) -> Result<()> {
+        let (plan, stop) = (&self.prepared.plan, self.progress.as_ref());
+        let namespaces: BTreeSet<String> = plan.claims.iter().map(|claim| claim.namespace.clone()).collect();
+        // Before anything is made: a namespace that is half there would be in the way of the next try.
+        allowed(self.cluster, &namespaces, access::for_restore, stop).await?;
+        unless_cancelled(stop, apply(self.cluster, plan, BEFORE_VOLUMES, &mut done.objects)).await?;
+        self.fill(namespaces, done).await?;
+        if !self.request.accept_loss && !done.volumes.iter().all(Volume::is_whole) {
+            done.held_back = true;
+            return Ok(());
+        }
+        unless_cancelled(stop, apply(self.cluster, plan, AFTER_VOLUMES, &mut done.objects)).await?;
+        let waiting = async { Ok::<_, Error>(ready(self.cluster, plan, self.request.ready_limit).await) };
+        done.not_ready = unless_cancelled(stop, waiting).await?;
+        unless_cancelled(stop, apply(self.cluster, plan, AT_LAST, &mut done.objects)).await
+    }
+
+    async fn fill(&self, namespaces: BTreeSet<String>, done: &mut Done) -> Result<()> {
+        let (world, stop) = (&self.repo.world, self.progress.as_ref());
+        let (holds, swept) = Holds::take(self.cluster, world, namespaces, access::for_restore, stop).await?;
+        done.swept = swept;
+        let filling = Filling {
+            repo: self.repo,
+            prepared: self.prepared,
+            holds: &holds,
+            movers: &self.request.movers,
+            progress: self.progress.clone(),
+        };
+        let volumes = filling.all().await;
+        holds.release().await;
+        done.volumes = volumes?;
+        Ok(())
+    }
 }
 
 struct Filling<'a> {
@@ -181,6 +214,10 @@ impl Filling<'_> {
         Ok(filled.into_iter().flatten().collect())
     }
 
+    fn root(&self, claim: &ClaimToFill) -> Option<Root> {
+        root_of(self.repo, &self.prepared.snapshot, &self.prepared.cluster, claim)
+    }
+
     async fn group(&self, claims: Vec<&ClaimToFill>) -> Result<Vec<Volume>> {
         // A claim without a tree in the snapshot can't be filled; the others of its pod are.
         let (with, without): (Vec<_>, Vec<_>) =
@@ -191,7 +228,61 @@ impl Filling<'_> {
         let with: Vec<(&ClaimToFill, Root)> =
             with.into_iter().filter_map(|(claim, root)| Some((claim, root?))).collect();
         let Some((first, _)) = with.first() else { return Ok(volumes) };
-        let name = self.holds.name(&first.namespace).await?;
+        let waiting = self.holds.names(&first.namespace, 1);
+        let name = match unless_cancelled(self.progress.as_ref(), waiting).await {
+            Ok(mut names) => names.pop().expect("as many as were asked for"),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => {
+                volumes.extend(with.iter().map(|(claim, _)| not_filled(claim, chain(&error))));
+                return Ok(volumes);
+            }
+        };
+        volumes.extend(self.fill_all(&with, &name).await?);
+        Ok(volumes)
+    }
+
+    /// Fills the claims of one mover, one after the other, and deletes it. A mover that is evicted or cut off is
+    /// made once more, and goes on where the first one stopped.
+    async fn fill_all(&self, with: &[(&ClaimToFill, Root)], name: &Name) -> Result<Vec<Volume>> {
+        let mut mover = None;
+        let mut volumes = Vec::new();
+        for (k, (claim, root)) in with.iter().enumerate() {
+            let mut filled = Err(Error::Interrupted);
+            for attempt in 1..=TRIES {
+                if mover.is_none() {
+                    match self.start(with, name).await {
+                        Ok(started) => mover = Some(started),
+                        Err(error) => {
+                            filled = Err(error);
+                            break;
+                        }
+                    }
+                }
+                let Some(running) = &mover else { break };
+                filled = self.fill(running, claim, *root, k, attempt > 1).await;
+                match &filled {
+                    Err(error) if may_pass(error) && attempt < TRIES => {
+                        tracing::warn!(error = chain(error), "a volume is filled on, by another mover");
+                        delete_all(mover.take(), self.progress.as_ref()).await;
+                    }
+                    _ => break,
+                }
+            }
+            match filled {
+                Ok(volume) => volumes.push(volume),
+                Err(Error::Interrupted) => {
+                    delete_all(mover, self.progress.as_ref()).await;
+                    return Err(Error::Interrupted);
+                }
+                Err(error) => volumes.push(not_filled(claim, chain(&error))),
+            }
+        }
+        delete_all(mover, self.progress.as_ref()).await;
+        Ok(volumes)
+    }
+
+    async fn start(&self, with: &[(&ClaimToFill, Root)], name: &Name) -> Result<Mover> {
+        let first = with[0].0;
         let consumer = first.consumer.as_ref();
         let wanted = Wanted {
             claims: with.iter().map(|(claim, _)| claim.name.clone()).collect(),
@@ -209,47 +300,19 @@ impl Filling<'_> {
             selinux: serde_json::Value::Null,
             pull_secrets: Vec::new(),
         };
-        let starting = self.holds.start(&first.namespace, &name, self.movers, wanted);
-        let mover = match unless_cancelled(self.progress.as_ref(), starting).await {
-            Ok(mover) => mover,
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error) => {
-                volumes.extend(with.iter().map(|(claim, _)| not_filled(claim, chain(&error))));
-                return Ok(volumes);
-            }
-        };
-        let mut interrupted = false;
-        for (k, (claim, root)) in with.iter().enumerate() {
-            match self.fill(&mover, claim, *root, k).await {
-                Ok(volume) => volumes.push(volume),
-                Err(Error::Interrupted) => {
-                    interrupted = true;
-                    break;
-                }
-                Err(error) => volumes.push(not_filled(claim, chain(&error))),
-            }
-        }
-        delete_all([mover], self.progress.as_ref()).await;
-        if interrupted { Err(Error::Interrupted) } else { Ok(volumes) }
-    }
-
-    /// The tree of a claim: of this very claim, by its cluster and UID, never of one that is only called so.
-    fn root(&self, claim: &ClaimToFill) -> Option<Root> {
-        let source =
-            volume_source(&self.prepared.cluster, &claim.from_namespace, &claim.from_name, &claim.from_uid);
-        let source = self.repo.keys.source_id(&source);
-        let roots = &self.prepared.snapshot.commit.roots;
-        roots.iter().find(|root| root.kind == RootKind::Volume && root.source == source).copied()
+        let starting = self.holds.start(&first.namespace, name, self.movers, wanted);
+        unless_cancelled(self.progress.as_ref(), starting).await
     }
 
     async fn fill(
         &self,
-        mover: &crate::cluster::mover::Mover,
+        mover: &Mover,
         claim: &ClaimToFill,
         root: Root,
         k: usize,
+        resume: bool,
     ) -> Result<Volume> {
-        let work = Work::Restore { path: volume_path(k), root: Hex(root.node) };
+        let work = Work::Restore { path: volume_path(k), root: Hex(root.node), resume };
         let meta = self.prepared.snapshot.commit.meta_key_name(root.source);
         let task = task(self.repo, meta, self.movers.direct.as_ref(), work).await?;
         let order = Order { task, may: May::restore(), keys: Some(self.prepared.reader.clone()) };
@@ -260,6 +323,28 @@ impl Filling<'_> {
         let (namespace, name) = (claim.namespace.clone(), claim.name.clone());
         Ok(Volume { namespace, name, transport: Some(transport), why, restored, failure: None })
     }
+}
+
+/// The tree of a claim: of this very claim, by its cluster and UID, never of one that is only called so.
+fn root_of(repo: &Repository, snapshot: &Snapshot, cluster: &str, claim: &ClaimToFill) -> Option<Root> {
+    let source = volume_source(cluster, &claim.from_namespace, &claim.from_name, &claim.from_uid);
+    let source = repo.keys.source_id(&source);
+    let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
+    snapshot.commit.roots.iter().find(is_it).copied()
+}
+
+/// What should be known before such a snapshot is restored.
+fn remarks(repo: &Repository, snapshot: &Snapshot, summary: &Summary, plan: &Plan) -> Vec<String> {
+    let Source::Cluster { cluster, .. } = &summary.source else { return Vec::new() };
+    let unread = plan.claims.iter().filter(|claim| root_of(repo, snapshot, cluster, claim).is_none());
+    let unread = unread.map(|claim| {
+        format!("volume {}/{} can't be filled: the snapshot has no data of it", claim.namespace, claim.name)
+    });
+    let missing = summary.missing.len() as u64 + summary.more_missing;
+    let first = summary.missing.first().map(|first| {
+        format!("the snapshot is not complete: {missing} missing, first {}: {}", first.what, first.why)
+    });
+    first.into_iter().chain(unread).collect()
 }
 
 fn not_filled(claim: &ClaimToFill, why: String) -> Volume {

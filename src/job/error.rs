@@ -59,6 +59,8 @@ pub enum Error {
     Cluster(#[from] crate::cluster::Error),
     #[error(transparent)]
     Wire(#[from] crate::wire::Error),
+    #[error("{namespace} can't be worked in: {why}")]
+    NotHeld { namespace: String, why: String },
     #[error("job and mover don't understand each other: {what}")]
     Link { what: String },
     /// As the mover told it.

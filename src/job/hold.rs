@@ -3,10 +3,11 @@
 //! Taken before anything is made in the cluster and released behind everything, whatever came between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::{join_all, select_all, try_join_all};
-use tokio::sync::{Mutex, MutexGuard};
+use futures::future::join_all;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::cluster::Cluster;
 use crate::cluster::access::{Want, may};
@@ -16,7 +17,10 @@ use crate::cluster::lease::{self, Lease};
 use crate::cluster::mover::{self, Mount, Mover, Place, Purpose, Resources, Spec};
 use crate::cluster::sweep::sweep;
 use crate::format::task::Direct;
+use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
+use crate::progress::Progress;
+use crate::repo::chain;
 use crate::world::World;
 
 /// What all movers of a run have in common.
@@ -47,17 +51,35 @@ pub struct Holds {
     cluster: Cluster,
     run: String,
     held: BTreeMap<String, Hold>,
+    /// Namespaces that could not be had, and why: their volumes are missing, the others are read.
+    refused: BTreeMap<String, String>,
 }
 
 struct Hold {
     lease: Lease,
-    names: Vec<Mutex<String>>,
+    /// As many as there are names in `free`; a group takes all that it needs at once, so that no two groups wait
+    /// for each other.
+    places: Arc<Semaphore>,
+    free: Arc<Names>,
     /// Of pods that may be frozen.
     owed: Mutex<Vec<PodHooks>>,
 }
 
+type Names = std::sync::Mutex<Vec<String>>;
+
 /// A name that a mover has until this is dropped.
-pub struct Name<'a>(MutexGuard<'a, String>);
+pub struct Name {
+    name: String,
+    free: Arc<Names>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let name = std::mem::take(&mut self.name);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+}
 
 impl Holds {
     /// Asks whether the account may do what the run takes, removes what dead runs left behind, and takes a
@@ -67,45 +89,69 @@ impl Holds {
         world: &World,
         namespaces: BTreeSet<String>,
         wants: fn(&str, &str, &str) -> Vec<Want>,
+        progress: &dyn Progress,
     ) -> Result<(Self, Vec<String>)> {
-        let (pod, lease) = (&mover::names(1)[0], lease::name(1));
-        let wants: Vec<Want> =
-            namespaces.iter().flat_map(|namespace| wants(namespace, pod, &lease)).collect();
-        may(cluster, &wants).await?;
-        let swept = try_join_all(namespaces.iter().map(|namespace| sweep(cluster, world, namespace))).await?;
-        let said = swept.into_iter().flat_map(|swept| swept.done.into_iter().chain(swept.problems)).collect();
+        allowed(cluster, &namespaces, wants, progress).await?;
         let run = crate::format::id::hex(&world.bytes::<8>());
-        let mut holds = Self { cluster: cluster.clone(), run, held: BTreeMap::new() };
-        for namespace in namespaces {
-            match Lease::take(cluster, world, &namespace, &holds.run).await {
-                Ok(lease) => {
-                    let names = mover::names(lease.slot()).into_iter().map(Mutex::new).collect();
-                    holds.held.insert(namespace, Hold { lease, names, owed: Mutex::default() });
+        let mut holds =
+            Self { cluster: cluster.clone(), run, held: BTreeMap::new(), refused: BTreeMap::new() };
+        let sweeping = join_all(namespaces.iter().map(|namespace| sweep(cluster, world, namespace)));
+        let swept = unless_cancelled(progress, async { Ok::<_, Error>(sweeping.await) }).await?;
+        let mut said = Vec::new();
+        let only = namespaces.len() == 1;
+        for (namespace, swept) in namespaces.into_iter().zip(swept) {
+            let taken = match swept {
+                Ok(swept) => {
+                    said.extend(swept.done.into_iter().chain(swept.problems));
+                    Lease::take(cluster, world, &namespace, &holds.run).await
                 }
-                Err(error) => {
-                    holds.release().await;
-                    return Err(error.into());
-                }
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(lease) => holds.add(namespace, lease),
+                Err(error) if only => return Err(error.into()),
+                Err(error) => drop(holds.refused.insert(namespace, chain(&error))),
+            }
+            // Not in the middle of taking one: a lease that nobody knows of would stay for a while.
+            if progress.is_cancelled() {
+                holds.release().await;
+                return Err(Error::Interrupted);
             }
         }
         Ok((holds, said))
     }
 
-    fn hold(&self, namespace: &str) -> Result<&Hold> {
-        self.held.get(namespace).ok_or_else(|| Error::Link { what: format!("{namespace} is not held") })
+    fn add(&mut self, namespace: String, lease: Lease) {
+        let names = mover::names(lease.slot());
+        let places = Arc::new(Semaphore::new(names.len()));
+        let free = Arc::new(Names::new(names.into()));
+        self.held.insert(namespace, Hold { lease, places, free, owed: Mutex::default() });
     }
 
-    /// Waits for a name that no other mover has.
-    pub async fn name(&self, namespace: &str) -> Result<Name<'_>> {
-        let waiting = self.hold(namespace)?.names.iter().map(|name| Box::pin(name.lock()));
-        Ok(Name(select_all(waiting).await.0))
+    fn hold(&self, namespace: &str) -> Result<&Hold> {
+        let why = || self.refused.get(namespace).cloned().unwrap_or_else(|| "it is not held".into());
+        self.held.get(namespace).ok_or_else(|| Error::NotHeld { namespace: namespace.to_owned(), why: why() })
+    }
+
+    /// Waits for names that no other mover has: at most [`mover::MOVERS`].
+    pub async fn names(&self, namespace: &str, count: usize) -> Result<Vec<Name>> {
+        let hold = self.hold(namespace)?;
+        let count = u32::try_from(count).unwrap_or(mover::MOVERS).min(mover::MOVERS);
+        let closed = "nothing closes this semaphore";
+        let mut places = hold.places.clone().acquire_many_owned(count).await.expect(closed);
+        let mut free = hold.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = std::iter::from_fn(|| {
+            let (name, free) = (free.pop()?, hold.free.clone());
+            Some(Name { name, free, _place: places.split(1)? })
+        });
+        Ok(names.take(count as usize).collect())
     }
 
     /// Starts a mover under a name.
     pub async fn start(
         &self,
         namespace: &str,
-        name: &Name<'_>,
+        name: &Name,
         movers: &Movers,
         wanted: Wanted,
     ) -> Result<Mover> {
@@ -115,7 +161,7 @@ impl Holds {
             .extend(wanted.pull_secrets.into_iter().filter(|name| !movers.pull_secrets.contains(name)));
         let spec = Spec {
             namespace: namespace.to_owned(),
-            name: name.0.clone(),
+            name: name.name.clone(),
             run: self.run.clone(),
             image: movers.image.clone(),
             pull_secrets,
@@ -154,22 +200,36 @@ impl Holds {
         Ok(())
     }
 
-    /// Ends with an error when one of the leases is lost.
-    pub async fn lost(&self) -> Error {
-        let lost: Vec<_> = self.held.values().map(|hold| Box::pin(hold.lease.lost())).collect();
-        match lost.is_empty() {
-            true => std::future::pending().await,
-            false => select_all(lost).await.0.into(),
+    /// Ends with an error when the lease in a namespace is lost: nothing may be changed there any more.
+    pub async fn lost(&self, namespace: &str) -> Error {
+        match self.held.get(namespace) {
+            Some(hold) => hold.lease.lost().await.into(),
+            None => std::future::pending().await,
         }
     }
 
     /// Gives all namespaces back. What can't be released lapses, and the next run takes it.
     pub async fn release(self) {
-        let released = join_all(self.held.into_values().map(|hold| hold.lease.release())).await;
-        for error in released.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "a lease could not be released: it lapses, and the next run removes it");
+        let released = join_all(self.held.into_values().map(|hold| hold.lease.release()));
+        for error in released.await.into_iter().filter_map(Result::err) {
+            tracing::warn!(
+                error = chain(&error),
+                "a lease could not be released: it lapses, and the next run removes it"
+            );
         }
     }
+}
+
+/// Fails with all that this account may not do of what a run in these namespaces takes.
+pub async fn allowed(
+    cluster: &Cluster,
+    namespaces: &BTreeSet<String>,
+    wants: fn(&str, &str, &str) -> Vec<Want>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (pod, lease) = (&mover::names(1)[0], lease::name(1));
+    let wants: Vec<Want> = namespaces.iter().flat_map(|namespace| wants(namespace, pod, &lease)).collect();
+    unless_cancelled(progress, may(cluster, &wants)).await
 }
 
 fn by_namespace(hooks: &[PodHooks]) -> BTreeMap<&str, Vec<PodHooks>> {

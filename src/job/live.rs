@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 use crate::cluster::Cluster;
 use crate::cluster::hook::{self, HookResult, OnError, Phase, PodHooks};
-use crate::cluster::mover::{Mover, Place, Purpose, Rung, volume_path};
+use crate::cluster::mover::{MOVERS, Mover, Place, Purpose, Rung, volume_path};
 use crate::cluster::volume::{Claim, Consumer, Way};
 use crate::format::id::{NodeId, SourceId};
 use crate::format::summary::{self, Missing, Verdict};
@@ -42,6 +42,9 @@ pub struct Reading<'a> {
     pub progress: Arc<dyn Progress>,
 }
 
+/// What is missing is listed up to so many bytes of text, of all volumes together; more is counted.
+const MISSING_BYTES: usize = 4 * 1024 * 1024;
+
 /// What came of it.
 #[derive(Default)]
 pub struct Read {
@@ -50,7 +53,11 @@ pub struct Read {
     pub hooks: Vec<summary::Hook>,
     pub missing: Vec<Missing>,
     pub more_missing: u64,
+    missing_bytes: usize,
 }
+
+/// A mover that runs, its name, and the claims that it has mounted.
+type Started<'a> = (&'a Vec<usize>, Name, Mover);
 
 /// A volume that was read.
 struct Volume {
@@ -62,19 +69,16 @@ struct Volume {
 impl Reading<'_> {
     /// Reads all groups, several at a time. Fails only if the run is to end.
     pub async fn all(&self, groups: &[Group]) -> Result<Read> {
+        let mut read = Read::default();
+        // Pods with hooks of which no volume is read: nothing is gained by keeping them frozen.
         let (loose, with_volumes): (Vec<&Group>, Vec<&Group>) =
             groups.iter().partition(|group| group.movers.is_empty());
         let loose: Vec<PodHooks> = loose.iter().flat_map(|group| self.pods(group)).collect();
-        let mut read = Read::default();
-        let began = self.freeze(&loose, &mut read).await;
-        let results: Vec<Result<Read>> = match began {
-            Ok(()) => {
-                let reading = futures::stream::iter(with_volumes).map(|group| self.group(group));
-                reading.buffer_unordered(self.movers.parallel.max(1)).collect().await
-            }
-            Err(error) => vec![Err(error)],
-        };
+        self.freeze(&loose, &mut read).await;
         self.thaw(&loose, &mut read).await;
+        let reading = futures::stream::iter(with_volumes).map(|group| self.group(group));
+        let results: Vec<Result<Read>> =
+            reading.buffer_unordered(self.movers.parallel.max(1)).collect().await;
         for result in results {
             read.add(result?);
         }
@@ -89,10 +93,23 @@ impl Reading<'_> {
 
     async fn group(&self, group: &Group) -> Result<Read> {
         let mut read = Read::default();
-        let pods = self.pods(group);
+        let most = MOVERS as usize;
+        for claim in group.movers.iter().skip(most).flatten() {
+            let why = format!("its pods are frozen together with others, on more than {most} nodes in all");
+            read.miss(&self.claims[*claim], &why);
+        }
+        let movers = &group.movers[..group.movers.len().min(most)];
+        let waiting = self.holds.names(&group.namespace, movers.len());
+        let names = match unless_cancelled(self.progress.as_ref(), waiting).await {
+            Ok(names) => names,
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => {
+                movers.iter().flatten().for_each(|claim| read.miss(&self.claims[*claim], &chain(&error)));
+                return Ok(read);
+            }
+        };
         let mut started = Vec::new();
-        for claims in &group.movers {
-            let name = self.holds.name(&group.namespace).await?;
+        for (claims, name) in movers.iter().zip(names) {
             match self.start(&group.namespace, &name, claims).await {
                 Ok(mover) => started.push((claims, name, mover)),
                 Err(Error::Interrupted) => {
@@ -102,26 +119,41 @@ impl Reading<'_> {
                 Err(error) => claims.iter().for_each(|claim| read.miss(&self.claims[*claim], &chain(&error))),
             }
         }
-        // Frozen only now, and only if there is something to read: starting a pod takes its time.
-        let frozen = if started.is_empty() { Ok(()) } else { self.freeze(&pods, &mut read).await };
-        let is_frozen = frozen.is_ok() && read.hooks.iter().all(|hook| hook.ok);
-        let mut volumes = Vec::new();
-        if frozen.is_ok() {
-            let each = started.into_iter().map(|(claims, name, mover)| self.read(claims, name, mover));
-            volumes = join_all(each).await.into_iter().flatten().collect();
-        } else {
-            delete_all(started.into_iter().map(|(.., mover)| mover), self.progress.as_ref()).await;
+        if !started.is_empty() {
+            self.read_frozen(group, started, &mut read).await?;
         }
-        self.thaw(&pods, &mut read).await;
-        frozen?;
-        for (claim, volume) in volumes {
+        Ok(read)
+    }
+
+    /// Freezes a group's pods, has its volumes read, and thaws the pods whatever happened. Frozen only now, because
+    /// starting a pod takes its time.
+    async fn read_frozen(&self, group: &Group, started: Vec<Started<'_>>, read: &mut Read) -> Result<()> {
+        let pods = self.pods(group);
+        let all: Vec<usize> = started.iter().flat_map(|(claims, ..)| claims.iter().copied()).collect();
+        self.freeze(&pods, read).await;
+        let is_frozen = read.hooks.iter().all(|hook| hook.ok);
+        let each = started.into_iter().map(|(claims, name, mover)| self.read(claims, name, mover));
+        let volumes = tokio::select! {
+            volumes = join_all(each) => Ok(volumes),
+            // Another run may sweep our movers from now on: what they have read does not count.
+            lost = self.holds.lost(&group.namespace) => Err(lost),
+        };
+        self.thaw(&pods, read).await;
+        let volumes = match volumes {
+            Ok(volumes) => volumes,
+            Err(lost) => {
+                all.iter().for_each(|claim| read.miss(&self.claims[*claim], &chain(&lost)));
+                return Ok(());
+            }
+        };
+        for (claim, volume) in volumes.into_iter().flatten() {
             match volume {
                 Ok(volume) => read.take(volume, is_frozen && self.is_hooked(&self.claims[claim])),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => read.miss(&self.claims[claim], &chain(&error)),
             }
         }
-        Ok(read)
+        Ok(())
     }
 
     /// Whether every pod that uses a claim has a hook that freezes it.
@@ -133,15 +165,17 @@ impl Reading<'_> {
         !claim.consumers.is_empty() && claim.consumers.iter().all(freezes)
     }
 
-    /// Runs pre-hooks. A failed one makes the run incomplete, unless its pod says that it may fail.
-    async fn freeze(&self, pods: &[PodHooks], read: &mut Read) -> Result<()> {
-        if pods.is_empty() {
-            return Ok(());
+    /// Runs pre-hooks. A failed one makes the run incomplete, unless its pod says that it may fail. Without a note
+    /// of what is owed for it no hook is run.
+    async fn freeze(&self, pods: &[PodHooks], read: &mut Read) {
+        if pods.is_empty() || self.progress.is_cancelled() {
+            return;
         }
-        self.holds.owe(pods).await?;
-        let results = hook::run_all(self.cluster, &self.repo.world, pods, Phase::Pre).await;
+        let results = match self.holds.owe(pods).await {
+            Ok(()) => hook::run_all(self.cluster, &self.repo.world, pods, Phase::Pre).await,
+            Err(error) => pods.iter().map(|pod| not_run(pod, &chain(&error))).collect(),
+        };
         read.hooked(results);
-        Ok(())
     }
 
     async fn thaw(&self, pods: &[PodHooks], read: &mut Read) {
@@ -155,7 +189,7 @@ impl Reading<'_> {
         }
     }
 
-    async fn start(&self, namespace: &str, name: &Name<'_>, claims: &[usize]) -> Result<Mover> {
+    async fn start(&self, namespace: &str, name: &Name, claims: &[usize]) -> Result<Mover> {
         let first = &self.claims[claims[0]];
         let (node, user) = match first.way() {
             Way::Live { node, consumer } => (node, consumer.and_then(|number| first.consumers.get(number))),
@@ -181,7 +215,7 @@ impl Reading<'_> {
     }
 
     /// Reads the claims of one mover, one after the other, and deletes it.
-    async fn read(&self, claims: &[usize], name: Name<'_>, mover: Mover) -> Vec<(usize, Result<Volume>)> {
+    async fn read(&self, claims: &[usize], name: Name, mover: Mover) -> Vec<(usize, Result<Volume>)> {
         let mut mover = Some(mover);
         let mut volumes = Vec::new();
         for (k, claim) in claims.iter().enumerate() {
@@ -258,8 +292,21 @@ impl Reading<'_> {
     }
 }
 
+/// A pre-hook that was not started.
+fn not_run(pod: &PodHooks, why: &str) -> HookResult {
+    HookResult {
+        namespace: pod.namespace.clone(),
+        pod: pod.pod.clone(),
+        phase: Phase::Pre,
+        ok: false,
+        on_error: OnError::Fail,
+        seconds: 0.0,
+        message: why.to_owned(),
+    }
+}
+
 /// Whether another mover may do better.
-fn may_pass(error: &Error) -> bool {
+pub fn may_pass(error: &Error) -> bool {
     match error {
         Error::Wire(_) | Error::Link { .. } => true,
         Error::Cluster(error) => error.class() == crate::cluster::Class::Other,
@@ -273,15 +320,21 @@ impl Read {
         self.roots.extend(other.roots);
         self.volumes.extend(other.volumes);
         self.hooks.extend(other.hooks);
-        self.missing.extend(other.missing);
+        other.missing.into_iter().for_each(|missing| self.list(missing));
         self.more_missing += other.more_missing;
     }
 
+    fn list(&mut self, missing: Missing) {
+        self.missing_bytes += missing.what.len() + missing.why.len();
+        match self.missing_bytes <= MISSING_BYTES {
+            true => self.missing.push(missing),
+            false => self.more_missing += 1,
+        }
+    }
+
     fn miss(&mut self, claim: &Claim, why: &str) {
-        self.missing.push(Missing {
-            what: format!("volume {}/{}", claim.namespace, claim.name),
-            why: why.to_owned(),
-        });
+        let what = format!("volume {}/{}", claim.namespace, claim.name);
+        self.list(Missing { what, why: why.to_owned() });
     }
 
     fn take(&mut self, volume: Volume, frozen: bool) {
@@ -290,11 +343,9 @@ impl Read {
             summary.verdict = Verdict::Frozen;
         }
         let place = format!("volume {}/{}", summary.namespace, summary.name);
-        self.missing.extend(
-            done.missing
-                .into_iter()
-                .map(|file| Missing { what: format!("{place}: {}", file.what), why: file.why }),
-        );
+        for file in done.missing {
+            self.list(Missing { what: format!("{place}: {}", file.what), why: file.why });
+        }
         self.more_missing += done.more_missing;
         self.roots.push((source, done.root.0));
         self.volumes.push(summary);
@@ -309,7 +360,7 @@ impl Read {
             };
             if !result.ok && result.on_error == OnError::Fail {
                 let what = format!("{phase}-hook of pod {pod}");
-                self.missing.push(Missing { what, why: result.message.clone() });
+                self.list(Missing { what, why: result.message.clone() });
             }
             self.hooks.push(summary::Hook {
                 pod,

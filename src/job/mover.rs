@@ -164,10 +164,11 @@ async fn serve(task: Task, calls: &Calls, world: World, pace: Arc<Pace>) -> Resu
             let volume = Volume { path, source: source.0, parent: parent.map(|parent| parent.0) };
             Done::Backup(back_up(&repo, volume, lane, pace).await?)
         }
-        Work::Restore { path, root } => {
+        Work::Restore { path, root, resume } => {
             let asked = Arc::new(Asking { calls: calls.clone(), runtime: Handle::current() });
             let repo = Repository::at_mover(store, config, keys, Some(asked), world);
-            Done::Restore(fill(&repo, Path::new(&path), root.0, pace).await?)
+            let overwrite = if resume { Some(Overwrite::Changed) } else { None };
+            Done::Restore(fill(&repo, Path::new(&path), root.0, overwrite, pace).await?)
         }
     };
     Ok(Report { version: VERSION, transport, why, done })
@@ -314,16 +315,24 @@ fn read_volume(
     Ok((outcome, within.or(between)))
 }
 
-async fn fill(repo: &Repository, path: &Path, root: NodeId, pace: Arc<Pace>) -> Result<Restored> {
+/// `overwrite` is none for a folder that has to be empty.
+async fn fill(
+    repo: &Repository,
+    path: &Path,
+    root: NodeId,
+    overwrite: Option<Overwrite>,
+    pace: Arc<Pace>,
+) -> Result<Restored> {
     let shown = path.display().to_string();
     let failed = |source| Error::Target { path: shown.clone(), source };
     let target = Arc::new(Target::open(path, false).map_err(failed)?);
     let found = target.list(&TreePath::root()).map_err(failed)?;
-    if found.iter().any(|name| name != LOST_AND_FOUND.as_bytes()) {
+    if overwrite.is_none() && found.iter().any(|name| name != LOST_AND_FOUND.as_bytes()) {
         return Err(Error::TargetNotEmpty { path: shown });
     }
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
-    let options = Options { overwrite: Overwrite::Never, delete: false, dry_run: false };
+    let overwrite = overwrite.unwrap_or(Overwrite::Never);
+    let options = Options { overwrite, delete: false, dry_run: false };
     let report = match restore(reader, root, &TreePath::root(), target.clone(), options, pace).await? {
         restore::Outcome::Done(report) => report,
         restore::Outcome::NotThere => {
@@ -344,6 +353,7 @@ async fn fill(repo: &Repository, path: &Path, root: NodeId, pace: Arc<Pace>) -> 
         more_lost: report.lost.more,
         problems,
         more_problems: report.problems.more,
+        unwritten: report.unwritten,
         remarks,
     })
 }

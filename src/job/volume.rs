@@ -94,7 +94,7 @@ pub async fn drive(
     order: Order,
     progress: Arc<dyn Progress>,
 ) -> Result<Report> {
-    let mut process = mover.run().await?;
+    let mut process = unless_cancelled(progress.as_ref(), mover.run()).await?;
     let (Some(stdin), Some(stdout)) = (process.stdin(), process.stdout()) else {
         return Err(Error::Link { what: "the mover's process has no streams".into() });
     };
@@ -157,7 +157,7 @@ impl Talk {
         loop {
             tokio::select! {
                 message = receiver.next(), if self.answering.len() < ANSWERING => match message? {
-                    Some(message) => self.take(message, progress.as_ref()).await?,
+                    Some(message) => self.take(message, progress.as_ref())?,
                     None => {
                         // The mover has said its end and waits for ours; it may be gone already.
                         let _ = tokio::time::timeout(LOOK, self.sender.end()).await;
@@ -171,11 +171,11 @@ impl Talk {
         }
     }
 
-    async fn take(&mut self, message: Message, progress: &dyn Progress) -> Result<()> {
+    fn take(&mut self, message: Message, progress: &dyn Progress) -> Result<()> {
         let Message { kind, call, body } = message;
         match kind {
             kind::READY => match self.task.take() {
-                Some(task) => self.sender.send(kind::TASK, 0, Bytes::from(task.encode().to_vec())).await?,
+                Some(task) => self.say(kind::TASK, 0, Bytes::from(task.encode().to_vec())),
                 None => return Err(Error::Link { what: "the mover said hello twice".into() }),
             },
             kind::STORE_REQUEST => {
@@ -187,7 +187,7 @@ impl Talk {
             }
             kind::KEY_REQUEST => {
                 let answer = self.lane_key(&body);
-                self.sender.send(kind::KEY_ANSWER, call, answer).await?;
+                self.say(kind::KEY_ANSWER, call, answer);
             }
             kind::PROGRESS => {
                 let now = task::Progress::decode(&body).unwrap_or(self.told);
@@ -204,7 +204,11 @@ impl Talk {
                 let failure = Failure::decode(&body);
                 let failure = failure.map_err(|error| Error::Link { what: error.to_string() })?;
                 self.report = Some(Err(match failure.class {
-                    FailureClass::Interrupted => Error::Interrupted,
+                    FailureClass::Interrupted if progress.is_cancelled() => Error::Interrupted,
+                    // It stopped for a reason of its own, as when it was sent what it does not know.
+                    FailureClass::Interrupted => {
+                        Error::Mover { class: FailureClass::Transient, message: failure.message }
+                    }
                     class => Error::Mover { class, message: failure.message },
                 }));
             }
@@ -212,6 +216,12 @@ impl Talk {
             _ => tracing::debug!(kind, "a message that is not known was passed over"),
         }
         Ok(())
+    }
+
+    /// Sends beside everything else: a mover that takes nothing must not keep us from noticing the rest.
+    fn say(&mut self, kind: u8, call: u32, body: Bytes) {
+        let sender = self.sender.clone();
+        self.answering.spawn(async move { sender.send(kind, call, body).await });
     }
 
     /// 32 bytes, or nothing if there is no such key or the order has none to give.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use kist::format::id::RecordId;
 use kist::format::pack::PackKind;
+use kist::job::find::Part;
 use kist::job::{self, list};
 use kist::repo::{self, Class, Error, Index, Reader, Repository, Unlock};
 use kist::store::testing::{Log, Recording};
@@ -124,7 +125,7 @@ async fn a_writer_reads_the_names_of_its_own_and_of_nobody_else() {
         let names = |snapshot: String| async move {
             let found = described(opened, &snapshot).await.unwrap();
             let root = list::tree_path("")?;
-            let mut listing = list::list(opened, None, &found, root, true).await?;
+            let mut listing = list::list(opened, None, &found, &Part::Files, root, true).await?;
             let mut count = 0;
             while listing.next().await?.is_some() {
                 count += 1;

@@ -12,7 +12,7 @@ use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
 use kist::format::id::hex;
 use kist::job::backup::{Done, Files, files};
-use kist::job::find::{Described, Filter, Which, find};
+use kist::job::find::{Described, Filter, Part, Which, find};
 use kist::job::{Error, Result, restore};
 use kist::progress::{Progress, Silent};
 use kist::repo::{self, Degrade, Init, Report as CheckReport, Repository, Unlock, WriterSettings};
@@ -158,7 +158,7 @@ pub async fn restore_into(
 ) -> Result<Restored> {
     let found = described(repo, snapshot).await?;
     let from = kist::job::list::tree_path(source.to_str().unwrap())?;
-    let request = restore::Request { overwrite: None, delete: false, dry_run: false };
+    let request = restore::Request { part: Part::Files, overwrite: None, delete: false, dry_run: false };
     restore::files(repo, &found, &from, target, &request, Arc::new(Silent)).await
 }
 

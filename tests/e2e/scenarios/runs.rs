@@ -100,16 +100,19 @@ pub async fn a_cut_link_is_made_anew(stage: Arc<Stage>) {
 
 /// Kills the process `kist mover run` of a pod, and not the one that keeps the pod.
 fn kill_work_of(pod: &str) {
-    let killed = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+    let movers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let words = fs::read(entry.path().join("cmdline")).ok()?;
         let cgroups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        let pid = rustix::process::Pid::from_raw(pid)?;
-        (words == b"/kist\0mover\0run\0" && cgroups.contains(pod)).then_some(pid)
+        words.starts_with(b"/kist\0mover\0run").then_some((pid, cgroups))
     });
-    let killed: Vec<_> = killed.collect();
-    assert_eq!(killed.len(), 1, "one process works in pod {pod}");
-    rustix::process::kill_process(killed[0], rustix::process::Signal::KILL).unwrap();
+    let movers: Vec<_> = movers.collect();
+    let mut ours = movers.iter().filter(|(_, cgroups)| cgroups.contains(pod));
+    let (Some((pid, _)), None) = (ours.next(), ours.next()) else {
+        panic!("not one process works in pod {pod}: {movers:?}");
+    };
+    let pid = rustix::process::Pid::from_raw(*pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Ctrl-C: the run takes away what it has made, at once.
