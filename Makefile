@@ -13,6 +13,8 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export CARGO_INCREMENTAL := 0
 PLACE := --locked --target $(TARGET)
 FLAGS := --release $(PLACE)
+# With the examples the dependencies have the features that tests give them: nothing is built twice.
+BUILD := cargo build $(FLAGS) --bins --examples
 
 OUT := $(or $(CARGO_TARGET_DIR),target)
 CACHE := $(or $(KIST_CACHE),$(HOME)/.cache/kist-lab)
@@ -28,15 +30,15 @@ help: ## Lists these commands
 
 demo: ## Two real clusters: a database, its backup, a disaster, its restore, the proof (root)
 	@tests/tools/install.sh apt versitygw cluster
-	cargo build --quiet $(FLAGS) --bin kist --example demo
+	@$(BUILD)
 	@$(OUT)/$(TARGET)/release/examples/demo
 
 build: ## Builds the static binary
-	cargo build $(FLAGS)
+	$(BUILD)
 	@ls -l $(OUT)/$(TARGET)/release/kist
 
 image: build ## Writes kist's container image, an OCI layout as a tar, without Docker
-	@cargo run --quiet $(FLAGS) --example ship -- $(OUT)/$(TARGET)/release/kist $(OUT)/kist-image.tar
+	@$(OUT)/$(TARGET)/release/examples/ship $(OUT)/$(TARGET)/release/kist $(OUT)/kist-image.tar
 
 check: _begin _format _lint _fast _summary ## Format, lints and fast tests
 
@@ -58,11 +60,11 @@ fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler
 	done
 	@$(STEP) --summary
 
-lab-up: ## Leaves a real cluster and an S3 server running: make lab-up NAME=one (root)
-	cargo run --quiet $(FLAGS) --example lab -- up $(or $(NAME),$(error say which: NAME=…))
+lab-up: build ## Leaves a real cluster and an S3 server running: make lab-up NAME=one (root)
+	@$(OUT)/$(TARGET)/release/examples/lab up $(or $(NAME),$(error say which: NAME=…))
 
-lab-down: ## Takes it down again: make lab-down NAME=one
-	cargo run --quiet $(FLAGS) --example lab -- down $(or $(NAME),$(error say which: NAME=…))
+lab-down: build ## Takes it down again: make lab-down NAME=one
+	@$(OUT)/$(TARGET)/release/examples/lab down $(or $(NAME),$(error say which: NAME=…))
 
 # The steps.
 

@@ -140,6 +140,10 @@ impl<'a> Assembler<'a> {
     }
 
     fn push(&mut self, entry: Entry) -> Result<()> {
+        // It may have been cut short, and would be a node that no reader accepts.
+        if self.shared.is_ending() {
+            return Ok(());
+        }
         self.counts.entries += 1;
         if let Kind::File { size, .. } = entry.kind {
             self.counts.files += 1;

@@ -314,6 +314,9 @@ pub struct RestoreFiles {
     /// Tell what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Of a snapshot of a cluster: the files of this volume; no cluster is needed for it
+    #[arg(long, value_name = "NAMESPACE/CLAIM")]
+    pub volume: Option<String>,
     #[command(flatten)]
     pub choice: Choice,
 }
@@ -335,6 +338,12 @@ pub struct Ls {
     /// Show type, mode, owner, size and time
     #[arg(long, short)]
     pub long: bool,
+    /// Of a snapshot of a cluster: the files of this volume
+    #[arg(long, value_name = "NAMESPACE/CLAIM", conflicts_with = "manifests")]
+    pub volume: Option<String>,
+    /// Of a snapshot of a cluster: the manifests, by group, version, kind, namespace and name
+    #[arg(long)]
+    pub manifests: bool,
     #[command(flatten)]
     pub choice: Choice,
 }

@@ -17,7 +17,12 @@ pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     let opened = settings.open().await?;
     let catalog = settings.catalog(opened.config.repo);
     let found = find::find(&opened, catalog.as_ref(), &which, &filter).await?;
-    let mut listing = list::list(&opened, catalog.as_ref(), &found, path, args.recursive).await?;
+    let part = match (args.volume, args.manifests) {
+        (Some(volume), _) => find::Part::Volume(volume),
+        (None, true) => find::Part::Manifests,
+        (None, false) => find::Part::Files,
+    };
+    let mut listing = list::list(&opened, catalog.as_ref(), &found, &part, path, args.recursive).await?;
     while let Some(entry) = listing.next().await? {
         match (settings.json, args.long) {
             (true, _) => show_json(&entry),

@@ -17,6 +17,7 @@ pub async fn files(settings: &Settings, args: RestoreFiles) -> Result<Exit, Fail
     let from = list::tree_path(path.unwrap_or_default())?;
     let target = absolute(&args.target)?;
     let request = restore::Request {
+        part: args.volume.map_or(find::Part::Files, find::Part::Volume),
         overwrite: args.overwrite.map(|overwrite| match overwrite {
             Overwrite::Never => plan::Overwrite::Never,
             Overwrite::Changed => plan::Overwrite::Changed,

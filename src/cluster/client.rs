@@ -33,13 +33,13 @@ impl Cluster {
             [] => Config::incluster().map_err(|_| Error::NoCluster)?,
             files => from_files(files, access.context.clone()).await?,
         };
-        let client = Client::try_from(config).map_err(|e| Error::Connect { source: Box::new(e) })?;
+        let client = Client::try_from(config).map_err(|e| Error::Connect { cause: Box::new(e) })?;
         Self::of(client).await
     }
 
     /// Asks for what identifies the cluster.
     pub async fn of(client: Client) -> Result<Self> {
-        let failed = |e| Error::Connect { source: Box::new(e) };
+        let failed = |e| Error::Connect { cause: Box::new(e) };
         let version = client.apiserver_version().await.map_err(failed)?.git_version;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let system = namespaces.get("kube-system").await;

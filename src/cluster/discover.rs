@@ -227,7 +227,7 @@ impl Found {
             return Err(error);
         }
         let why = match &error {
-            Error::Api { source, .. } => reason(source),
+            Error::Api { cause, .. } => reason(cause),
             other => other.to_string(),
         };
         self.problems.push(Problem { what, why });
@@ -276,7 +276,7 @@ mod tests {
 
     fn answered(code: u16, message: &str) -> Error {
         let status = kube::core::Status::failure(message, "Reason").with_code(code);
-        Error::Api { doing: "list".into(), source: Box::new(kube::Error::Api(status.boxed())) }
+        Error::Api { doing: "list".into(), cause: Box::new(kube::Error::Api(status.boxed())) }
     }
 
     #[test]
@@ -362,7 +362,7 @@ mod tests {
         let error = serde_json::from_str::<u8>("{").unwrap_err();
         let source = Box::new(kube::Error::SerdeError(error));
         let mut found = Found::default();
-        found.say("secrets".into(), Error::Api { doing: "list secrets".into(), source }).unwrap();
+        found.say("secrets".into(), Error::Api { doing: "list secrets".into(), cause: source }).unwrap();
         found
             .say("pods".into(), Error::Timeout { what: "list pods".into(), seconds: 1, last: "-".into() })
             .unwrap();

@@ -15,18 +15,12 @@ pub enum Error {
     },
     #[error("no cluster is given: neither a kubeconfig nor a service account was found")]
     NoCluster,
-    #[error("the cluster can't be spoken to")]
-    Connect {
-        #[source]
-        source: Box<kube::Error>,
-    },
+    // The clients' own texts repeat each other and show whole answers: `cause` is no `source` for that.
+    #[error("the cluster can't be spoken to: {}", reason(cause))]
+    Connect { cause: Box<kube::Error> },
     /// `doing` is such as "list pods in shop".
-    #[error("{doing}")]
-    Api {
-        doing: String,
-        #[source]
-        source: Box<kube::Error>,
-    },
+    #[error("{doing}: {}", reason(cause))]
+    Api { doing: String, cause: Box<kube::Error> },
     #[error("there is no namespace {name} in the cluster")]
     NoNamespace { name: String },
     /// What is to be put into the cluster can't be as it is wished: `what` is such as "the name \"x y\"".
@@ -60,8 +54,13 @@ pub(crate) fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("the server answered {} {}", status.code, status.reason),
-        other => other.to_string(),
+        other => innermost(other).to_string(),
     }
+}
+
+/// The first cause: what is above it only says that something below has failed.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 /// What a failure means: exit codes go by it.
@@ -76,13 +75,13 @@ pub enum Class {
 impl Error {
     /// Names the request that failed: `map_err(Error::api(|| format!("list pods in {namespace}")))`.
     pub(crate) fn api(doing: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Error::Api { doing: doing(), source: Box::new(source) }
+        move |cause| Error::Api { doing: doing(), cause: Box::new(cause) }
     }
 
     /// The HTTP status that the API server answered with, if it did.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Error::Api { source, .. } | Error::Connect { source } => match &**source {
+            Error::Api { cause, .. } | Error::Connect { cause } => match &**cause {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },

@@ -35,7 +35,7 @@ where
 fn refusal(error: watcher::Error, what: &str) -> Option<Error> {
     match error {
         watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) if matches!(&source, kube::Error::Api(status) if status.code == 403) => {
-            Some(Error::Api { doing: format!("watch {what}"), source: Box::new(source) })
+            Some(Error::Api { doing: format!("watch {what}"), cause: Box::new(source) })
         }
         passing => {
             tracing::debug!(error = &passing as &dyn std::error::Error, what, "watched again");

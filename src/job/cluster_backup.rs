@@ -61,11 +61,6 @@ pub fn source(cluster: &str, selection: &Selection) -> Source {
     Source::Cluster { cluster: cluster.to_owned(), object }
 }
 
-/// The source of one volume. A claim that was made anew is another.
-pub fn volume_source(cluster: &str, namespace: &str, claim: &str, uid: &str) -> Source {
-    Source::Cluster { cluster: cluster.to_owned(), object: format!("volumes/{namespace}/{claim}/{uid}") }
-}
-
 /// Backs up a cluster into one snapshot. After an interrupt nothing is committed; what was uploaded counts
 /// for the next run.
 pub async fn cluster(

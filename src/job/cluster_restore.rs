@@ -23,8 +23,7 @@ use crate::cluster::restore::{
 use crate::format::commit::{Root, RootKind};
 use crate::format::summary::Source;
 use crate::format::task::{Done as TaskDone, Hex, Report, Restored, Transport, Work};
-use crate::job::cluster_backup::volume_source;
-use crate::job::find::{self, Described};
+use crate::job::find::{self, Described, volume_source};
 use crate::job::hold::{Holds, Movers, Wanted};
 use crate::job::volume::{Order, cancelled, drive, task};
 use crate::job::{Error, Result};

@@ -30,8 +30,10 @@ pub enum Error {
     NoSuchSource { wanted: String },
     #[error("{path} is not in snapshot {snapshot}")]
     NotInSnapshot { path: String, snapshot: String },
-    #[error("snapshot {snapshot} holds no files")]
-    NoFiles { snapshot: String },
+    #[error("snapshot {snapshot} is of a cluster: say which volume is meant{}", list(.volumes))]
+    NoFiles { snapshot: String, volumes: Vec<String> },
+    #[error("snapshot {snapshot} has no volume {volume}")]
+    NoVolume { volume: String, snapshot: String },
     #[error("the names in snapshot {snapshot} can't be read with this key")]
     Unreadable { snapshot: String },
     #[error("{path} is not empty: choose what becomes of what is there with --overwrite")]
@@ -66,4 +68,9 @@ pub enum Error {
     NotOfCluster { snapshot: String },
     #[error("nothing was changed in the target: {}", .obstacles.join("; "))]
     Obstacles { obstacles: Vec<String> },
+}
+
+/// Behind a sentence: `: a, b`, or nothing.
+fn list(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
 }

@@ -134,6 +134,10 @@ pub async fn find(
     filter: &Filter,
 ) -> Result<Described> {
     let (mut fits, problems) = list(repo, catalog, filter).await?;
+    for problem in &problems {
+        // It may be the newest one: what is taken instead is not what was meant, perhaps.
+        tracing::warn!(error = repo::chain(problem), "a snapshot can't be read, and is passed over");
+    }
     if fits.is_empty() && problems.is_empty() && *which == Which::Latest {
         let nothing_asked = filter.host.is_none() && filter.source.is_none() && filter.tag.is_none();
         return Err(match (filter.at, nothing_asked) {
@@ -191,8 +195,50 @@ pub async fn load(repo: &Repository, found: &Described) -> Result<Snapshot> {
     }
 }
 
-/// The tree of files of a snapshot.
-pub fn files_root(snapshot: &Snapshot) -> Result<Root> {
-    let files = snapshot.commit.roots.iter().find(|root| root.kind == RootKind::Files);
-    files.copied().ok_or_else(|| Error::NoFiles { snapshot: snapshot.name() })
+/// Which tree of a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// The only one of a snapshot of files.
+    #[default]
+    Files,
+    /// A volume of a snapshot of a cluster: `namespace/claim`.
+    Volume(String),
+    /// Its manifests.
+    Manifests,
+}
+
+/// The tree that is meant. A volume is found by what the summary says of it, never by its place.
+pub fn root_of(repo: &Repository, snapshot: &Snapshot, part: &Part) -> Result<Root> {
+    let roots = &snapshot.commit.roots;
+    let of_kind = |kind: RootKind| roots.iter().find(|root| root.kind == kind).copied();
+    let summary = || repo::summary(repo, snapshot).ok().flatten();
+    match part {
+        Part::Files => of_kind(RootKind::Files).ok_or_else(|| Error::NoFiles {
+            snapshot: snapshot.name(),
+            volumes: summary().and_then(|summary| summary.cluster).map_or_else(Vec::new, |cluster| {
+                cluster.volumes.iter().map(|volume| format!("{}/{}", volume.namespace, volume.name)).collect()
+            }),
+        }),
+        Part::Manifests => {
+            of_kind(RootKind::Manifests).ok_or_else(|| Error::NotOfCluster { snapshot: snapshot.name() })
+        }
+        Part::Volume(wanted) => {
+            let none = || Error::NoVolume { volume: wanted.clone(), snapshot: snapshot.name() };
+            let summary = summary().ok_or_else(none)?;
+            let Source::Cluster { cluster, .. } = &summary.source else { return Err(none()) };
+            let volumes = summary.cluster.iter().flat_map(|cluster| &cluster.volumes);
+            let named =
+                volumes.into_iter().find(|volume| format!("{}/{}", volume.namespace, volume.name) == *wanted);
+            let volume = named.ok_or_else(none)?;
+            let source = volume_source(cluster, &volume.namespace, &volume.name, &volume.uid);
+            let source = repo.keys.source_id(&source);
+            let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
+            roots.iter().find(is_it).copied().ok_or_else(none)
+        }
+    }
+}
+
+/// The source of one volume. A claim that was made anew is another.
+pub fn volume_source(cluster: &str, namespace: &str, claim: &str, uid: &str) -> Source {
+    Source::Cluster { cluster: cluster.to_owned(), object: format!("volumes/{namespace}/{claim}/{uid}") }
 }

@@ -6,7 +6,7 @@ use crate::archive::cursor::Cursor;
 use crate::catalog::{Catalog, EntryKind, EntryRow};
 use crate::format::commit::RootKind;
 use crate::format::entry::{Entry, Kind, TreePath};
-use crate::job::find::{self, Described, files_root};
+use crate::job::find::{self, Described, Part, root_of};
 use crate::job::{Error, Result};
 use crate::repo::{Index, Reader, Repository};
 
@@ -58,20 +58,27 @@ pub async fn list(
     repo: &Repository,
     catalog: Option<&Catalog>,
     found: &Described,
+    part: &Part,
     folder: TreePath,
     recursive: bool,
 ) -> Result<Listing> {
+    let catalog = catalog.filter(|_| *part == Part::Files);
     if let Some(known) = catalog.and_then(|catalog| from_catalog(catalog, found, &folder, recursive)) {
         return Ok(Listing::Known(known.into_iter()));
     }
     let snapshot = find::load(repo, found).await?;
-    let root = files_root(&snapshot)?;
+    let root = root_of(repo, &snapshot, part)?;
     if repo.keys.meta_key(&snapshot.commit.meta_key_name(root.source)).is_none() {
         return Err(Error::Unreadable { snapshot: found.name() });
     }
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let mut cursor = Cursor::new(reader, root.node);
     cursor.seek(&folder).await?;
+    if *part == Part::Manifests {
+        // They lie in no folders: their paths are all there is.
+        let walked = Walked { cursor, folder, recursive: true, first: None };
+        return Ok(Listing::Walked(Box::new(walked)));
+    }
     let first = cursor.next().await?.filter(|entry| entry.path == folder);
     let first =
         first.ok_or_else(|| Error::NotInSnapshot { path: folder.to_string(), snapshot: found.name() })?;

@@ -7,13 +7,15 @@ use crate::archive::plan::{Options, Overwrite};
 use crate::archive::restore::{Outcome, Report, restore};
 use crate::archive::target::Target;
 use crate::format::entry::TreePath;
-use crate::job::find::{self, Described, files_root};
+use crate::job::find::{self, Described, Part, root_of};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{Index, Reader, Repository};
 
 /// What is asked of a restore.
 pub struct Request {
+    /// Which of the snapshot's trees.
+    pub part: Part,
     /// None: only into an empty or missing folder.
     pub overwrite: Option<Overwrite>,
     pub delete: bool,
@@ -30,7 +32,7 @@ pub async fn files(
     progress: Arc<dyn Progress>,
 ) -> Result<Report> {
     let snapshot = find::load(repo, found).await?;
-    let root = files_root(&snapshot)?;
+    let root = root_of(repo, &snapshot, &request.part)?;
     if !repo.keys.can_read_data() {
         return Err(crate::repo::Error::Role { needed: "owner", have: repo.keys.role.to_string() }.into());
     }

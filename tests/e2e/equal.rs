@@ -55,7 +55,8 @@ pub async fn objects(client: &Client, namespace: &str, cluster_wide: &[&str]) ->
                 || (kind == "Namespace" && name == namespace)
                 || cluster_wide.contains(&key.as_str());
             let body = serde_json::to_value(&object);
-            let body = body.map_err(|error| Error::Other(format!("{key} is no JSON: {error}")))?;
+            let mut body = body.map_err(|error| Error::Other(format!("{key} is no JSON: {error}")))?;
+            body["kind"] = json!(resource.kind); // lists leave it out
             if is_wanted && !is_made_by_controllers(kind, &name, &body) {
                 all.insert(key, body);
             }

@@ -69,8 +69,8 @@ async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
         let dying = kist::repo::open(killed(&beneath, nth, end), &scene.world(), writer).await.unwrap();
         let ended = backup(&dying, &scene.source()).await;
         if ended.is_ok() {
-            // Records go to packs at random, so a run may have one effect more or less than another.
-            assert!(nth + 3 > effects.len() as u64, "{what}: told to be done");
+            // Records go to packs at random, so a run may have some effects more or less than another.
+            assert!(nth + 10 > effects.len() as u64, "{what}: told to be done");
             break;
         }
         let commits = over(beneath.clone()).list("commits").await.unwrap().len();
@@ -154,5 +154,7 @@ async fn an_interrupted_run_commits_nothing_whenever_the_word_comes() {
         }
         let next = backup(&opened, &scene.source()).await.unwrap();
         scene.restore_whole(&opened, &next.snapshot.name(), "the next run").await;
+        let findings = check(&opened).await.findings;
+        assert!(findings.is_empty(), "after {questions} questions: {findings:?}");
     }
 }

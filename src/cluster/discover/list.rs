@@ -59,7 +59,7 @@ fn is_worth_another(error: &Error) -> bool {
 /// Whether no answer came, so that the next request would fare no better.
 pub(super) fn is_unreachable(error: &Error) -> bool {
     use kube::Error::{Api, BuildRequest, FromUtf8, SerdeError};
-    let Error::Api { source, .. } = error else { return false };
+    let Error::Api { cause: source, .. } = error else { return false };
     !matches!(&**source, Api(_) | BuildRequest(_) | FromUtf8(_) | SerdeError(_))
 }
 
@@ -175,7 +175,7 @@ mod tests {
     fn a_list_starts_anew_when_its_pages_are_gone() {
         let answered = |code| {
             let status = kube::core::Status::failure("", "").with_code(code);
-            Error::Api { doing: String::new(), source: Box::new(kube::Error::Api(status.boxed())) }
+            Error::Api { doing: String::new(), cause: Box::new(kube::Error::Api(status.boxed())) }
         };
         assert!(is_worth_another(&answered(410)));
         assert!(!is_worth_another(&answered(403)));

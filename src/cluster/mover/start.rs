@@ -156,7 +156,7 @@ enum Reading {
 }
 
 fn reading(error: &Error) -> Reading {
-    let Error::Api { source, .. } = error else { return Reading::Other };
+    let Error::Api { cause: source, .. } = error else { return Reading::Other };
     let kube::Error::Api(status) = &**source else { return Reading::Other };
     let says = |what: &str| status.message.contains(what);
     // Webhooks and policies choose their codes themselves.
@@ -288,7 +288,7 @@ mod tests {
     fn read(code: u16, reason: &str, message: &str) -> Reading {
         let status = serde_json::from_value(json!({"code": code, "reason": reason, "message": message}));
         let source = Box::new(kube::Error::Api(Box::new(status.unwrap())));
-        reading(&Error::Api { doing: "create the pod".into(), source })
+        reading(&Error::Api { doing: "create the pod".into(), cause: source })
     }
 
     #[test]

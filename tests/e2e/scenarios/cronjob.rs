@@ -290,7 +290,8 @@ async fn only_movers_may_be_created(stage: &Stage) {
         ("other volumes", |pod| {
             pod["spec"]["volumes"] = json!([{ "name": "data", "secret": { "secretName": "payment" } }]);
         }),
-        ("token", |pod| pod["spec"]["automountServiceAccountToken"] = json!(true)),
+        // The token comes as a volume, before policies look.
+        ("other volumes", |pod| pod["spec"]["automountServiceAccountToken"] = json!(true)),
         ("environment", |pod| {
             pod["spec"]["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "payment" } }]);
         }),

@@ -117,7 +117,7 @@ pub async fn unschedulable(stage: Arc<Stage>) {
     assert!(backup.took < BOUND, "{}", backup.all());
     assert_eq!(backup.last("backup")["complete"], false, "{}", backup.all());
     // The scheduler's own words.
-    backup.says(&["missing", "far", "volume node affinity"]);
+    backup.says(&["missing", "far", "PersistentVolume's node affinity"]);
     nothing_is_left(&client, namespace).await;
 }
 
