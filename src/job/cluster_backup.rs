@@ -24,6 +24,7 @@ use crate::format::summary::{self, Counts, Missing, Source, Summary};
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
+use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
@@ -69,7 +70,8 @@ pub async fn cluster(
     request: Request,
     progress: Arc<dyn Progress>,
 ) -> Result<Done> {
-    let found = discover(cluster, &request.selection).await?;
+    let stop = progress.clone();
+    let found = unless_cancelled(stop.as_ref(), discover(cluster, &request.selection)).await?;
     let claims = volume::claims(&found.manifests);
     let hooks = if request.hooks { hook::hooks(&found.manifests) } else { Hooks::default() };
     let read = claims.iter().filter(|claim| matches!(claim.way(), Way::Live { .. }));
@@ -77,7 +79,8 @@ pub async fn cluster(
         .map(|claim| claim.namespace.clone())
         .chain(hooks.pods.iter().map(|pod| pod.namespace.clone()))
         .collect();
-    let (holds, swept) = Holds::take(cluster, &repo.world, namespaces, access::for_backup).await?;
+    let taking = Holds::take(cluster, &repo.world, namespaces, access::for_backup);
+    let (holds, swept) = unless_cancelled(stop.as_ref(), taking).await?;
     let run = Run {
         repo,
         cluster,

@@ -25,7 +25,7 @@ use crate::format::summary::Source;
 use crate::format::task::{Done as TaskDone, Hex, Report, Restored, Transport, Work};
 use crate::job::find::{self, Described, volume_source};
 use crate::job::hold::{Holds, Movers, Wanted};
-use crate::job::volume::{Order, cancelled, drive, task};
+use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{self, Index, Reader, Repository, Snapshot, chain};
@@ -132,9 +132,11 @@ pub async fn carry_out(
         return Err(Error::Obstacles { obstacles: plan.obstacles.clone() });
     }
     let mut objects = Objects::default();
-    apply(cluster, plan, BEFORE_VOLUMES, &mut objects).await?;
+    let stop = progress.as_ref();
+    unless_cancelled(stop, apply(cluster, plan, BEFORE_VOLUMES, &mut objects)).await?;
     let namespaces: BTreeSet<String> = plan.claims.iter().map(|claim| claim.namespace.clone()).collect();
-    let (holds, swept) = Holds::take(cluster, &repo.world, namespaces, access::for_restore).await?;
+    let taking = Holds::take(cluster, &repo.world, namespaces, access::for_restore);
+    let (holds, swept) = unless_cancelled(stop, taking).await?;
     let filling =
         Filling { repo, prepared, holds: &holds, movers: &request.movers, progress: progress.clone() };
     let volumes = tokio::select! {
@@ -149,12 +151,10 @@ pub async fn carry_out(
     if failed || (lost && !request.accept_loss) {
         return Ok(Done { objects, volumes, not_ready: Vec::new(), held_back: true, swept });
     }
-    apply(cluster, plan, AFTER_VOLUMES, &mut objects).await?;
-    let not_ready = tokio::select! {
-        not_ready = ready(cluster, plan, request.ready_limit) => not_ready,
-        () = cancelled(progress.as_ref()) => return Err(Error::Interrupted),
-    };
-    apply(cluster, plan, AT_LAST, &mut objects).await?;
+    unless_cancelled(stop, apply(cluster, plan, AFTER_VOLUMES, &mut objects)).await?;
+    let waiting = async { Ok::<_, Error>(ready(cluster, plan, request.ready_limit).await) };
+    let not_ready = unless_cancelled(stop, waiting).await?;
+    unless_cancelled(stop, apply(cluster, plan, AT_LAST, &mut objects)).await?;
     Ok(Done { objects, volumes, not_ready, held_back: false, swept })
 }
 
@@ -209,12 +209,10 @@ impl Filling<'_> {
             selinux: serde_json::Value::Null,
             pull_secrets: Vec::new(),
         };
-        let started = tokio::select! {
-            started = self.holds.start(&first.namespace, &name, self.movers, wanted) => started,
-            () = cancelled(self.progress.as_ref()) => return Err(Error::Interrupted),
-        };
-        let mover = match started {
+        let starting = self.holds.start(&first.namespace, &name, self.movers, wanted);
+        let mover = match unless_cancelled(self.progress.as_ref(), starting).await {
             Ok(mover) => mover,
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
                 volumes.extend(with.iter().map(|(claim, _)| not_filled(claim, chain(&error))));
                 return Ok(volumes);
@@ -231,9 +229,7 @@ impl Filling<'_> {
                 Err(error) => volumes.push(not_filled(claim, chain(&error))),
             }
         }
-        if let Err(error) = mover.delete().await {
-            tracing::warn!(error = chain(&error), "a mover could not be deleted: the next run removes it");
-        }
+        delete_all([mover], self.progress.as_ref()).await;
         if interrupted { Err(Error::Interrupted) } else { Ok(volumes) }
     }
 

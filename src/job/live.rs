@@ -19,7 +19,7 @@ use crate::job::cluster_backup::parent_root;
 use crate::job::find::volume_source;
 use crate::job::group::Group;
 use crate::job::hold::{Holds, Movers, Name, Wanted};
-use crate::job::volume::{Order, cancelled, drive, task};
+use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{Lane, Repository, Snapshots, chain};
@@ -96,7 +96,7 @@ impl Reading<'_> {
             match self.start(&group.namespace, &name, claims).await {
                 Ok(mover) => started.push((claims, name, mover)),
                 Err(Error::Interrupted) => {
-                    delete_all(started.into_iter().map(|(.., mover)| mover)).await;
+                    delete_all(started.into_iter().map(|(.., mover)| mover), self.progress.as_ref()).await;
                     return Err(Error::Interrupted);
                 }
                 Err(error) => claims.iter().for_each(|claim| read.miss(&self.claims[*claim], &chain(&error))),
@@ -110,7 +110,7 @@ impl Reading<'_> {
             let each = started.into_iter().map(|(claims, name, mover)| self.read(claims, name, mover));
             volumes = join_all(each).await.into_iter().flatten().collect();
         } else {
-            delete_all(started.into_iter().map(|(.., mover)| mover)).await;
+            delete_all(started.into_iter().map(|(.., mover)| mover), self.progress.as_ref()).await;
         }
         self.thaw(&pods, &mut read).await;
         frozen?;
@@ -176,10 +176,8 @@ impl Reading<'_> {
             selinux: user.map(|user| user.selinux.clone()).unwrap_or_default(),
             pull_secrets: user.map(|user| user.pull_secrets.clone()).unwrap_or_default(),
         };
-        tokio::select! {
-            started = self.holds.start(namespace, name, self.movers, wanted) => started,
-            () = cancelled(self.progress.as_ref()) => Err(Error::Interrupted),
-        }
+        let starting = self.holds.start(namespace, name, self.movers, wanted);
+        unless_cancelled(self.progress.as_ref(), starting).await
     }
 
     /// Reads the claims of one mover, one after the other, and deletes it.
@@ -203,14 +201,14 @@ impl Reading<'_> {
                 match &volume {
                     Err(error) if may_pass(error) && attempt + 1 < TRIES => {
                         tracing::warn!(error = chain(error), "a volume is read again, by another mover");
-                        delete_all(mover.take()).await;
+                        delete_all(mover.take(), self.progress.as_ref()).await;
                     }
                     _ => break,
                 }
             }
             volumes.push((*claim, volume));
         }
-        delete_all(mover).await;
+        delete_all(mover, self.progress.as_ref()).await;
         drop(name);
         volumes
     }
@@ -267,13 +265,6 @@ fn may_pass(error: &Error) -> bool {
         Error::Cluster(error) => error.class() == crate::cluster::Class::Other,
         Error::Mover { class, .. } => *class == FailureClass::Transient,
         _ => false,
-    }
-}
-
-async fn delete_all(movers: impl IntoIterator<Item = Mover>) {
-    let deleted = join_all(movers.into_iter().map(Mover::delete)).await;
-    for error in deleted.into_iter().filter_map(Result::err) {
-        tracing::warn!(error = chain(&error), "a mover could not be deleted: the next run removes it");
     }
 }
 

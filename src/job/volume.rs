@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -18,7 +19,7 @@ use crate::format::keys::KeyName;
 use crate::format::task::{self, Direct, Failure, FailureClass, Hex, Report, Task, Work};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
-use crate::repo::{Reader, Repository};
+use crate::repo::{Reader, Repository, chain};
 use crate::store::{May, Relayed};
 use crate::wire::{Limits, Receiver, Sender, link};
 
@@ -26,6 +27,10 @@ use crate::wire::{Limits, Receiver, Sender, link};
 const ANSWERING: usize = 6;
 /// How soon a cancelled run is noticed.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the end of a mover is waited for. What takes longer (its node is gone, say) the next run removes.
+const DELETE: Duration = Duration::from_secs(60);
+/// The same when somebody waits for a cancelled run to end.
+const DELETE_CANCELLED: Duration = Duration::from_secs(8);
 /// How long a mover that was told to stop may take.
 const STOPPING: Duration = Duration::from_secs(8);
 /// Both ends say something every 15 s.
@@ -59,8 +64,22 @@ pub async fn task(repo: &Repository, meta: KeyName, direct: Option<&Direct>, wor
     })
 }
 
+/// Does some work, but ends early if the run is cancelled. Only for what may be left half done.
+pub async fn unless_cancelled<T, E>(
+    progress: &dyn Progress,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T>
+where
+    Error: From<E>,
+{
+    tokio::select! {
+        done = work => Ok(done?),
+        () = cancelled(progress) => Err(Error::Interrupted),
+    }
+}
+
 /// Ends when the run is cancelled.
-pub async fn cancelled(progress: &dyn Progress) {
+async fn cancelled(progress: &dyn Progress) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !progress.is_cancelled() {
@@ -105,6 +124,20 @@ pub async fn drive(
             said => Err(Error::Link { what: format!("{error}; the mover said: {said}") }),
         },
         report => report,
+    }
+}
+
+/// Deletes movers and waits until they are gone, within bounds.
+pub async fn delete_all(movers: impl IntoIterator<Item = Mover>, progress: &dyn Progress) {
+    let limit = if progress.is_cancelled() { DELETE_CANCELLED } else { DELETE };
+    let deleting = movers.into_iter().map(|mover| tokio::time::timeout(limit, mover.delete()));
+    for deleted in join_all(deleting).await {
+        let why = match deleted {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("it was not gone after {} s", limit.as_secs()),
+        };
+        tracing::warn!(why, "a mover could not be deleted: the next run removes it");
     }
 }
 

@@ -69,6 +69,7 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         counts: Counts::default(),
         missing: vec![],
         more_missing: 0,
+        cluster: None,
     };
     let roots = vec![Root { kind: RootKind::Files, source: source_id, node }];
     let what = ToCommit { view, time: NOW, source: source_id, complete: true, roots, summary };

@@ -1,6 +1,7 @@
 //! Runs that end in other ways than they should, and runs beside each other: nothing of them stays in the cluster,
 //! and no snapshot says more than it holds.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +41,8 @@ pub async fn two_at_once(stage: Arc<Stage>) {
     nothing_is_left(&client, namespace).await;
 }
 
-/// Killed while its mover uploads: the next run after its lease has lapsed takes its pod away, is complete, and
-/// what it has made can be read by the owner.
+/// Killed while its mover uploads: the next run after its lease has lapsed takes its pod away, is complete, uploads
+/// only what was missing, and what it has made comes back as the owner restores it, without any cluster.
 pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
     let namespace = "killed";
     let client = stage.first.client();
@@ -62,6 +63,53 @@ pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
     let snapshots = repo.owner.json("snapshots", 0).await;
     assert_eq!(snapshots.of_type("snapshot").len(), 1, "the killed run has none; {}", snapshots.all());
     repo.owner.json("check --read-data", 0).await;
+    let stored = bytes(&stage.store.bucket_dir(BUCKET).join(namespace).join("packs"));
+    assert!(stored < LARGE_BYTES + LARGE_BYTES / 10, "{stored} bytes: what was uploaded counts");
+    let target = stage.scratch.path().join("killed-restored");
+    let restore = format!("restore files latest {} --volume {namespace}/data", target.display());
+    repo.owner.json(&restore, 0).await;
+    let source = volume_folder(&stage.first, namespace, "data").await;
+    for name in LARGE_FILES {
+        assert!(
+            fs::read(source.join(name)).unwrap() == fs::read(target.join(name)).unwrap(),
+            "{name} differs"
+        );
+    }
+}
+
+/// The process in the mover dies, so that the stream ends without a word: the volume is read by another mover, and
+/// nothing calls that an end.
+pub async fn a_cut_link_is_made_anew(stage: Arc<Stage>) {
+    let namespace = "cut";
+    let client = stage.first.client();
+    large(&stage, namespace).await;
+    let repo = stage.s3_repository(namespace).await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let mut run = repo.writer.start(&backup);
+    is_under_way(&stage, namespace, &mut run).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mover = pods.list(&ListParams::default().labels(MOVERS)).await.unwrap().items.pop().unwrap();
+    kill_work_of(&mover.uid().unwrap());
+    let ended = tokio::task::spawn_blocking(|| run.end()).await.unwrap();
+    ended.ended_with(0);
+    assert_eq!(ended.last("backup")["complete"], true, "{}", ended.all());
+    ended.says(&["read again"]);
+    nothing_is_left(&client, namespace).await;
+    repo.owner.json("check --read-data", 0).await;
+}
+
+/// Kills the process `kist mover run` of a pod, and not the one that keeps the pod.
+fn kill_work_of(pod: &str) {
+    let killed = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let words = fs::read(entry.path().join("cmdline")).ok()?;
+        let cgroups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let pid = rustix::process::Pid::from_raw(pid)?;
+        (words == b"/kist\0mover\0run\0" && cgroups.contains(pod)).then_some(pid)
+    });
+    let killed: Vec<_> = killed.collect();
+    assert_eq!(killed.len(), 1, "one process works in pod {pod}");
+    rustix::process::kill_process(killed[0], rustix::process::Signal::KILL).unwrap();
 }
 
 /// Ctrl-C: the run takes away what it has made, at once.
@@ -104,6 +152,10 @@ pub async fn a_deleted_mover_is_noticed(stage: Arc<Stage>) {
     repo.owner.json("check --read-data", 0).await;
 }
 
+const LARGE_FILES: [&str; 3] = ["one", "two", "three"];
+const LARGE_FILE_BYTES: u64 = 100 << 20;
+const LARGE_BYTES: u64 = LARGE_FILE_BYTES * LARGE_FILES.len() as u64;
+
 /// A namespace with a claim that takes a while to be read: 300 MB that don't compress.
 async fn large(stage: &Stage, namespace: &str) {
     let client = stage.first.client();
@@ -112,10 +164,10 @@ async fn large(stage: &Stage, namespace: &str) {
     wait::apply(&client, namespace, objects).await.unwrap();
     deployment_ready(&client, namespace, "app").await;
     let folder = volume_folder(&stage.first, namespace, "data").await;
-    let mut random = std::fs::File::open("/dev/urandom").unwrap();
-    for name in ["one", "two", "three"] {
-        let mut file = std::fs::File::create(folder.join(name)).unwrap();
-        std::io::copy(&mut std::io::Read::take(&mut random, 100 << 20), &mut file).unwrap();
+    let mut random = fs::File::open("/dev/urandom").unwrap();
+    for name in LARGE_FILES {
+        let mut file = fs::File::create(folder.join(name)).unwrap();
+        std::io::copy(&mut std::io::Read::take(&mut random, LARGE_FILE_BYTES), &mut file).unwrap();
     }
 }
 
@@ -159,8 +211,15 @@ async fn uploads(packs: &Path) {
 }
 
 fn files(folder: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+}
+
+/// The sizes of all files below a folder together.
+fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    let size = |path: &Path| if path.is_dir() { bytes(path) } else { path.metadata().unwrap().len() };
+    entries.map(|entry| size(&entry.path())).sum()
 }
 
 /// Waits until every lease in a namespace has not been renewed for its duration.
