@@ -277,12 +277,15 @@ async fn reading_all_is_not_running_all(client: &Client) {
     check(client, "kist-all", false, &never).await;
 }
 
+/// A word of the reason, and what makes a mover's pod into one that is refused.
+type Refused = (&'static str, fn(&mut Value));
+
 /// RBAC lets the account create pods; the policy says which: none that writes, none with another's rights.
 async fn only_movers_may_be_created(stage: &Stage) {
     let client = as_account(stage.first.kubeconfig()).await;
     let pods: Api<Pod> = Api::namespaced(client, BACKED_UP);
     let try_out = PostParams { dry_run: true, ..Default::default() };
-    let refused: [(&str, fn(&mut Value)); 6] = [
+    let refused: [Refused; 6] = [
         ("another name", |pod| pod["metadata"]["name"] = json!("anything")),
         ("write to a volume", |pod| {
             pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] = json!(false);
