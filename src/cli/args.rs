@@ -63,6 +63,8 @@ pub enum Verb {
         #[command(subcommand)]
         what: CatalogWhat,
     },
+    /// Put a backup on a schedule into a cluster, with the least rights that it needs
+    Install(Box<Install>),
     /// Work inside a helper pod; started by a backup or restore, not by people
     #[command(hide = true)]
     Mover {
@@ -107,7 +109,7 @@ pub struct Cluster {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// Image of the helper pods (movers): kist's own, from a registry that the nodes reach
-    #[arg(long, env = "KIST_MOVER_IMAGE", value_name = "IMAGE")]
+    #[arg(long, visible_alias = "image", env = "KIST_MOVER_IMAGE", value_name = "IMAGE")]
     pub mover_image: Option<String>,
     /// Secret for pulling that image, in each namespace; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -134,6 +136,76 @@ pub struct BackupCluster {
     /// Don't run the hooks that pods have in annotations
     #[arg(long)]
     pub no_hooks: bool,
+    /// Wait this long before anything is done, such as 90s: `kist install` spreads the starts of many clusters
+    #[arg(long, value_name = "TIME")]
+    pub delay: Option<String>,
+    #[command(flatten)]
+    pub report: Report,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Where a backup that runs in a pod tells its verdict. Set by `kist install`.
+#[derive(ClapArgs)]
+pub struct Report {
+    /// File for the pod's termination message
+    #[arg(long, env = "KIST_TERMINATION_LOG", value_name = "FILE", hide = true)]
+    pub termination_log: Option<PathBuf>,
+    /// The pod to make an event about
+    #[arg(long, env = "KIST_EVENT", value_name = "NAMESPACE/POD/UID", hide = true)]
+    pub event: Option<String>,
+}
+
+#[derive(ClapArgs)]
+pub struct Install {
+    /// When to back up, as cron has it: '*/30 * * * *', @daily
+    #[arg(long, value_name = "CRON")]
+    pub schedule: String,
+    /// Time zone of the schedule, such as Europe/Berlin [default: that of the cluster, mostly UTC]
+    #[arg(long, value_name = "NAME")]
+    pub time_zone: Option<String>,
+    /// Namespace that kist itself lives in
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "kist-system")]
+    pub namespace: String,
+    /// Make that namespace too
+    #[arg(long)]
+    pub create_namespace: bool,
+    /// Name of this backup; what is made is called kist-NAME
+    #[arg(long, value_name = "NAME", default_value = "backup")]
+    pub name: String,
+    /// Only this namespace and what it needs; may be given several times [default: everything]
+    #[arg(long, value_name = "NAME")]
+    pub backup_namespace: Vec<String>,
+    /// Label of the snapshots; may be given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Run the hooks of pods: gives the right to run commands in every pod where backups happen
+    #[arg(long)]
+    pub hooks: bool,
+    /// How late a backup may still start
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub starting_deadline: String,
+    /// How long a backup may take
+    #[arg(long, value_name = "TIME", default_value = "6h")]
+    pub active_deadline: String,
+    /// Jobs that are kept after they succeeded
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub successful_history: u32,
+    /// Jobs that are kept after they failed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub failed_history: u32,
+    /// Start on the minute, with all others [default: after a pause that is always the same for this cluster]
+    #[arg(long)]
+    pub no_jitter: bool,
+    /// Don't hold the pods that kist creates to what it needs (for clusters before Kubernetes 1.30)
+    #[arg(long)]
+    pub no_admission_policy: bool,
+    /// Print the objects as YAML, and change nothing; with --no-jitter no cluster is asked
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the keys too
+    #[arg(long, requires = "dry_run")]
+    pub show_secrets: bool,
     #[command(flatten)]
     pub cluster: Cluster,
 }

@@ -10,35 +10,65 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, duration, kubeconfigs};
 use crate::cli::terminal::Shown;
+use crate::cli::verdict;
 use crate::cluster::discover::Selection;
 use crate::cluster::mover::Resources;
 use crate::cluster::restore::{Action, DryRun, Options, Plan, Step};
 use crate::cluster::{Access, Cluster};
 use crate::format::summary::{Summary, Verdict};
+use crate::job;
 use crate::job::cluster_backup::{self, Done};
 use crate::job::cluster_restore::{self, Done as Restored, Prepared, Request, Volume};
 use crate::job::find::{self, Which};
 use crate::job::hold::Movers;
+use crate::repo::Repository;
 
 pub async fn backup(settings: &Settings, args: BackupCluster) -> Result<Exit, Failure> {
+    let mut cluster = None;
+    let outcome = carry_out(settings, &args, &mut cluster).await;
+    verdict::tell(settings, &args, cluster, &outcome).await;
+    let (opened, done) = outcome?;
+    show_backup(settings, &done);
+    fill_catalog(settings, &opened, &done.snapshot).await;
+    Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
+}
+
+/// Leaves the cluster with the caller, whatever comes of it.
+async fn carry_out(
+    settings: &Settings,
+    args: &BackupCluster,
+    connected: &mut Option<Cluster>,
+) -> Result<(Repository, Done), Failure> {
     let movers = movers(settings, &args.cluster)?;
-    let opened = settings.open().await?;
-    let cluster = connect(&args.cluster).await?;
-    let namespaces: BTreeSet<String> = args.namespace.into_iter().collect();
+    let delay = args.delay.as_deref().map(duration).transpose()?;
+    let unlock = settings.unlock()?;
+    // From here on: in a pod nothing but this handler ends us when we are told to end. Before a question for
+    // the passphrase it would be in the way.
+    let shown = Shown::start(settings.json);
+    let begin = async {
+        if let Some(delay) = delay {
+            render::note(&format!("starts in {} s (--delay)", delay.as_secs()));
+            tokio::time::sleep(delay).await;
+        }
+        let opened = settings.open_with(&unlock).await?;
+        Ok::<_, Failure>((opened, connect(&args.cluster).await?))
+    };
+    let (opened, cluster) = tokio::select! {
+        begun = begin => begun?,
+        () = shown.cancelled() => return Err(job::Error::Interrupted.into()),
+    };
+    *connected = Some(cluster.clone());
+    let namespaces: BTreeSet<String> = args.namespace.iter().cloned().collect();
     let request = cluster_backup::Request {
         selection: Selection { namespaces: (!namespaces.is_empty()).then_some(namespaces) },
-        tags: args.tag,
+        tags: args.tag.clone(),
         hooks: !args.no_hooks,
         movers,
         kist: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let shown = Shown::start(settings.json);
     let done = cluster_backup::cluster(&opened, &cluster, request, shown.clone()).await;
     shown.done();
-    let done = done?;
-    show_backup(settings, &done);
-    fill_catalog(settings, &opened, &done.snapshot).await;
-    Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
+    Ok((opened, done?))
 }
 
 pub async fn restore(settings: &Settings, args: RestoreCluster) -> Result<Exit, Failure> {
@@ -65,7 +95,7 @@ pub async fn restore(settings: &Settings, args: RestoreCluster) -> Result<Exit, 
     Ok(show_restore(settings, &found.name(), &done?))
 }
 
-async fn connect(args: &ClusterArgs) -> Result<Cluster, Failure> {
+pub async fn connect(args: &ClusterArgs) -> Result<Cluster, Failure> {
     let kubeconfigs = kubeconfigs(args.kubeconfig.clone());
     if args.context.is_some() && kubeconfigs.is_empty() {
         return Err(Failure::usage("a context is given, and no kubeconfig was found").hint("set KUBECONFIG"));

@@ -12,6 +12,7 @@ mod check;
 mod cluster;
 mod exit;
 mod init;
+mod install;
 mod key;
 mod ls;
 mod memory;
@@ -21,6 +22,7 @@ mod restore;
 mod settings;
 mod snapshots;
 mod terminal;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -72,6 +74,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Check(check) => check::run(&settings, check).await,
             Verb::Key { what: KeyWhat::Add(add) } => key::add(&settings, add).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,
+            Verb::Install(args) => install::run(&settings, *args).await,
             Verb::Mover { what: MoverWhat::Wait } => mover::wait().await,
             Verb::Mover { what: MoverWhat::Run } => mover::run(&settings).await,
         }

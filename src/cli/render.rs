@@ -8,7 +8,7 @@ use crate::cli::exit::Failure;
 use crate::world::Time;
 
 /// The version of every JSON shape.
-const JSON_VERSION: u32 = 0;
+pub const JSON_VERSION: u32 = 0;
 
 /// Prints a line to stdout; a reader that has gone away ends nothing but the printing.
 pub fn line(text: &str) {

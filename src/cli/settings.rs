@@ -63,9 +63,13 @@ impl Settings {
 
     /// Opens the repository with the passphrase or key that is given.
     pub async fn open(&self) -> Result<Repository, Failure> {
-        let store = self.store(false)?;
         let unlock = self.unlock()?;
-        Ok(repo::open(store, &self.world, &unlock).await?)
+        self.open_with(&unlock).await
+    }
+
+    pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
+        let store = self.store(false)?;
+        Ok(repo::open(store, &self.world, unlock).await?)
     }
 
     /// How a mover reaches the store without us; none for a folder of this machine.
@@ -86,11 +90,41 @@ impl Settings {
         }))
     }
 
-    fn unlock(&self) -> Result<Unlock, Failure> {
+    /// How a pod reaches the store.
+    pub fn reached_by_pods(&self) -> Result<Direct, Failure> {
+        let no_keys = || {
+            Failure::usage("no credentials for the bucket are given")
+                .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        };
+        let text = self
+            .repo
+            .as_deref()
+            .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO"))?;
+        match StoreUrl::parse(text)? {
+            StoreUrl::S3(_) => self.direct()?.ok_or_else(no_keys),
+            StoreUrl::Folder(path) => Err(Failure::usage(format!(
+                "the repository is the folder {}, which no pod can reach",
+                path.display()
+            ))
+            .hint("use one in a bucket: s3://bucket/prefix?endpoint=URL")),
+        }
+    }
+
+    /// The text of the key file that is given.
+    pub fn key_text(&self) -> Result<Zeroizing<String>, Failure> {
+        let path = self.key_file.as_ref().ok_or_else(|| {
+            Failure::usage("no writer's bundle is given").hint("set KIST_KEY_FILE, or give --key-file")
+        })?;
+        let bytes = read_secret(path)?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Failure::usage(format!("{} is no text", path.display())))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// What unlocks the repository; asks for it if need be.
+    pub fn unlock(&self) -> Result<Unlock, Failure> {
         if let Some(path) = &self.key_file {
-            let text = Zeroizing::new(read_secret(path)?.to_vec());
-            let text = std::str::from_utf8(&text).unwrap_or_default();
-            let key = KeyFile::parse(text)
+            let key = KeyFile::parse(&self.key_text()?)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             return Ok(Unlock::KeyFile(key));
         }

@@ -16,6 +16,8 @@ use crate::cluster::kind::{Kind, Served, group_version, served};
 use crate::cluster::manifest::{Manifest, ObjectKey};
 use crate::cluster::{Cluster, Error, KIST, MANAGED_BY, RUN, Result};
 
+pub(super) use need::NEEDED;
+
 /// Requests at a time: enough to hide the round trips, and a small part of what one client may have in
 /// flight by the server's priority and fairness.
 const AT_A_TIME: usize = 8;
@@ -45,7 +47,8 @@ const NEVER: [(&str, Option<&str>, &str); 15] = [
 ];
 
 /// Labels by which users keep an object out: Velero's, so that people can move over, and ours.
-const EXCLUDE: [&str; 2] = ["velero.io/exclude-from-backup", "kist.dev/exclude"];
+const EXCLUDE: [&str; 2] = ["velero.io/exclude-from-backup", EXCLUDED];
+pub(super) const EXCLUDED: &str = "kist.dev/exclude";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {

@@ -23,6 +23,9 @@ pub enum Error {
     Api { doing: String, cause: Box<kube::Error> },
     #[error("there is no namespace {name} in the cluster")]
     NoNamespace { name: String },
+    /// What is to be put into the cluster can't be as it is wished: `what` is such as "the name \"x y\"".
+    #[error("{what} can't be used")]
+    Unfit { what: String },
     /// Found before anything was started.
     #[error("this account may not: {}", .missing.join(", "))]
     MayNot { missing: Vec<String> },
@@ -88,7 +91,9 @@ impl Error {
 
     pub fn class(&self) -> Class {
         match self {
-            Error::Kubeconfig { .. } | Error::NoCluster | Error::NoNamespace { .. } => Class::Usage,
+            Error::Kubeconfig { .. } | Error::NoCluster | Error::NoNamespace { .. } | Error::Unfit { .. } => {
+                Class::Usage
+            }
             Error::MayNot { .. } => Class::Denied,
             _ if matches!(self.status(), Some(401 | 403)) => Class::Denied,
             _ => Class::Other,

@@ -31,6 +31,18 @@ const RUNTIME_CLASSES: Place = (NODE, "runtimeclasses");
 const INGRESS_CLASSES: Place = (NETWORKING, "ingressclasses");
 const DEFINITIONS: Place = (EXTENSIONS, "customresourcedefinitions");
 
+/// All that may be fetched by name: whoever backs up selected namespaces needs to `get` these.
+pub(in crate::cluster) const NEEDED: [Place; 8] = [
+    VOLUMES,
+    STORAGE_CLASSES,
+    ATTRIBUTES_CLASSES,
+    CLUSTER_ROLES,
+    PRIORITY_CLASSES,
+    RUNTIME_CLASSES,
+    INGRESS_CLASSES,
+    DEFINITIONS,
+];
+
 /// Groups with a dot that are built in. Those without one are: a definition's group has to have a dot.
 const BUILT_IN: [&str; 15] = [
     "admissionregistration.k8s.io",

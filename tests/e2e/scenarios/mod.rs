@@ -4,6 +4,7 @@
 //! by side, each reported by name; a failing one does not keep the others from running. The stage is taken
 //! down in any case. `KIST_E2E_ONLY=WORD` runs those with the word in their name.
 
+mod cronjob;
 mod hooks;
 mod movers;
 mod pod_security;
@@ -32,11 +33,12 @@ use crate::stage::Stage;
 type Scenario = (&'static str, fn(Arc<Stage>) -> BoxFuture<'static, ()>);
 
 /// The longest first: the others run beside it.
-const ALL: [Scenario; 13] = [
+const ALL: [Scenario; 14] = [
     ("a_shop_travels_there_and_back", |stage| there_and_back::a_shop_travels(stage).boxed()),
     ("runs_that_were_killed_are_swept_by_the_next", |stage| runs::a_killed_run_is_swept(stage).boxed()),
     ("movers_unschedulable_is_said_in_time", |stage| movers::unschedulable(stage).boxed()),
     ("points_in_time_are_given_back", |stage| points_in_time::three_states(stage).boxed()),
+    ("a_schedule_backs_up_with_few_rights", |stage| cronjob::a_scheduled_backup(stage).boxed()),
     ("runs_at_once_leave_each_other_alone", |stage| runs::two_at_once(stage).boxed()),
     ("runs_that_are_interrupted_clean_up", |stage| runs::an_interrupted_run_cleans_up(stage).boxed()),
     ("runs_go_on_after_a_link_is_cut", |stage| runs::a_cut_link_is_made_anew(stage).boxed()),
