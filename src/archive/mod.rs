@@ -16,6 +16,7 @@ mod place;
 pub mod plan;
 pub mod pool;
 pub mod problem;
+mod report;
 pub mod restore;
 mod small;
 pub mod target;

@@ -14,10 +14,10 @@ use crate::archive::delete::delete_beside;
 use crate::archive::place::{Chunks, Filled, SmallFile, Written, damage_or, write_extent, write_files};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
+pub use crate::archive::report::{List, Report};
 use crate::archive::target::{Device, Target, TargetFile};
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{ChunkId, LinkGroup, NodeId};
-use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
 use crate::repo::{Error, Reader, Result};
 
@@ -29,47 +29,6 @@ const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 const WINDOW_CHUNKS: usize = 12;
 /// Chunks that are fetched and opened at the same time.
 const PARALLEL_CHUNKS: usize = 6;
-/// What is listed of each kind of trouble; more is counted.
-const LISTED: usize = 10_000;
-
-/// What came of a restore.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub files: u64,
-    pub bytes: u64,
-    /// Created and replaced, of any type.
-    pub written: u64,
-    pub replaced: u64,
-    pub kept: u64,
-    /// Paths that were deleted, or would be.
-    pub deleted: Vec<String>,
-    /// Files whose content can't be had from the repository.
-    pub lost: List,
-    /// What could not be written, or not with all of its attributes.
-    pub problems: List,
-    /// How many of these are not there at all.
-    pub unwritten: u64,
-}
-
-/// A list with a bound.
-#[derive(Debug, Default)]
-pub struct List {
-    pub listed: Vec<Missing>,
-    pub more: u64,
-}
-
-impl List {
-    fn add(&mut self, what: String, why: String) {
-        match self.listed.len() < LISTED {
-            true => self.listed.push(Missing { what, why }),
-            false => self.more += 1,
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
-    }
-}
 
 /// Restores what lies below `from` into `target`. `NotFound` is for the caller to tell: an empty report
 /// with no entry written means that there is no such path.
