@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::cluster::manifest::Manifest;
 use crate::cluster::{Cluster, exec};
@@ -222,15 +221,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     parts.collect::<Vec<_>>().join(": ")
 }
 
-/// What is written into a lease: only who is owed something.
-pub(super) fn owed(pods: &[PodHooks]) -> Value {
-    let owed = pods.iter().filter(|pod| pod.post.is_some());
-    owed.map(|pod| serde_json::json!(PodHooks { pre: None, ..pod.clone() })).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::cluster::manifest::ObjectKey;
@@ -319,14 +312,5 @@ mod tests {
         }
         let told = problem(json!({"pre.hook.backup.velero.io/timeout": "30s"}));
         assert!(told.contains("no command"), "{told}");
-    }
-
-    #[test]
-    fn a_lease_notes_post_hooks_alone_and_gives_them_back() {
-        let both = one(json!({"pre.hook.backup.kist.dev/command": "/freeze",
-            "post.hook.backup.kist.dev/command": "/thaw"}));
-        let pre_only = one(json!({"pre.hook.backup.kist.dev/command": "/freeze"}));
-        let read: Vec<PodHooks> = serde_json::from_value(owed(&[both.clone(), pre_only])).unwrap();
-        assert_eq!(read, [PodHooks { pre: None, ..both }]);
     }
 }
