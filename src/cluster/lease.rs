@@ -259,9 +259,11 @@ pub(super) fn run_of(object: &Object) -> Option<&str> {
     object.labels().get(RUN).map(String::as_str)
 }
 
+/// What the lease says, and never more than our own leases last: a foreign one could say years.
 pub(super) fn duration(object: &Object) -> Duration {
     let seconds = object.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
+    let said = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    said.map_or(DURATION, |said| said.min(DURATION))
 }
 
 /// Whether it has run out by our clock. Clocks differ, so this alone means nothing: see [`is_unrenewed`].
@@ -364,6 +366,18 @@ mod tests {
         // A clock that is behind ours tells nothing.
         assert!(!is_due(&lease, Time(0)));
         assert!(is_due(&Object::default(), Time(0)), "it was never renewed");
+    }
+
+    #[test]
+    fn nobody_makes_a_sweep_wait_longer_than_a_lease_of_ours_lasts() {
+        let mut lease = at(1_000);
+        for seconds in [i32::MAX, -1] {
+            lease.spec.get_or_insert_default().lease_duration_seconds = Some(seconds);
+            assert_eq!(duration(&lease), DURATION);
+            assert!(is_due(&lease, Time(1_031 * SECOND)));
+        }
+        lease.spec.get_or_insert_default().lease_duration_seconds = Some(5);
+        assert_eq!(duration(&lease), Duration::from_secs(5));
     }
 
     #[test]
