@@ -194,7 +194,7 @@ fn without_company(affinity: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::cluster::identity::Identity;
-    use crate::cluster::mover::{Mount, Resources};
+    use crate::cluster::mover::{Mount, Removals, Resources};
 
     fn spec(purpose: Purpose, place: Place) -> Spec {
         let mount = |claim: &str| Mount { claim: claim.into(), read_only: false };
@@ -210,6 +210,7 @@ mod tests {
             identity: Identity { uid: Some(999), gid: Some(998), groups: vec![7] },
             selinux: Value::Null,
             resources: Resources::default(),
+            removals: Removals::default(),
         }
     }
 
