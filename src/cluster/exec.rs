@@ -166,7 +166,8 @@ pub async fn run(
             let said = err.into_inner().expect("no holder of this lock panics");
             let said = said.map(|stderr| text(&stderr)).unwrap_or_default();
             Err(Error::Timeout {
-                what: format!("the end of {} in {namespace}/{pod}", command.join(" ")),
+                // Its arguments may be secrets: `mysql -p…`.
+                what: format!("the end of {} in {namespace}/{pod}", program(command)),
                 seconds: limit.as_secs(),
                 last: if said.trim().is_empty() { "it said nothing".into() } else { said.trim().into() },
             })
@@ -189,7 +190,7 @@ async fn begin(
         .max_stdin_buf_size(STREAM_BYTES)
         .max_stdout_buf_size(STREAM_BYTES)
         .max_stderr_buf_size(TAIL_BYTES);
-    let doing = || format!("run {} in the pod {namespace}/{pod}", command.first().map_or("", String::as_str));
+    let doing = || format!("run {} in the pod {namespace}/{pod}", program(command));
     let attached = timeout(START, pods.exec(pod, command.to_vec(), &params)).await;
     let attached = attached.map_err(|_| Error::Timeout {
         what: format!("the start of '{}'", doing()),
@@ -197,6 +198,11 @@ async fn begin(
         last: "neither API server nor kubelet answered".into(),
     })?;
     Ok(process(attached.map_err(Error::api(doing))?))
+}
+
+/// What of a command may be told.
+fn program(command: &[String]) -> &str {
+    command.first().map_or("", String::as_str)
 }
 
 fn process(mut attached: AttachedProcess) -> Process {
@@ -385,6 +391,11 @@ mod tests {
             "metadata": {}, "status": "Failure", "reason": "InternalError", "message": "no such file",
         }));
         assert_eq!((none.exit, none.to_string()), (None, "no such file".into()));
+    }
+
+    #[test]
+    fn arguments_are_not_told() {
+        assert_eq!(program(&["mysql".into(), "-psecret".into()]), "mysql");
     }
 
     #[test]
