@@ -141,17 +141,18 @@ pub async fn exec(
     begin(cluster, namespace, pod, container, command, true).await
 }
 
-/// Runs a command to its end, without stdin. At the limit the connection is closed, the command may go on.
+/// Runs a command to its end, without stdin. At the limit it has failed, and is followed for `grace` more, so
+/// that it is over when its failure is told. Then the connection is closed, and the command may go on.
 pub async fn run(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
     container: &str,
     command: &[String],
-    limit: Duration,
+    (limit, grace): (Duration, Duration),
 ) -> Result<Output> {
     let (out, err) = (Arc::new(Mutex::new(Tail::default())), Mutex::new(None));
-    let whole = async {
+    let mut whole = pin!(async {
         let mut process = begin(cluster, namespace, pod, container, command, false).await?;
         *err.lock().expect("no holder of this lock panics") = Some(process.stderr.clone());
         if let Some(stdout) = process.stdout.take() {
@@ -159,17 +160,18 @@ pub async fn run(
         }
         let ended = process.end().await;
         Ok(Output { ended, stdout: text(&out), stderr: process.stderr() })
-    };
-    match timeout(limit, whole).await {
+    });
+    match timeout(limit, &mut whole).await {
         Ok(output) => output,
         Err(_) => {
-            let said = err.into_inner().expect("no holder of this lock panics");
+            let is_over = grace.is_zero() || timeout(grace, &mut whole).await.is_ok();
+            let said = err.lock().expect("no holder of this lock panics").clone();
             let said = said.map(|stderr| text(&stderr)).unwrap_or_default();
             Err(Error::Timeout {
                 // Its arguments may be secrets: `mysql -p…`.
                 what: format!("the end of {} in {namespace}/{pod}", program(command)),
                 seconds: limit.as_secs(),
-                last: if said.trim().is_empty() { "it said nothing".into() } else { said.trim().into() },
+                last: last_words(&said, is_over, grace),
             })
         }
     }
@@ -198,6 +200,14 @@ async fn begin(
         last: "neither API server nor kubelet answered".into(),
     })?;
     Ok(process(attached.map_err(Error::api(doing))?))
+}
+
+fn last_words(said: &str, is_over: bool, grace: Duration) -> String {
+    let said = if said.trim().is_empty() { "it said nothing" } else { said.trim() };
+    match is_over {
+        true => said.to_owned(),
+        false => format!("{said}; it goes on after {} s more", grace.as_secs()),
+    }
 }
 
 /// What of a command may be told.

@@ -3,7 +3,8 @@
 //! They are annotations of the pod, Velero's or ours (`kist.dev` in place of `velero.io`). Invariant: a pod
 //! whose annotations are not understood to the last gets no hook at all, so nothing is frozen that would
 //! not be thawed; it is said instead. Whoever starts a pre-hook owes the post-hook, and notes that in the
-//! run's lease before.
+//! run's lease before. A pre-hook whose time is up may still go on, and freeze what was thawed already: so
+//! its end is awaited, as long again and [`GRACE`] at most, before its failure is told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::world::World;
 const DOMAINS: [&str; 2] = ["kist.dev", "velero.io"];
 const FIELDS: [&str; 4] = ["command", "container", "on-error", "timeout"];
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For a pre-hook whose time is up; what goes on after that, nobody can end.
+const GRACE: Duration = Duration::from_secs(60);
 /// What is frozen waits for the slowest, so they run side by side; this many execs are nothing to an API server.
 const PARALLEL: usize = 16;
 /// Of a hook's stderr.
@@ -191,7 +194,8 @@ async fn run_phase(cluster: &Cluster, world: &World, pod: &PodHooks, phase: Phas
     let hook = pod.hook(phase)?;
     let begin = world.now();
     let limit = Duration::from_millis(hook.timeout_millis);
-    let outcome = exec::run(cluster, &pod.namespace, &pod.pod, &hook.container, &hook.command, limit).await;
+    let limits = (limit, grace(phase, limit));
+    let outcome = exec::run(cluster, &pod.namespace, &pod.pod, &hook.container, &hook.command, limits).await;
     let message = match outcome {
         Ok(output) if output.ended.is_success() => String::new(),
         Ok(output) => failure(&output),
@@ -206,6 +210,14 @@ async fn run_phase(cluster: &Cluster, world: &World, pod: &PodHooks, phase: Phas
         seconds: (world.now().0 - begin.0).max(0) as f64 / 1e9,
         message,
     })
+}
+
+fn grace(phase: Phase, limit: Duration) -> Duration {
+    match phase {
+        Phase::Pre => limit.min(GRACE),
+        // Nothing comes behind it that it could undo.
+        Phase::Post => Duration::ZERO,
+    }
 }
 
 fn failure(output: &exec::Output) -> String {
@@ -280,6 +292,14 @@ mod tests {
         }));
         let pre = found.pre.unwrap();
         assert_eq!((&*pre.command[0], &*pre.container), ("/ours", "db"));
+    }
+
+    #[test]
+    fn only_a_pre_hook_is_followed_after_its_time_and_not_for_long() {
+        let seconds = Duration::from_secs;
+        assert_eq!(grace(Phase::Pre, seconds(30)), seconds(30));
+        assert_eq!(grace(Phase::Pre, seconds(3600)), GRACE);
+        assert_eq!(grace(Phase::Post, seconds(30)), Duration::ZERO);
     }
 
     #[test]
