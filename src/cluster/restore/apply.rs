@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::reason;
 use crate::cluster::manifest::ObjectKey;
+use crate::cluster::request::request;
 use crate::cluster::restore::kinds::{Kinds, MANAGER, api};
 use crate::cluster::restore::relink::{Pending, Uids, known};
 use crate::cluster::restore::watch::until_done;
@@ -259,8 +260,8 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
     let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client.clone());
     for step in wave.iter().filter(|step| step.action == Action::Create) {
         let name = &step.to.name;
-        let failed = || Error::api(|| format!("read the namespace {name}"));
-        let Some(namespace) = all.get_opt(name).await.map_err(failed())? else { continue };
+        let doing = || format!("read the namespace {name}");
+        let Some(namespace) = request(doing, all.get_opt(name)).await? else { continue };
         if namespace.metadata.deletion_timestamp.is_none() {
             continue;
         }
@@ -273,7 +274,7 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Error::Other(format!("watch the namespace {name}: {error}"))),
             Err(_) => {
-                let last = what_holds(&all.get_opt(name).await.map_err(failed())?);
+                let last = what_holds(&request(doing, all.get_opt(name)).await?);
                 return Err(Error::Timeout { what: what(), seconds: GONE_LIMIT.as_secs(), last });
             }
         }
