@@ -76,7 +76,7 @@ where
 }
 
 /// Whether the same request may succeed later: the server was not reached, is busy, or broke.
-fn passes(error: &Error) -> bool {
+pub(super) fn passes(error: &Error) -> bool {
     match error.status() {
         Some(status) => status == 429 || status >= 500,
         None => true,
