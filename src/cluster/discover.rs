@@ -46,6 +46,8 @@ const NEVER: [(&str, Option<&str>, &str); 15] = [
 
 /// RBAC takes names of any length; other kinds' names fit.
 const UNKEPT: &str = "its name is too long to be kept";
+/// Of such a name.
+const TOLD_CHARS: usize = 300;
 
 /// Labels by which users keep an object out: Velero's, so that people can move over, and ours.
 const EXCLUDE: [&str; 2] = ["velero.io/exclude-from-backup", "kist.dev/exclude"];
@@ -203,7 +205,8 @@ impl Found {
         if EXCLUDE.iter().any(|label| manifest.label(label) == Some("true")) {
             self.excluded.insert(manifest.key);
         } else if manifest.key.to_path().is_none() {
-            let problem = Problem { what: manifest.key.to_string(), why: UNKEPT.into() };
+            let what = manifest.key.to_string().chars().take(TOLD_CHARS).collect();
+            let problem = Problem { what, why: UNKEPT.into() };
             // It may be met twice.
             if !self.problems.contains(&problem) {
                 self.problems.push(problem);
