@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cluster::plain::plain;
 use crate::cluster::{Cluster, Error, Result};
 
 /// The API server itself gives up a kubelet that it can't reach after 30 s.
@@ -100,7 +101,8 @@ impl Ended {
         let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
         let code = causes.into_iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
         let exit = code.and_then(|cause| cause.message?.parse().ok());
-        Self { exit, message: status.message.unwrap_or_else(|| "it failed without a reason".into()) }
+        let message = status.message.map(|message| plain(&message));
+        Self { exit, message: message.unwrap_or_else(|| "it failed without a reason".into()) }
     }
 
     fn lost(why: &str) -> Self {
@@ -276,7 +278,7 @@ fn text(tail: &Mutex<Tail>) -> String {
     tail.lock().expect("no holder of this lock panics").text()
 }
 
-/// The last [`TAIL_BYTES`] of what was pushed.
+/// The last [`TAIL_BYTES`] of what was pushed; as one line, without what a terminal obeys.
 #[derive(Default)]
 struct Tail(VecDeque<u8>);
 
@@ -289,7 +291,7 @@ impl Tail {
 
     fn text(&self) -> String {
         let (first, second) = self.0.as_slices();
-        String::from_utf8_lossy(&[first, second].concat()).into_owned()
+        plain(&String::from_utf8_lossy(&[first, second].concat()))
     }
 }
 
@@ -414,7 +416,9 @@ mod tests {
         for number in 0..10_000 {
             tail.push(format!("{number}\n").as_bytes());
         }
-        assert!(tail.text().len() <= TAIL_BYTES && tail.text().ends_with("9998\n9999\n"));
+        assert!(tail.text().len() <= TAIL_BYTES && tail.text().ends_with("9998 9999"));
+        tail.push(b"\x1b[2J\xff");
+        assert!(tail.text().ends_with("9999 \\u{1b}[2J\u{fffd}"), "{}", tail.text());
     }
 
     #[tokio::test]

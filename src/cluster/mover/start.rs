@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::mover::state::{State, state};
 use crate::cluster::mover::{Mover, Owned, Rung, Spec, over, pod};
+use crate::cluster::plain::plain;
 use crate::cluster::request::{found, passes, request};
 use crate::cluster::watch::{next, watch};
 use crate::cluster::{Cluster, Error, KIST, MANAGED_BY, RUN, Result};
@@ -188,7 +189,7 @@ fn reading(error: &Error) -> Reading {
 
 /// `pods "a" is forbidden: violates …` begins with what the reader knows.
 fn without_name(message: &str) -> String {
-    message.split_once(" is forbidden: ").map_or(message, |(_, why)| why).to_owned()
+    plain(message.split_once(" is forbidden: ").map_or(message, |(_, why)| why))
 }
 
 /// Sees to it that the pod's name becomes free: what is left of the own run is deleted, what is ending is
@@ -284,12 +285,14 @@ fn with_warning(why: String, events: Vec<Event>) -> String {
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         series.map(|time| time.0).or(last).or(event.event_time.as_ref().map(|time| time.0))
     });
-    let Some(message) = last.as_ref().and_then(|event| event.message.as_deref()) else { return why };
-    if why.contains(message) {
+    let Some(message) = last.as_ref().and_then(|event| event.message.as_deref()).map(plain) else {
+        return why;
+    };
+    if why.contains(&message) {
         return why;
     }
     let reason = last.as_ref().and_then(|event| event.reason.as_deref()).unwrap_or("Warning");
-    format!("{why}; {reason}: {message}")
+    format!("{why}; {}: {message}", plain(reason))
 }
 
 #[cfg(test)]

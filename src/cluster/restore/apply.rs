@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::reason;
 use crate::cluster::manifest::ObjectKey;
+use crate::cluster::plain::plain;
 use crate::cluster::request::request;
 use crate::cluster::restore::kinds::{Kinds, MANAGER, api};
 use crate::cluster::restore::relink::{Pending, Uids, known};
@@ -312,7 +313,7 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
 fn what_holds(namespace: &Option<k8s_openapi::api::core::v1::Namespace>) -> String {
     let conditions = namespace.as_ref().and_then(|it| it.status.as_ref()?.conditions.as_ref());
     let said = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
-    let said: Vec<&str> = said.filter_map(|condition| condition.message.as_deref()).collect();
+    let said: Vec<String> = said.filter_map(|condition| condition.message.as_deref().map(plain)).collect();
     if said.is_empty() { "it says nothing".into() } else { said.join("; ") }
 }
 
