@@ -12,6 +12,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::Api;
 use kube::api::PostParams;
 
+use crate::cluster::request::request;
 use crate::cluster::{Cluster, Error, Result};
 
 /// Requests at a time; each is answered from the server's memory.
@@ -138,8 +139,8 @@ pub async fn may(cluster: &Cluster, wants: &[Want]) -> Result<()> {
 
 async fn is_allowed(cluster: &Cluster, want: &Want) -> Result<bool> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
-    let review = reviews.create(&PostParams::default(), &review(want)).await;
-    let review = review.map_err(Error::api(|| format!("ask whether this account may {want}")))?;
+    let doing = || format!("ask whether this account may {want}");
+    let review = request(doing, reviews.create(&PostParams::default(), &review(want))).await?;
     Ok(review.status.is_some_and(|status| status.allowed))
 }
 

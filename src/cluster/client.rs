@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 
+use crate::cluster::request::{answered, request};
 use crate::cluster::{Error, Result};
 
 /// Which cluster.
@@ -40,10 +41,10 @@ impl Cluster {
     /// Asks for what identifies the cluster.
     pub async fn of(client: Client) -> Result<Self> {
         let failed = |e| Error::Connect { cause: Box::new(e) };
-        let version = client.apiserver_version().await.map_err(failed)?.git_version;
+        let version = answered(client.apiserver_version()).await.map_err(failed)?.git_version;
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let system = namespaces.get("kube-system").await;
-        let system = system.map_err(Error::api(|| "read the namespace kube-system".into()))?;
+        let doing = || "read the namespace kube-system".into();
+        let system = request(doing, namespaces.get("kube-system")).await?;
         let uid = system.uid().ok_or_else(|| Error::Other("the namespace kube-system has no UID".into()))?;
         Ok(Self { client, uid, version })
     }
@@ -53,7 +54,7 @@ impl Cluster {
     /// What a node has as `kubernetes.io/hostname`; its name if that can't be told, which is nearly always the same.
     pub async fn hostname_label(&self, node: &str) -> String {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let found = nodes.get_metadata_opt(node).await.ok().flatten();
+        let found = answered(nodes.get_metadata_opt(node)).await.ok().flatten();
         let label = found.and_then(|found| found.labels().get("kubernetes.io/hostname").cloned());
         label.unwrap_or_else(|| node.to_owned())
     }

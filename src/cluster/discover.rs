@@ -46,6 +46,11 @@ const NEVER: [(&str, Option<&str>, &str); 15] = [
     ("packages.operators.coreos.com", None, "a view of catalogs, made when asked"),
 ];
 
+/// RBAC takes names of any length; other kinds' names fit.
+const UNKEPT: &str = "its name is too long to be kept";
+/// Of such a name.
+const TOLD_CHARS: usize = 300;
+
 /// Labels by which users keep an object out: Velero's, so that people can move over, and ours.
 const EXCLUDE: [&str; 2] = ["velero.io/exclude-from-backup", EXCLUDED];
 pub(super) const EXCLUDED: &str = "kist.dev/exclude";
@@ -202,6 +207,13 @@ impl Found {
         }
         if EXCLUDE.iter().any(|label| manifest.label(label) == Some("true")) {
             self.excluded.insert(manifest.key);
+        } else if manifest.key.to_path().is_none() {
+            let what = manifest.key.to_string().chars().take(TOLD_CHARS).collect();
+            let problem = Problem { what, why: UNKEPT.into() };
+            // It may be met twice.
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
         } else {
             self.manifests.insert(manifest.key.clone(), manifest);
         }
@@ -326,6 +338,20 @@ mod tests {
         let discovered = found.finish();
         assert_eq!(discovered.excluded, 2);
         assert_eq!(discovered.manifests.len(), 1);
+    }
+
+    #[test]
+    fn what_has_no_place_in_a_tree_is_a_problem_once() {
+        let mut found = Found::default();
+        let name = "r".repeat(256);
+        for _ in 0..2 {
+            found.take(labelled("rbac.authorization.k8s.io/v1", "Role", &name, json!({})));
+        }
+        let discovered = found.finish();
+        assert!(discovered.manifests.is_empty());
+        let [problem] = &discovered.problems[..] else { panic!("{:?}", discovered.problems) };
+        assert_eq!(problem.what, format!("rbac.authorization.k8s.io/v1 Role shop/{name}"));
+        assert_eq!(problem.why, "its name is too long to be kept");
     }
 
     #[test]

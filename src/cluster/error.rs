@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::cluster::plain::plain;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +54,9 @@ pub enum Error {
 /// What stands in the way, in the server's own words where it answered.
 pub(crate) fn reason(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("the server answered {} {}", status.code, status.reason),
-        other => innermost(other).to_string(),
+        kube::Error::Api(status) if !status.message.is_empty() => plain(&status.message),
+        kube::Error::Api(status) => format!("the server answered {} {}", status.code, plain(&status.reason)),
+        other => plain(&innermost(other).to_string()),
     }
 }
 

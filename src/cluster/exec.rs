@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cluster::plain::plain;
 use crate::cluster::{Cluster, Error, Result};
 
 /// The API server itself gives up a kubelet that it can't reach after 30 s.
@@ -100,7 +101,8 @@ impl Ended {
         let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
         let code = causes.into_iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
         let exit = code.and_then(|cause| cause.message?.parse().ok());
-        Self { exit, message: status.message.unwrap_or_else(|| "it failed without a reason".into()) }
+        let message = status.message.map(|message| plain(&message));
+        Self { exit, message: message.unwrap_or_else(|| "it failed without a reason".into()) }
     }
 
     fn lost(why: &str) -> Self {
@@ -141,17 +143,18 @@ pub async fn exec(
     begin(cluster, namespace, pod, container, command, true).await
 }
 
-/// Runs a command to its end, without stdin. At the limit the connection is closed, the command may go on.
+/// Runs a command to its end, without stdin. At the limit it has failed, and is followed for `grace` more, so
+/// that it is over when its failure is told. Then the connection is closed, and the command may go on.
 pub async fn run(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
     container: &str,
     command: &[String],
-    limit: Duration,
+    (limit, grace): (Duration, Duration),
 ) -> Result<Output> {
     let (out, err) = (Arc::new(Mutex::new(Tail::default())), Mutex::new(None));
-    let whole = async {
+    let mut whole = pin!(async {
         let mut process = begin(cluster, namespace, pod, container, command, false).await?;
         *err.lock().expect("no holder of this lock panics") = Some(process.stderr.clone());
         if let Some(stdout) = process.stdout.take() {
@@ -159,16 +162,18 @@ pub async fn run(
         }
         let ended = process.end().await;
         Ok(Output { ended, stdout: text(&out), stderr: process.stderr() })
-    };
-    match timeout(limit, whole).await {
+    });
+    match timeout(limit, &mut whole).await {
         Ok(output) => output,
         Err(_) => {
-            let said = err.into_inner().expect("no holder of this lock panics");
+            let is_over = grace.is_zero() || timeout(grace, &mut whole).await.is_ok();
+            let said = err.lock().expect("no holder of this lock panics").clone();
             let said = said.map(|stderr| text(&stderr)).unwrap_or_default();
             Err(Error::Timeout {
-                what: format!("the end of {} in {namespace}/{pod}", command.join(" ")),
+                // Its arguments may be secrets: `mysql -p…`.
+                what: format!("the end of {} in {namespace}/{pod}", program(command)),
                 seconds: limit.as_secs(),
-                last: if said.trim().is_empty() { "it said nothing".into() } else { said.trim().into() },
+                last: last_words(&said, is_over, grace),
             })
         }
     }
@@ -189,7 +194,7 @@ async fn begin(
         .max_stdin_buf_size(STREAM_BYTES)
         .max_stdout_buf_size(STREAM_BYTES)
         .max_stderr_buf_size(TAIL_BYTES);
-    let doing = || format!("run {} in the pod {namespace}/{pod}", command.first().map_or("", String::as_str));
+    let doing = || format!("run {} in the pod {namespace}/{pod}", program(command));
     let attached = timeout(START, pods.exec(pod, command.to_vec(), &params)).await;
     let attached = attached.map_err(|_| Error::Timeout {
         what: format!("the start of '{}'", doing()),
@@ -197,6 +202,19 @@ async fn begin(
         last: "neither API server nor kubelet answered".into(),
     })?;
     Ok(process(attached.map_err(Error::api(doing))?))
+}
+
+fn last_words(said: &str, is_over: bool, grace: Duration) -> String {
+    let said = if said.trim().is_empty() { "it said nothing" } else { said.trim() };
+    match is_over {
+        true => said.to_owned(),
+        false => format!("{said}; it goes on after {} s more", grace.as_secs()),
+    }
+}
+
+/// What of a command may be told.
+fn program(command: &[String]) -> &str {
+    command.first().map_or("", String::as_str)
 }
 
 fn process(mut attached: AttachedProcess) -> Process {
@@ -260,7 +278,7 @@ fn text(tail: &Mutex<Tail>) -> String {
     tail.lock().expect("no holder of this lock panics").text()
 }
 
-/// The last [`TAIL_BYTES`] of what was pushed.
+/// The last [`TAIL_BYTES`] of what was pushed; as one line, without what a terminal obeys.
 #[derive(Default)]
 struct Tail(VecDeque<u8>);
 
@@ -273,7 +291,7 @@ impl Tail {
 
     fn text(&self) -> String {
         let (first, second) = self.0.as_slices();
-        String::from_utf8_lossy(&[first, second].concat()).into_owned()
+        plain(&String::from_utf8_lossy(&[first, second].concat()))
     }
 }
 
@@ -388,12 +406,19 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_not_told() {
+        assert_eq!(program(&["mysql".into(), "-psecret".into()]), "mysql");
+    }
+
+    #[test]
     fn a_tail_is_bounded_and_keeps_the_end() {
         let mut tail = Tail::default();
         for number in 0..10_000 {
             tail.push(format!("{number}\n").as_bytes());
         }
-        assert!(tail.text().len() <= TAIL_BYTES && tail.text().ends_with("9998\n9999\n"));
+        assert!(tail.text().len() <= TAIL_BYTES && tail.text().ends_with("9998 9999"));
+        tail.push(b"\x1b[2J\xff");
+        assert!(tail.text().ends_with("9999 \\u{1b}[2J\u{fffd}"), "{}", tail.text());
     }
 
     #[tokio::test]

@@ -3,14 +3,14 @@
 //! They are annotations of the pod, Velero's or ours (`kist.dev` in place of `velero.io`). Invariant: a pod
 //! whose annotations are not understood to the last gets no hook at all, so nothing is frozen that would
 //! not be thawed; it is said instead. Whoever starts a pre-hook owes the post-hook, and notes that in the
-//! run's lease before.
+//! run's lease before. A pre-hook whose time is up may still go on, and freeze what was thawed already: so
+//! its end is awaited, as long again and [`GRACE`] at most, before its failure is told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::cluster::manifest::Manifest;
 use crate::cluster::{Cluster, exec};
@@ -20,6 +20,8 @@ use crate::world::World;
 const DOMAINS: [&str; 2] = ["kist.dev", "velero.io"];
 const FIELDS: [&str; 4] = ["command", "container", "on-error", "timeout"];
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For a pre-hook whose time is up; what goes on after that, nobody can end.
+const GRACE: Duration = Duration::from_secs(60);
 /// What is frozen waits for the slowest, so they run side by side; this many execs are nothing to an API server.
 const PARALLEL: usize = 16;
 /// Of a hook's stderr.
@@ -192,7 +194,8 @@ async fn run_phase(cluster: &Cluster, world: &World, pod: &PodHooks, phase: Phas
     let hook = pod.hook(phase)?;
     let begin = world.now();
     let limit = Duration::from_millis(hook.timeout_millis);
-    let outcome = exec::run(cluster, &pod.namespace, &pod.pod, &hook.container, &hook.command, limit).await;
+    let limits = (limit, grace(phase, limit));
+    let outcome = exec::run(cluster, &pod.namespace, &pod.pod, &hook.container, &hook.command, limits).await;
     let message = match outcome {
         Ok(output) if output.ended.is_success() => String::new(),
         Ok(output) => failure(&output),
@@ -209,6 +212,14 @@ async fn run_phase(cluster: &Cluster, world: &World, pod: &PodHooks, phase: Phas
     })
 }
 
+fn grace(phase: Phase, limit: Duration) -> Duration {
+    match phase {
+        Phase::Pre => limit.min(GRACE),
+        // Nothing comes behind it that it could undo.
+        Phase::Post => Duration::ZERO,
+    }
+}
+
 fn failure(output: &exec::Output) -> String {
     let said = [&output.stderr, &output.stdout].into_iter().find(|text| !text.trim().is_empty());
     let Some(said) = said.map(|text| text.trim()) else { return output.ended.to_string() };
@@ -222,15 +233,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     parts.collect::<Vec<_>>().join(": ")
 }
 
-/// What is written into a lease: only who is owed something.
-pub(super) fn owed(pods: &[PodHooks]) -> Value {
-    let owed = pods.iter().filter(|pod| pod.post.is_some());
-    owed.map(|pod| serde_json::json!(PodHooks { pre: None, ..pod.clone() })).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::cluster::manifest::ObjectKey;
@@ -290,6 +295,14 @@ mod tests {
     }
 
     #[test]
+    fn only_a_pre_hook_is_followed_after_its_time_and_not_for_long() {
+        let seconds = Duration::from_secs;
+        assert_eq!(grace(Phase::Pre, seconds(30)), seconds(30));
+        assert_eq!(grace(Phase::Pre, seconds(3600)), GRACE);
+        assert_eq!(grace(Phase::Post, seconds(30)), Duration::ZERO);
+    }
+
+    #[test]
     fn only_running_pods_have_hooks() {
         let annotations = json!({"pre.hook.backup.kist.dev/command": "/x"});
         let mut ending = pod("Running", annotations.clone());
@@ -319,14 +332,5 @@ mod tests {
         }
         let told = problem(json!({"pre.hook.backup.velero.io/timeout": "30s"}));
         assert!(told.contains("no command"), "{told}");
-    }
-
-    #[test]
-    fn a_lease_notes_post_hooks_alone_and_gives_them_back() {
-        let both = one(json!({"pre.hook.backup.kist.dev/command": "/freeze",
-            "post.hook.backup.kist.dev/command": "/thaw"}));
-        let pre_only = one(json!({"pre.hook.backup.kist.dev/command": "/freeze"}));
-        let read: Vec<PodHooks> = serde_json::from_value(owed(&[both.clone(), pre_only])).unwrap();
-        assert_eq!(read, [PodHooks { pre: None, ..both }]);
     }
 }

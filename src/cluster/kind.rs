@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::core::discovery::v2::{APIGroupDiscovery, APIResourceDiscovery};
 
 use crate::cluster::error::reason;
+use crate::cluster::request::answered;
 use crate::cluster::{Cluster, Error, Result};
 
 /// Requests of discovery at a time. They are small, and answered from memory.
@@ -91,11 +92,11 @@ pub(crate) async fn served(cluster: &Cluster) -> Result<Served> {
     let failed = || Error::api(|| "discover the kinds of the cluster".into());
     let client = &cluster.client;
     // A server without aggregated discovery answers in its old shape, which has no items.
-    let core = client.list_core_api_versions_aggregated().await.map_err(failed())?;
+    let core = answered(client.list_core_api_versions_aggregated()).await.map_err(failed())?;
     let versions = if core.items.is_empty() {
         listed_versions(cluster).await.map_err(failed())?
     } else {
-        let groups = client.list_api_groups_aggregated().await.map_err(failed())?;
+        let groups = answered(client.list_api_groups_aggregated()).await.map_err(failed())?;
         core.items.into_iter().chain(groups.items).flat_map(aggregated).collect()
     };
     let asked = stream::iter(versions)
@@ -109,9 +110,9 @@ pub(crate) async fn served(cluster: &Cluster) -> Result<Served> {
 /// The versions of all groups, from a server without aggregated discovery.
 async fn listed_versions(cluster: &Cluster) -> Result<Vec<Version>, kube::Error> {
     let named = |group: &str, version: String| Version { group: group.to_owned(), version, kinds: None };
-    let core = cluster.client.list_core_api_versions().await?;
+    let core = answered(cluster.client.list_core_api_versions()).await?;
     let mut versions: Vec<Version> = core.versions.into_iter().map(|version| named("", version)).collect();
-    for group in cluster.client.list_api_groups().await?.groups {
+    for group in answered(cluster.client.list_api_groups()).await?.groups {
         let first = group.preferred_version.map(|version| version.version);
         let others = group.versions.into_iter().map(|version| version.version);
         let others: Vec<String> = others.filter(|version| first.as_ref() != Some(version)).collect();

@@ -1,9 +1,11 @@
 //! Leases: each run holds one in each namespace that it works in, as the sign that it lives.
 //!
-//! A lease's slot gives the names of the run's movers, so RBAC can name all of them. It also notes the
-//! post-hooks that the run owes. Invariant: a run whose lease is lost has to stop, since the others may
-//! take what it made for a dead run's; so it gives up before the others do.
+//! A lease's slot gives the names of the run's movers, so RBAC can name all of them. It also notes the pods
+//! to which the run owes their post-hooks: whose, never what, since others may write leases too. Invariant: a
+//! run whose lease is lost has to stop, since the others may take what it made for a dead run's; so it
+//! gives up before the others do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +14,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::hook::{PodHooks, owed};
+use crate::cluster::hook::PodHooks;
 use crate::cluster::request::{found, persist, request};
 use crate::cluster::{Cluster, Error, KIST, MANAGED_BY, RUN, Result};
 use crate::world::{Time, World};
 
 /// Runs that may be at work in a namespace at once.
 pub const SLOTS: u32 = 4;
-/// Annotation: the post-hooks that the run owes, as JSON.
+/// Annotation: the pods to which the run owes their post-hooks, as JSON.
 const OWES: &str = "kist.dev/owes";
 /// All annotations of an object may take 256 KiB together.
 const OWES_BYTES: usize = 200 << 10;
@@ -117,17 +119,17 @@ impl Lease {
     /// Notes whose post-hooks have to be run if this run dies; before the first pre-hook is started. It takes
     /// the place of what was noted before.
     pub async fn owe(&self, hooks: &[PodHooks]) -> Result<()> {
-        let note = owed(hooks).to_string();
+        let note = note(hooks);
         if note.len() > OWES_BYTES {
             let (lease, count) = (&self.held.label, hooks.len());
             return Err(Error::Other(format!(
-                "the hooks of {count} pods are too long for the lease {lease}"
+                "the names of {count} pods with hooks are too long for the lease {lease}"
             )));
         }
-        let note = move |object: &mut Object| {
+        let write = move |object: &mut Object| {
             object.annotations_mut().insert(OWES.into(), note.clone());
         };
-        self.held.update(note).await
+        self.held.update(write).await
     }
 
     /// The post-hooks have been run.
@@ -257,9 +259,11 @@ pub(super) fn run_of(object: &Object) -> Option<&str> {
     object.labels().get(RUN).map(String::as_str)
 }
 
+/// What the lease says, and never more than our own leases last: a foreign one could say years.
 pub(super) fn duration(object: &Object) -> Duration {
     let seconds = object.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
+    let said = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    said.map_or(DURATION, |said| said.min(DURATION))
 }
 
 /// Whether it has run out by our clock. Clocks differ, so this alone means nothing: see [`is_unrenewed`].
@@ -276,12 +280,33 @@ pub(super) fn is_unrenewed(before: &Object, after: &Object) -> bool {
     before.uid() == after.uid() && before.resource_version() == after.resource_version()
 }
 
-/// What the lease's run owes.
-pub(super) fn debts(object: &Object) -> Result<Vec<PodHooks>, String> {
-    let Some(note) = object.annotations().get(OWES) else { return Ok(vec![]) };
-    let read: Result<Value, _> = serde_json::from_str(note);
-    let debts = read.and_then(serde_json::from_value);
-    debts.map_err(|error| format!("its note of owed hooks can't be read: {error}"))
+/// A pod that may be frozen. Older notes have the namespace and the hook too.
+#[derive(Serialize, Deserialize)]
+struct Debt {
+    pod: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+}
+
+fn note(hooks: &[PodHooks]) -> String {
+    let owed = hooks.iter().filter(|pod| pod.post.is_some());
+    owed.map(|pod| serde_json::json!(Debt { pod: pod.pod.clone(), namespace: None }))
+        .collect::<serde_json::Value>()
+        .to_string()
+}
+
+/// The pods, all of the lease's own namespace, to which its run owes their post-hooks.
+pub(super) fn debts(object: &Object) -> Result<BTreeSet<String>, String> {
+    let Some(note) = object.annotations().get(OWES) else { return Ok(BTreeSet::new()) };
+    let debts: Vec<Debt> = serde_json::from_str(note)
+        .map_err(|error| format!("its note of owed hooks can't be read: {error}"))?;
+    let own = object.namespace();
+    let foreign = debts.iter().find(|debt| debt.namespace.is_some() && debt.namespace != own);
+    // No run writes such a note: whoever did may reach that namespace through us only.
+    if let Some(Debt { pod, namespace: Some(namespace) }) = foreign {
+        return Err(format!("its note of owed hooks names {namespace}/{pod}, of another namespace"));
+    }
+    Ok(debts.into_iter().map(|debt| debt.pod).collect())
 }
 
 /// Makes a lapsed lease the sweeper's for one more duration. None if somebody was faster.
@@ -321,6 +346,7 @@ pub(super) async fn delete(leases: &Api<Object>, label: &str, name: &str, uid: O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::hook::{Hook, OnError};
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -340,6 +366,18 @@ mod tests {
         // A clock that is behind ours tells nothing.
         assert!(!is_due(&lease, Time(0)));
         assert!(is_due(&Object::default(), Time(0)), "it was never renewed");
+    }
+
+    #[test]
+    fn nobody_makes_a_sweep_wait_longer_than_a_lease_of_ours_lasts() {
+        let mut lease = at(1_000);
+        for seconds in [i32::MAX, -1] {
+            lease.spec.get_or_insert_default().lease_duration_seconds = Some(seconds);
+            assert_eq!(duration(&lease), DURATION);
+            assert!(is_due(&lease, Time(1_031 * SECOND)));
+        }
+        lease.spec.get_or_insert_default().lease_duration_seconds = Some(5);
+        assert_eq!(duration(&lease), Duration::from_secs(5));
     }
 
     #[test]
@@ -366,13 +404,34 @@ mod tests {
     #[test]
     fn debts_are_read_back_and_a_broken_note_is_said() {
         let mut lease = at(0);
-        assert_eq!(debts(&lease).unwrap(), []);
-        let hooks = PodHooks { namespace: "shop".into(), pod: "db-0".into(), pre: None, post: None };
-        let note = serde_json::json!([hooks]).to_string();
-        lease.annotations_mut().insert(OWES.into(), note);
-        assert_eq!(debts(&lease).unwrap(), [hooks]);
+        assert!(debts(&lease).unwrap().is_empty());
+        let hook = Hook {
+            container: "db".into(),
+            command: vec!["/thaw".into()],
+            on_error: OnError::Fail,
+            timeout_millis: 1,
+        };
+        let hooks = |pod: &str, post| PodHooks { namespace: "shop".into(), pod: pod.into(), pre: None, post };
+        let written = note(&[hooks("db-0", Some(hook)), hooks("web", None)]);
+        assert_eq!(written, r#"[{"pod":"db-0"}]"#);
+        lease.annotations_mut().insert(OWES.into(), written);
+        assert_eq!(debts(&lease).unwrap(), ["db-0".to_owned()].into());
         lease.annotations_mut().insert(OWES.into(), "{".into());
         assert!(debts(&lease).unwrap_err().contains("can't be read"));
+    }
+
+    #[test]
+    fn of_an_older_note_only_the_names_of_pods_of_its_own_namespace_count() {
+        let mut lease = at(0);
+        let older = |namespace: &str| {
+            let post = serde_json::json!({"container": "c", "command": ["/evil"], "on_error": "fail",
+                "timeout_millis": 1});
+            serde_json::json!([{"namespace": namespace, "pod": "db-0", "pre": null, "post": post}])
+        };
+        lease.annotations_mut().insert(OWES.into(), older("shop").to_string());
+        assert_eq!(debts(&lease).unwrap(), ["db-0".to_owned()].into());
+        lease.annotations_mut().insert(OWES.into(), older("kube-system").to_string());
+        assert!(debts(&lease).unwrap_err().contains("names kube-system/db-0, of another namespace"));
     }
 
     #[test]

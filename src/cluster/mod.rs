@@ -17,6 +17,7 @@ mod kind;
 pub mod lease;
 pub mod manifest;
 pub mod mover;
+mod plain;
 mod request;
 pub mod restore;
 pub mod sweep;

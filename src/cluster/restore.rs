@@ -17,6 +17,7 @@ mod relink;
 mod rules;
 mod skip;
 mod watch;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,7 @@ use serde_json::Value;
 
 use crate::cluster::manifest::ObjectKey;
 
-pub use apply::{Outcome, Report, apply};
+pub use apply::{Outcome, Report, apply, apply_last};
 pub use dry_run::{DryRun, dry_run};
 pub use fill::{ClaimToFill, FillLike};
 pub use look::{Target, look};
@@ -74,7 +75,7 @@ pub enum Stage {
 pub const BEFORE_VOLUMES: RangeInclusive<Stage> = Stage::Crds..=Stage::Claims;
 /// What is made when the volumes are filled; then one waits until it is [`ready`].
 pub const AFTER_VOLUMES: RangeInclusive<Stage> = Stage::Network..=Stage::Workloads;
-/// What would act on workloads or refuse them, and so comes when they are ready.
+/// What would act on workloads or refuse them, and so comes when they are ready: for [`apply_last`].
 pub const AT_LAST: RangeInclusive<Stage> = Stage::Late..=Stage::Late;
 
 /// What is to be done, all of it. Has no Debug: the bodies of Secrets are in it.
@@ -174,6 +175,7 @@ mod tests {
             send(dry_run(cluster, plan));
             send(apply(cluster, plan, BEFORE_VOLUMES, report));
             send(ready(cluster, plan, Duration::ZERO));
+            send(apply_last(cluster, plan, &[], report));
         };
     }
 }

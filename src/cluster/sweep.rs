@@ -3,8 +3,10 @@
 //! A run is dead when its lease has run out by our clock and is not renewed either while we look on for
 //! one more duration: so it holds for clocks that differ. Invariant: hooks before pods before lease, so
 //! that a sweep which is killed itself leaves the rest to the next. Sweepers do not disturb each other:
-//! a lapsed lease is taken over first, and only one can do that.
+//! a lapsed lease is taken over first, and only one can do that. Anyone may have written a lease, so
+//! nothing is run but the post-hook that the pod itself carries now.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,8 +16,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
-use crate::cluster::hook::{Phase, run_all};
+use crate::cluster::hook::{Hooks, Phase, PodHooks, hooks, run_all};
 use crate::cluster::lease::{self, SLOTS};
+use crate::cluster::manifest::{Manifest, ObjectKey};
 use crate::cluster::mover::remove;
 use crate::cluster::request::{found, request};
 use crate::cluster::{Cluster, KIST, MANAGED_BY, RUN, Result};
@@ -99,16 +102,7 @@ async fn sweep_run(
     let run = lease::run_of(&taken).unwrap_or_default().to_owned();
 
     match lease::debts(&taken) {
-        Ok(debts) => {
-            for result in run_all(cluster, world, &debts, Phase::Post).await {
-                let what = format!("the post-hook of {namespace}/{}, owed by the run {run},", result.pod);
-                match result.ok {
-                    true => swept.done.push(format!("{what} was run")),
-                    // Not again: a hook that fails for good would keep the slot taken for good.
-                    false => swept.problems.push(format!("{what} failed: {}", result.message)),
-                }
-            }
-        }
+        Ok(debts) => pay(cluster, world, namespace, &run, &debts, swept).await?,
         Err(why) => swept.problems.push(format!("the lease {label} of the run {run}: {why}")),
     }
 
@@ -124,10 +118,68 @@ async fn sweep_run(
     Ok(())
 }
 
+/// Runs the post-hooks of these pods, as the pods have them now.
+async fn pay(
+    cluster: &Cluster,
+    world: &World,
+    namespace: &str,
+    run: &str,
+    debts: &BTreeSet<String>,
+    swept: &mut Swept,
+) -> Result<()> {
+    if debts.is_empty() {
+        return Ok(());
+    }
+    // One list of all, whatever number of pods a note names.
+    let pods = list(cluster, namespace, "").await?;
+    let (owed, unpaid) = carried(namespace, debts, &pods);
+    let what = |pod: &str| format!("the post-hook of {namespace}/{pod}, owed by the run {run},");
+    swept.problems.extend(unpaid.iter().map(|(pod, why)| format!("{} was not run: {why}", what(pod))));
+    for result in run_all(cluster, world, &owed, Phase::Post).await {
+        match result.ok {
+            true => swept.done.push(format!("{} was run", what(&result.pod))),
+            // Not again: a hook that fails for good would keep the slot taken for good.
+            false => swept.problems.push(format!("{} failed: {}", what(&result.pod), result.message)),
+        }
+    }
+    Ok(())
+}
+
+/// The post-hooks that the pods carry, and why others get none.
+fn carried(
+    namespace: &str,
+    debts: &BTreeSet<String>,
+    pods: &[Pod],
+) -> (Vec<PodHooks>, Vec<(String, String)>) {
+    let (mut owed, mut unpaid) = (Vec::new(), Vec::new());
+    for name in debts {
+        let why = match pods.iter().find(|pod| pod.name_any() == *name) {
+            None => "the pod is gone".to_owned(),
+            Some(pod) => {
+                let key = ObjectKey::of("v1", "Pod", Some(namespace), name);
+                let body = serde_json::to_value(pod).unwrap_or_default();
+                let Hooks { pods, problems } = hooks(&[Manifest { key, body }]);
+                match pods.into_iter().find(|pod| pod.post.is_some()) {
+                    Some(hooks) => {
+                        owed.push(hooks);
+                        continue;
+                    }
+                    None => {
+                        problems.into_iter().next().unwrap_or_else(|| "the pod has none that runs".into())
+                    }
+                }
+            }
+        };
+        unpaid.push((name.clone(), why));
+    }
+    (owed, unpaid)
+}
+
+/// Without labels: all of them.
 async fn list(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let params = ListParams::default().labels(labels);
-    Ok(request(|| format!("list the movers in {namespace}"), pods.list(&params)).await?.items)
+    Ok(request(|| format!("list the pods in {namespace}"), pods.list(&params)).await?.items)
 }
 
 async fn remove_all(cluster: &Cluster, namespace: &str, pods: &[Pod], swept: &mut Swept) {
@@ -172,6 +224,30 @@ mod tests {
             "creationTimestamp": "1970-01-01T00:10:00Z"}}))
         .unwrap();
         assert!(!is_orphan(&foreign, &[], at(1_000)), "it is of no run");
+    }
+
+    #[test]
+    fn only_the_post_hook_that_a_living_pod_carries_is_run() {
+        let pod = |name: &str, phase: &str, annotations: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": name, "annotations": annotations},
+                "spec": {"containers": [{"name": "main"}]}, "status": {"phase": phase}}))
+            .unwrap()
+        };
+        let thaw = json!({"post.hook.backup.kist.dev/command": "/thaw"});
+        let pods = [
+            pod("a", "Running", thaw.clone()),
+            pod("b", "Running", json!({})),
+            pod("c", "Succeeded", thaw.clone()),
+            pod("other", "Running", thaw),
+        ];
+        let debts = ["a", "b", "c", "gone"].map(str::to_owned).into();
+        let (owed, unpaid) = carried("shop", &debts, &pods);
+        assert_eq!(owed.len(), 1);
+        assert_eq!((&*owed[0].namespace, &*owed[0].pod), ("shop", "a"));
+        assert_eq!(owed[0].post.as_ref().unwrap().command, ["/thaw"]);
+        let why: Vec<(&str, &str)> = unpaid.iter().map(|(pod, why)| (&**pod, &**why)).collect();
+        let none = "the pod has none that runs";
+        assert_eq!(why, [("b", none), ("c", none), ("gone", "the pod is gone")]);
     }
 
     #[test]

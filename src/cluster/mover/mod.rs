@@ -1,10 +1,11 @@
 //! Movers: pods in a claim's namespace that reach its volume.
 //!
 //! A mover's main process only waits; the work is started in it by exec, so that nothing secret is
-//! written into the namespace. Invariants: a mover that is dropped is deleted as well as that can be done
-//! without waiting; only pods of the own run are ever deleted here.
+//! written into the namespace. Invariants: a mover that is dropped is deleted in the background, and who
+//! gave its [`Removals`] can wait for that; only pods of the own run are ever deleted here.
 
 mod pod;
+mod removals;
 mod remove;
 mod start;
 mod state;
@@ -24,6 +25,7 @@ use crate::cluster::mover::state::State;
 use crate::cluster::watch::{next, watch};
 use crate::cluster::{Cluster, Error, Result};
 
+pub use removals::Removals;
 pub(super) use remove::remove;
 pub use start::start;
 
@@ -64,6 +66,8 @@ pub struct Spec {
     /// The consumer's `seLinuxOptions`, or null: with other labels its files are out of reach.
     pub selinux: Value,
     pub resources: Resources,
+    /// Where the removal of the mover is noted if it is dropped; one for the whole run.
+    pub removals: Removals,
 }
 
 #[derive(Clone, Debug)]
@@ -200,6 +204,7 @@ struct Owned {
     namespace: String,
     name: String,
     run: String,
+    removals: Removals,
     is_armed: bool,
 }
 
@@ -210,6 +215,7 @@ impl Owned {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),
             run: spec.run.clone(),
+            removals: spec.removals.clone(),
             is_armed: true,
         }
     }
@@ -233,13 +239,12 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.is_armed {
             return;
         }
         let (cluster, namespace) = (self.cluster.clone(), self.namespace.clone());
         let (name, run) = (self.name.clone(), self.run.clone());
-        runtime.spawn(async move {
+        self.removals.begin(async move {
             if let Err(error) = remove(&cluster, &namespace, &name, &run).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, namespace, name, "a mover that was dropped is left to the next run");

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::cluster::mover::{CONTAINER, Place, Purpose, Rung, Spec, WAIT, volume_path};
 use crate::cluster::{Error, KIST, MANAGED_BY, RUN, Result};
 
-/// Whoever is forgotten by a run that was killed, and is not swept, ends by itself.
-const LONGEST_SECS: u32 = 24 * 3600;
+/// Ten terabytes have to come to an end within it, and a day is not enough for them. It is the last resort for
+/// a mover that was forgotten where no run comes again: what removes leftovers is the sweep.
+const LONGEST_SECS: u32 = 7 * 24 * 3600;
 /// The main process only waits, so it has nothing to put in order.
 const GRACE_SECS: u32 = 2;
 /// Runs as this if the consumer's user is unknown: "nobody" of most images.
@@ -194,7 +195,7 @@ fn without_company(affinity: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::cluster::identity::Identity;
-    use crate::cluster::mover::{Mount, Resources};
+    use crate::cluster::mover::{Mount, Removals, Resources};
 
     fn spec(purpose: Purpose, place: Place) -> Spec {
         let mount = |claim: &str| Mount { claim: claim.into(), read_only: false };
@@ -210,6 +211,7 @@ mod tests {
             identity: Identity { uid: Some(999), gid: Some(998), groups: vec![7] },
             selinux: Value::Null,
             resources: Resources::default(),
+            removals: Removals::default(),
         }
     }
 

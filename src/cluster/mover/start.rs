@@ -13,10 +13,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::mover::state::{State, state};
 use crate::cluster::mover::{Mover, Owned, Rung, Spec, over, pod};
-use crate::cluster::request::{found, request};
+use crate::cluster::plain::plain;
+use crate::cluster::request::{found, passes, request};
 use crate::cluster::watch::{next, watch};
 use crate::cluster::{Cluster, Error, KIST, MANAGED_BY, RUN, Result};
 
+/// Between attempts to create the pod, the first; each next one is twice as long, up to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(15);
 /// A registry that hiccups is asked again by the kubelet within ten seconds; after two failures it is no hiccup.
 const STUCK: Duration = Duration::from_secs(20);
 
@@ -120,6 +124,7 @@ async fn admit(
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &spec.namespace);
     let wanted = pod::pod(spec, rung)?;
     let params = PostParams { dry_run, field_manager: Some(KIST.into()) };
+    let mut pause = FIRST_RETRY;
     loop {
         let doing = || format!("create the pod {}/{}", spec.namespace, spec.name);
         let error = match request(doing, pods.create(&params, &wanted)).await {
@@ -137,6 +142,12 @@ async fn admit(
                 until_there_is_an_account(cluster, &spec.namespace).await?;
             }
             Reading::Refused(why) => return Ok(Answer::Refused(why)),
+            // A pod that was made without an answer is found by its name, and makes way.
+            Reading::Passing => {
+                Seen::say(seen, error.to_string());
+                sleep(pause).await;
+                pause = LAST_RETRY.min(pause * 2);
+            }
             Reading::Other | Reading::NoDryRun => return Err(error),
         }
     }
@@ -152,12 +163,15 @@ enum Reading {
     NoAccountYet,
     /// By admission: a smaller pod might do.
     Refused(String),
+    /// The server is busy, broke or silent: the same request may succeed later.
+    Passing,
     Other,
 }
 
 fn reading(error: &Error) -> Reading {
-    let Error::Api { cause: source, .. } = error else { return Reading::Other };
-    let kube::Error::Api(status) = &**source else { return Reading::Other };
+    let otherwise = if passes(error) { Reading::Passing } else { Reading::Other };
+    let Error::Api { cause: source, .. } = error else { return otherwise };
+    let kube::Error::Api(status) = &**source else { return otherwise };
     let says = |what: &str| status.message.contains(what);
     // Webhooks and policies choose their codes themselves.
     let is_denied = says("denied the request") || says("denied request");
@@ -169,13 +183,13 @@ fn reading(error: &Error) -> Reading {
         403 if says("cannot create resource") => Reading::Other,
         403 => Reading::Refused(without_name(&status.message)),
         _ if is_denied => Reading::Refused(without_name(&status.message)),
-        _ => Reading::Other,
+        _ => otherwise,
     }
 }
 
 /// `pods "a" is forbidden: violates …` begins with what the reader knows.
 fn without_name(message: &str) -> String {
-    message.split_once(" is forbidden: ").map_or(message, |(_, why)| why).to_owned()
+    plain(message.split_once(" is forbidden: ").map_or(message, |(_, why)| why))
 }
 
 /// Sees to it that the pod's name becomes free: what is left of the own run is deleted, what is ending is
@@ -271,12 +285,14 @@ fn with_warning(why: String, events: Vec<Event>) -> String {
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         series.map(|time| time.0).or(last).or(event.event_time.as_ref().map(|time| time.0))
     });
-    let Some(message) = last.as_ref().and_then(|event| event.message.as_deref()) else { return why };
-    if why.contains(message) {
+    let Some(message) = last.as_ref().and_then(|event| event.message.as_deref()).map(plain) else {
+        return why;
+    };
+    if why.contains(&message) {
         return why;
     }
     let reason = last.as_ref().and_then(|event| event.reason.as_deref()).unwrap_or("Warning");
-    format!("{why}; {reason}: {message}")
+    format!("{why}; {}: {message}", plain(reason))
 }
 
 #[cfg(test)]
@@ -304,7 +320,18 @@ mod tests {
             r#"pods "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: root"#;
         assert!(matches!(read(422, "Invalid", policy), Reading::Refused(_)));
         assert_eq!(read(422, "Invalid", "spec.containers[0].image: Required value"), Reading::Other);
-        assert_eq!(read(500, "InternalError", "etcdserver: request timed out"), Reading::Other);
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_a_refusal_is_not() {
+        assert_eq!(read(500, "InternalError", "etcdserver: request timed out"), Reading::Passing);
+        assert_eq!(read(503, "ServiceUnavailable", "the server is shutting down"), Reading::Passing);
+        assert_eq!(read(429, "TooManyRequests", "try again later"), Reading::Passing);
+        let silent = Error::Timeout { what: "the answer".into(), seconds: 30, last: "silent".into() };
+        assert_eq!(reading(&silent), Reading::Passing);
+        let policy = r#"admission webhook "v.example.org" denied the request: root"#;
+        assert_eq!(read(500, "", policy), Reading::Refused(policy.into()));
+        assert_eq!(read(404, "NotFound", r#"namespaces "shop" not found"#), Reading::Other);
     }
 
     #[test]

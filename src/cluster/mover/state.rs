@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Pod, PodCondition, PodStatus};
 
 use crate::cluster::mover::{CONTAINER, NODE_SILENCE};
+use crate::cluster::plain::plain;
 
 /// What the kubelet says of a container that will not start by waiting alone.
 const STUCK: [&str; 9] = [
@@ -63,10 +64,10 @@ fn told(condition: &PodCondition) -> Option<String> {
     joined(condition.reason.as_deref(), condition.message.as_deref())
 }
 
-/// `reason: message`, as far as they are there.
+/// `reason: message`, as far as they are there. A pod writes its own messages.
 fn joined(reason: Option<&str>, message: Option<&str>) -> Option<String> {
     let parts: Vec<&str> = [reason, message].into_iter().flatten().filter(|part| !part.is_empty()).collect();
-    (!parts.is_empty()).then(|| parts.join(": "))
+    (!parts.is_empty()).then(|| plain(&parts.join(": ")))
 }
 
 fn ended(status: &PodStatus, container: Option<&ContainerState>) -> String {
@@ -152,6 +153,14 @@ mod tests {
         assert_eq!(seen(pull), State::Stuck("ErrImagePull: no such image".into()));
         let made = with(json!({"waiting": {"reason": "ContainerCreating"}}));
         assert_eq!(seen(made), State::Waiting("ContainerCreating, on the node n1".into()));
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_told() {
+        let mut ended = with(json!({"terminated": {"exitCode": 1, "message": "\u{1b}[2Kall is well"}}));
+        ended["phase"] = json!("Failed");
+        let told = r"its container ended with exit code 1 (\u{1b}[2Kall is well)";
+        assert_eq!(seen(ended), State::Ended(told.into()));
     }
 
     #[test]

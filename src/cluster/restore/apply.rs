@@ -3,7 +3,7 @@
 //! Objects are posted, never replaced: what is there already stays as it is. A refused object is in the
 //! report, and the rest goes on; only a namespace that can't be had ends it, since nothing fits then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,10 +15,13 @@ use serde_json::{Value, json};
 
 use crate::cluster::error::reason;
 use crate::cluster::manifest::ObjectKey;
+use crate::cluster::plain::plain;
+use crate::cluster::request::request;
 use crate::cluster::restore::kinds::{Kinds, MANAGER, api};
 use crate::cluster::restore::relink::{Pending, Uids, known};
 use crate::cluster::restore::watch::until_done;
-use crate::cluster::restore::{Action, Plan, Stage, Step};
+use crate::cluster::restore::webhooks::left_out;
+use crate::cluster::restore::{AT_LAST, Action, NotReady, Plan, Stage, Step};
 use crate::cluster::{Cluster, Error, Result};
 
 /// Creates at a time: enough that a round trip costs little, and below what API servers throttle.
@@ -72,12 +75,37 @@ pub async fn apply(
     stages: RangeInclusive<Stage>,
     report: &mut Report,
 ) -> Result<()> {
+    apply_all_but(cluster, plan, stages, &BTreeMap::new(), report).await
+}
+
+/// Does the steps of [`AT_LAST`], knowing what is not [`ready`](super::ready): webhooks whose own pods do not
+/// run would refuse what these need, so they are left out, and are in the report as failed.
+pub async fn apply_last(
+    cluster: &Cluster,
+    plan: &Plan,
+    not_ready: &[NotReady],
+    report: &mut Report,
+) -> Result<()> {
+    let left_out = left_out(plan, not_ready, &report.failed);
+    let outcomes = left_out.iter().map(|(object, why)| Outcome { object: object.clone(), why: why.clone() });
+    report.failed.extend(outcomes);
+    apply_all_but(cluster, plan, AT_LAST, &left_out, report).await
+}
+
+async fn apply_all_but(
+    cluster: &Cluster,
+    plan: &Plan,
+    stages: RangeInclusive<Stage>,
+    left_out: &BTreeMap<String, String>,
+    report: &mut Report,
+) -> Result<()> {
     let mut kinds = Kinds::discover(cluster).await?;
     // Definitions of an earlier call are established; discovery may be a little behind.
     for step in plan.steps.iter().filter(|step| step.stage == Stage::Crds && step.stage < *stages.start()) {
         kinds.define_missing(&step.body);
     }
-    let steps: Vec<&Step> = plan.steps.iter().filter(|step| stages.contains(&step.stage)).collect();
+    let is_done = |step: &&Step| stages.contains(&step.stage) && !left_out.contains_key(&step.to.to_string());
+    let steps: Vec<&Step> = plan.steps.iter().filter(is_done).collect();
     for wave in steps.chunk_by(|a, b| (a.stage, a.wave) == (b.stage, b.wave)) {
         let stage = wave[0].stage;
         if stage == Stage::Namespaces {
@@ -259,8 +287,8 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
     let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client.clone());
     for step in wave.iter().filter(|step| step.action == Action::Create) {
         let name = &step.to.name;
-        let failed = || Error::api(|| format!("read the namespace {name}"));
-        let Some(namespace) = all.get_opt(name).await.map_err(failed())? else { continue };
+        let doing = || format!("read the namespace {name}");
+        let Some(namespace) = request(doing, all.get_opt(name)).await? else { continue };
         if namespace.metadata.deletion_timestamp.is_none() {
             continue;
         }
@@ -273,7 +301,7 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Error::Other(format!("watch the namespace {name}: {error}"))),
             Err(_) => {
-                let last = what_holds(&all.get_opt(name).await.map_err(failed())?);
+                let last = what_holds(&request(doing, all.get_opt(name)).await?);
                 return Err(Error::Timeout { what: what(), seconds: GONE_LIMIT.as_secs(), last });
             }
         }
@@ -285,7 +313,7 @@ async fn wait_until_gone(cluster: &Cluster, wave: &[&Step]) -> Result<()> {
 fn what_holds(namespace: &Option<k8s_openapi::api::core::v1::Namespace>) -> String {
     let conditions = namespace.as_ref().and_then(|it| it.status.as_ref()?.conditions.as_ref());
     let said = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
-    let said: Vec<&str> = said.filter_map(|condition| condition.message.as_deref()).collect();
+    let said: Vec<String> = said.filter_map(|condition| condition.message.as_deref().map(plain)).collect();
     if said.is_empty() { "it says nothing".into() } else { said.join("; ") }
 }
 

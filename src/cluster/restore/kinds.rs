@@ -12,6 +12,7 @@ use kube::core::{ApiResource, Request};
 use serde_json::Value;
 
 use crate::cluster::manifest::ObjectKey;
+use crate::cluster::request::answered;
 use crate::cluster::{Cluster, Error, Result};
 
 /// Who is named as the writer of the fields of what is restored.
@@ -40,12 +41,12 @@ impl Kinds {
         let failed = || Error::api(|| "discover the kinds of the target".into());
         let client = &cluster.client;
         let mut kinds = Self::default();
-        let core = client.list_core_api_versions_aggregated().await.map_err(failed())?;
+        let core = answered(client.list_core_api_versions_aggregated()).await.map_err(failed())?;
         // A server without aggregated discovery answers in its old shape, which has no items.
         if core.items.is_empty() {
             return Self::discover_by_group(cluster).await.map_err(failed());
         }
-        let groups = client.list_api_groups_aggregated().await.map_err(failed())?;
+        let groups = answered(client.list_api_groups_aggregated()).await.map_err(failed())?;
         for group in core.items.into_iter().chain(groups.items) {
             kinds.take_group(group);
         }
@@ -55,8 +56,8 @@ impl Kinds {
     async fn discover_by_group(cluster: &Cluster) -> Result<Self, kube::Error> {
         let client = &cluster.client;
         let mut kinds = Self::default();
-        let core = client.list_core_api_resources("v1").await?;
-        let groups = client.list_api_groups().await?.groups;
+        let core = answered(client.list_core_api_resources("v1")).await?;
+        let groups = answered(client.list_api_groups()).await?.groups;
         let versions = groups.into_iter().flat_map(|group| {
             let preferred = group.preferred_version.map(|version| version.group_version);
             let others = group.versions.into_iter().map(|version| version.group_version);
@@ -64,7 +65,7 @@ impl Kinds {
             preferred.into_iter().chain(others)
         });
         let lists = stream::iter(versions.collect::<Vec<_>>())
-            .map(|version| async move { client.list_api_group_resources(&version).await })
+            .map(|version| async move { answered(client.list_api_group_resources(&version)).await })
             .buffered(AT_A_TIME)
             .collect::<Vec<_>>()
             .await;
@@ -176,13 +177,13 @@ impl Kinds {
             let request = request.create(&params, bytes).map_err(kube::Error::BuildRequest)?;
             cluster.client.request(request).await
         };
-        Some(send.await)
+        Some(answered(send).await)
     }
 
     pub async fn get(&self, cluster: &Cluster, key: &ObjectKey) -> Option<Result<Value, kube::Error>> {
         let request = self.request(key)?.get(&key.name, &GetParams::default());
         Some(match request {
-            Ok(request) => cluster.client.request(request).await,
+            Ok(request) => answered(cluster.client.request(request)).await,
             Err(error) => Err(kube::Error::BuildRequest(error)),
         })
     }
@@ -196,7 +197,7 @@ impl Kinds {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let request = self.request(key)?.patch(&key.name, &params, &Patch::Merge(patch));
         Some(match request {
-            Ok(request) => cluster.client.request(request).await,
+            Ok(request) => answered(cluster.client.request(request)).await,
             Err(error) => Err(kube::Error::BuildRequest(error)),
         })
     }
@@ -222,7 +223,7 @@ pub(super) async fn list(cluster: &Cluster, url: &str, whole: bool) -> Result<Ve
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let request = Request::new(url).list_metadata(&params).map_err(kube::Error::BuildRequest)?;
-        let mut page: Value = cluster.client.request(request).await?;
+        let mut page: Value = answered(cluster.client.request(request)).await?;
         if let Some(found) = page["items"].as_array_mut() {
             items.append(found);
         }

@@ -12,7 +12,7 @@ use crate::cluster::manifest::{Manifest, ObjectKey};
 use crate::cluster::restore::Options;
 use crate::cluster::restore::context::{is_system, namespace_of};
 use crate::cluster::restore::kinds::{self, Kinds, Place};
-use crate::cluster::restore::skip;
+use crate::cluster::restore::{order, skip};
 use crate::cluster::{Cluster, Error, KIST, MANAGED_BY, Result};
 
 /// Lists at a time; each is answered with metadata only.
@@ -128,6 +128,9 @@ async fn occupied(cluster: &Cluster, kinds: &Kinds, namespace: &str) -> Result<O
                 Ok(items) => Ok(items.iter().find_map(|item| by_user(item, &resource, namespace))),
                 // Neither is what it serves anyone's: a group that is down, a kind that has no lists.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405 | 503) => Ok(None),
+                // The same, of a server that never answers. If it is the API server itself that is silent, the
+                // lists of its own kinds fail.
+                Err(kube::Error::Service(_)) if !order::is_built_in(&resource.group) => Ok(None),
                 Err(error) => Err(Error::api(|| format!("list {} in {namespace}", resource.plural))(error)),
             }
         })

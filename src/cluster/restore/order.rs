@@ -75,11 +75,15 @@ pub(super) fn place(key: &ObjectKey) -> (Stage, u8) {
     if let Some((_, _, stage, wave)) = ORDER.iter().find(|(group, kind, ..)| key.is(group, kind)) {
         return (*stage, *wave);
     }
-    match (BUILT_IN.contains(&key.group.as_str()), &key.namespace) {
+    match (is_built_in(&key.group), &key.namespace) {
         (false, _) => (Stage::Custom, 0),
         (true, Some(_)) => (Stage::Config, 0),
         (true, None) => (Stage::ClusterThings, 0),
     }
+}
+
+pub(super) fn is_built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! | ServiceAccount | the names of generated token Secrets off |
 //! | Secret | token, CA and account's UID of service-account tokens off: they are issued anew |
 //! | RoleBinding, ClusterRoleBinding | subjects follow a mapping of namespaces |
-//! | PersistentVolumeClaim | all that binds it to its old volume, and its data source, off; class mapped |
+//! | PersistentVolumeClaim | all that binds it to its old volume, and its data source, off; class mapped; at least as large as that volume |
 //! | Service | given addresses and node ports off; those that someone chose stay |
 //! | Pod | its node, what admission and the service account put in off |
 //! | Job | the generated selector and labels off |
@@ -20,6 +20,7 @@
 //! | webhook configurations, CRDs, policy bindings | namespaces that they call follow a mapping |
 
 pub(super) mod differs;
+mod quantity;
 mod service;
 mod workload;
 
@@ -208,6 +209,23 @@ fn claim(draft: &mut Draft<'_>) {
         draft.cut("/spec", field);
     }
     draft.map_class("");
+    raise_request(draft);
+}
+
+/// What was in a volume that its provisioner made larger than asked for may not fit into one of the size that
+/// was asked for.
+fn raise_request(draft: &mut Draft<'_>) {
+    let size = &draft.from.body["status"]["capacity"]["storage"];
+    let Some(place) = draft.body.pointer_mut("/spec/resources/requests/storage") else { return };
+    let bytes = |size: &Value| quantity::nanos(size.as_str()?);
+    if bytes(size) > bytes(place) {
+        let said = format!(
+            "storage request raised to {}, the size of the volume",
+            size.as_str().unwrap_or_default()
+        );
+        place.clone_from(size);
+        draft.said(said);
+    }
 }
 
 fn secret(draft: &mut Draft<'_>) {

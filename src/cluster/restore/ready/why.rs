@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::cluster::error::reason;
+use crate::cluster::plain::plain;
 use crate::cluster::restore::kinds::url;
 
 /// Pods that are told of one by one.
@@ -103,7 +104,7 @@ fn of_pod(pod: &Value) -> Option<String> {
         }
     }
     if let Some(text) = status["message"].as_str() {
-        return Some(text.to_owned());
+        return Some(plain(text));
     }
     condition(status, "Ready").map(reason_and_message).or_else(|| Some(phase(pod)))
 }
@@ -131,17 +132,17 @@ pub(super) fn condition<'a>(status: &'a Value, name: &str) -> Option<&'a Value> 
 
 fn reason_and_message(said: &Value) -> String {
     match said["message"].as_str().map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => format!("{}: {text}", reason_of(said)),
-        None => reason_of(said).to_owned(),
+        Some(text) => format!("{}: {}", reason_of(said), plain(text)),
+        None => reason_of(said),
     }
 }
 
 fn message(said: &Value) -> String {
-    said["message"].as_str().unwrap_or_else(|| reason_of(said)).to_owned()
+    said["message"].as_str().map_or_else(|| reason_of(said), plain)
 }
 
-fn reason_of(said: &Value) -> &str {
-    said["reason"].as_str().unwrap_or("no reason given")
+fn reason_of(said: &Value) -> String {
+    said["reason"].as_str().map_or_else(|| "no reason given".into(), plain)
 }
 
 fn phase(body: &Value) -> String {

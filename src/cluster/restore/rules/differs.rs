@@ -8,7 +8,7 @@ use serde_json::Value;
 /// `KIND POINTER` and the reason. The kind is `*` for all, and `Secret:TYPE` for Secrets of a type; the
 /// pointer is a JSON pointer (`~1` is a slash), whose segments may be `*`, or end in `*` for any name that
 /// begins so. All that lies below differs too.
-pub const DIFFERS: [(&str, &str); 44] = [
+pub const DIFFERS: [(&str, &str); 45] = [
     ("* /status", "controllers write it anew"),
     ("* /metadata/creationTimestamp", "the server gives it"),
     ("* /metadata/deletionGracePeriodSeconds", "the server gives it"),
@@ -35,6 +35,10 @@ pub const DIFFERS: [(&str, &str); 44] = [
     ("PersistentVolumeClaim /metadata/finalizers", "the cluster puts its protection in"),
     ("PersistentVolumeClaim /spec/dataSource", "the data comes from the backup"),
     ("PersistentVolumeClaim /spec/dataSourceRef", "the data comes from the backup"),
+    (
+        "PersistentVolumeClaim /spec/resources/requests/storage",
+        "raised to the size of its volume where that is larger",
+    ),
     ("PersistentVolumeClaim /spec/volumeName", "its volume is a new one"),
     ("Pod /metadata/finalizers", "the cluster puts in what it needs"),
     ("Pod /spec/containers/*/volumeMounts", "the token of the service account is mounted anew"),

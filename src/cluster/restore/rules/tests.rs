@@ -43,6 +43,27 @@ fn bound_claim() -> Value {
 }
 
 #[test]
+fn a_claim_asks_for_no_less_than_its_volume_had() {
+    let with = |asked: Value, had: Value| {
+        let mut claim = bound_claim();
+        claim["spec"]["resources"] = asked;
+        claim["status"]["capacity"] = had;
+        let (body, changes) = prepared(claim);
+        let said = changes.into_iter().find(|change| change.contains("storage request"));
+        (body["spec"]["resources"].clone(), said)
+    };
+    let asked = |size: &str| json!({"requests": {"storage": size}});
+    let had = |size: &str| json!({"storage": size});
+    let said = "storage request raised to 100Gi, the size of the volume".to_owned();
+    assert_eq!(with(asked("99.5Gi"), had("100Gi")), (asked("100Gi"), Some(said)));
+    for (request, capacity) in [("1Gi", "1024Mi"), ("2Gi", "1Gi"), ("1Gi", "soon")] {
+        assert_eq!(with(asked(request), had(capacity)), (asked(request), None));
+    }
+    assert_eq!(with(asked("1Gi"), Value::Null), (asked("1Gi"), None));
+    assert_eq!(with(json!({}), had("1Gi")), (json!({}), None));
+}
+
+#[test]
 fn a_claim_waits_for_a_new_volume() {
     let (body, changes) = prepared(bound_claim());
     assert_eq!(
