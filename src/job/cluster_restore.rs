@@ -17,8 +17,8 @@ use crate::cluster::access;
 use crate::cluster::manifest::{Manifest, ObjectKey};
 use crate::cluster::mover::{Mover, Place, Purpose, volume_path};
 use crate::cluster::restore::{
-    AFTER_VOLUMES, AT_LAST, BEFORE_VOLUMES, ClaimToFill, NotReady, Options, Plan, Report as Objects, apply,
-    dry_run, look, plan, ready,
+    AFTER_VOLUMES, BEFORE_VOLUMES, ClaimToFill, NotReady, Options, Plan, Report as Objects, apply,
+    apply_last, dry_run, look, plan, ready,
 };
 use crate::format::commit::{Root, RootKind};
 use crate::format::summary::{Source, Summary};
@@ -170,7 +170,8 @@ impl Run<'_> {
         unless_cancelled(stop, apply(self.cluster, plan, AFTER_VOLUMES, &mut done.objects)).await?;
         let waiting = async { Ok::<_, Error>(ready(self.cluster, plan, self.request.ready_limit).await) };
         done.not_ready = unless_cancelled(stop, waiting).await?;
-        unless_cancelled(stop, apply(self.cluster, plan, AT_LAST, &mut done.objects)).await
+        let last = apply_last(self.cluster, plan, &done.not_ready, &mut done.objects);
+        unless_cancelled(stop, last).await
     }
 
     async fn fill(&self, namespaces: BTreeSet<String>, done: &mut Done) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::cluster::access::{Want, may};
 use crate::cluster::hook::PodHooks;
 use crate::cluster::identity::Identity;
 use crate::cluster::lease::{self, Lease};
-use crate::cluster::mover::{self, Mount, Mover, Place, Purpose, Resources, Spec};
+use crate::cluster::mover::{self, Mount, Mover, Place, Purpose, Removals, Resources, Spec};
 use crate::cluster::sweep::sweep;
 use crate::format::task::Direct;
 use crate::job::volume::unless_cancelled;
@@ -22,6 +22,9 @@ use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::chain;
 use crate::world::World;
+
+/// How long movers that were given up may take until they are gone.
+const REMOVAL: Duration = Duration::from_secs(8);
 
 /// What all movers of a run have in common.
 pub struct Movers {
@@ -51,6 +54,8 @@ pub struct Holds {
     cluster: Cluster,
     run: String,
     held: BTreeMap<String, Hold>,
+    /// Of movers that were given up while they started.
+    removals: Removals,
     /// Namespaces that could not be had, and why: their volumes are missing, the others are read.
     refused: BTreeMap<String, String>,
 }
@@ -93,8 +98,13 @@ impl Holds {
     ) -> Result<(Self, Vec<String>)> {
         allowed(cluster, &namespaces, wants, progress).await?;
         let run = crate::format::id::hex(&world.bytes::<8>());
-        let mut holds =
-            Self { cluster: cluster.clone(), run, held: BTreeMap::new(), refused: BTreeMap::new() };
+        let mut holds = Self {
+            cluster: cluster.clone(),
+            run,
+            held: BTreeMap::new(),
+            removals: Removals::default(),
+            refused: BTreeMap::new(),
+        };
         let sweeping = join_all(namespaces.iter().map(|namespace| sweep(cluster, world, namespace)));
         let swept = unless_cancelled(progress, async { Ok::<_, Error>(sweeping.await) }).await?;
         let mut said = Vec::new();
@@ -171,6 +181,7 @@ impl Holds {
             identity: wanted.identity,
             selinux: wanted.selinux,
             resources: movers.resources.clone(),
+            removals: self.removals.clone(),
         };
         Ok(mover::start(&self.cluster, spec, movers.start_limit).await?)
     }
@@ -210,6 +221,7 @@ impl Holds {
 
     /// Gives all namespaces back. What can't be released lapses, and the next run takes it.
     pub async fn release(self) {
+        self.removals.settled(REMOVAL).await;
         let released = join_all(self.held.into_values().map(|hold| hold.lease.release()));
         for error in released.await.into_iter().filter_map(Result::err) {
             tracing::warn!(

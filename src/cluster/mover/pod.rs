@@ -147,6 +147,13 @@ fn pod_security(spec: &Spec, rung: Rung) -> Value {
         if !identity.groups.is_empty() {
             context["supplementalGroups"] = json!(identity.groups);
         }
+        // A new volume's folder belongs to root, and only its group can be given to somebody else. There is nothing
+        // else in it that kubelet would change; of one that is read nothing may be changed at all.
+        let group = identity.groups.first().copied().or(identity.gid).or(identity.uid);
+        if let (Purpose::Write, Some(group)) = (spec.purpose, group) {
+            context["fsGroup"] = json!(group);
+            context["fsGroupChangePolicy"] = json!("OnRootMismatch");
+        }
     }
     context["seccompProfile"] = json!({"type": "RuntimeDefault"});
     if spec.selinux.is_object() {

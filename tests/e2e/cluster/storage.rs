@@ -1,9 +1,9 @@
-//! Volumes that are provisioned when they are claimed: two StorageClasses and the loop
+//! Volumes that are provisioned when they are claimed: three StorageClasses and the loop
 //! that serves them, as a real provisioner does.
 //!
 //! `lab-wait` (the default one) makes the volume on the node that the scheduler chose for
 //! the first consumer; `lab-now` makes it at once. A volume is a folder of the slot, mode
-//! 0777 as the usual local provisioners make it, in a PersistentVolume of type `local`
+//! 0777 as the usual local provisioners make it (0755 in `lab-closed`), in a PersistentVolume of type `local`
 //! (which, unlike `hostPath`, respects `fsGroup`). Its size is not enforced. When its claim
 //! is gone, the folder is deleted if the reclaim policy says so.
 
@@ -25,7 +25,9 @@ use crate::cluster::error::{Error, Result};
 pub const CLASS_WAIT: &str = "lab-wait";
 /// Volumes are made when they are claimed.
 pub const CLASS_NOW: &str = "lab-now";
-/// The name under which the loop serves both classes.
+/// As [`CLASS_WAIT`], and the volume's folder is closed to all but root, as block storage makes it.
+pub const CLASS_CLOSED: &str = "lab-closed";
+/// The name under which the loop serves all classes.
 pub const PROVISIONER: &str = "kist.test/local";
 
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
@@ -36,7 +38,8 @@ const FINALIZER: &str = "kist.test/local-folder";
 /// Makes the StorageClasses.
 pub async fn make_classes(client: &Client) -> Result<()> {
     let classes: Api<StorageClass> = Api::all(client.clone());
-    for (name, mode) in [(CLASS_WAIT, "WaitForFirstConsumer"), (CLASS_NOW, "Immediate")] {
+    let (waits, now) = ("WaitForFirstConsumer", "Immediate");
+    for (name, mode) in [(CLASS_WAIT, waits), (CLASS_NOW, now), (CLASS_CLOSED, waits)] {
         let default = if name == CLASS_WAIT { "true" } else { "false" };
         let class = object(json!({
             "metadata": { "name": name, "annotations": {
@@ -106,8 +109,8 @@ async fn provision(
     let name = format!("pvc-{uid}");
     let path = folder.join(&name);
     fs::create_dir_all(&path).map_err(Error::io("make the volume", &path))?;
-    let open = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(&path, open).map_err(Error::io("open the volume", &path))?;
+    let mode = fs::Permissions::from_mode(if class.name_any() == CLASS_CLOSED { 0o755 } else { 0o777 });
+    fs::set_permissions(&path, mode).map_err(Error::io("open the volume", &path))?;
     let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let size = requests.and_then(|requests| requests.get("storage"));
     let volume: PersistentVolume = object(json!({

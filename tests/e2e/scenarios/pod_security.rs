@@ -49,7 +49,11 @@ pub async fn both_levels(stage: Arc<Stage>) {
         nothing_is_left(&client, namespace).await;
     }
     let owner = repo.owner.at(stage.second.kubeconfig());
-    let restore = format!("restore cluster {} --mover-image {KIST_IMAGE}", snapshot(&backup));
+    // Into volumes whose folder is root's alone, as block storage makes them.
+    let restore = format!(
+        "restore cluster {} --map-storage-class lab-wait=lab-closed --mover-image {KIST_IMAGE}",
+        snapshot(&backup)
+    );
     // Under `restricted` nobody may touch the volume's own folder, which is the provisioner's: that is remarked, and
     // is no failure.
     let restore = owner.json(&restore, 0).await;
