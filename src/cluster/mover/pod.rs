@@ -261,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_rung_is_the_consumer_without_capabilities_or_fs_group() {
-        let mut spec = spec(Purpose::Write, Place::Anywhere);
+    fn the_lower_rung_is_the_consumer_without_capabilities() {
+        let mut spec = spec(Purpose::Read, Place::Anywhere);
         let pod = made(&spec, Rung::Consumer);
         let security = json!({"runAsUser": 999, "runAsGroup": 998, "runAsNonRoot": true,
             "supplementalGroups": [7], "seccompProfile": {"type": "RuntimeDefault"}});
@@ -275,6 +275,17 @@ mod tests {
             "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"level": "s0:c1,c2"}});
         assert_eq!(made(&spec, Rung::Consumer)["securityContext"], security);
         assert!(described(&spec, Rung::Consumer).contains("unknown"));
+    }
+
+    #[test]
+    fn only_who_fills_a_volume_without_being_root_gets_an_fs_group() {
+        let group = |purpose, rung| {
+            let pod = made(&spec(purpose, Place::Anywhere), rung);
+            pod["securityContext"]["fsGroup"].clone()
+        };
+        assert_eq!(group(Purpose::Write, Rung::Consumer), json!(7));
+        assert_eq!(group(Purpose::Write, Rung::Root), json!(null));
+        assert_eq!(group(Purpose::Read, Rung::Consumer), json!(null), "kubelet would change what is read");
     }
 
     #[test]
