@@ -10,6 +10,7 @@ use crate::cli::exit::{Exit, Failure, chain};
 use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, absolute, host_name};
 use crate::cli::terminal::Shown;
+use crate::format::summary::Missing;
 use crate::job::backup::{self, Done, Files, Preview};
 use crate::job::record;
 use crate::repo::{Repository, Snapshot, WriterSettings};
@@ -64,10 +65,8 @@ pub async fn fill_catalog(settings: &Settings, opened: &Repository, snapshot: &S
 
 fn show(settings: &Settings, done: &Done) {
     let summary = &done.summary;
+    show_missing(settings, &summary.missing, summary.more_missing);
     if settings.json {
-        for missing in &summary.missing {
-            render::object("missing", json!({ "what": missing.what, "why": missing.why }));
-        }
         let fields = json!({
             "snapshot": done.snapshot.name(),
             "complete": done.snapshot.commit.complete,
@@ -77,12 +76,6 @@ fn show(settings: &Settings, done: &Done) {
         });
         render::object("backup", fields);
         return;
-    }
-    for missing in &summary.missing {
-        render::note(&format!("missing: {}: {}", missing.what, missing.why));
-    }
-    if summary.more_missing > 0 {
-        render::note(&format!("missing: {} more", summary.more_missing));
     }
     let counts = &summary.counts;
     let verdict = if done.snapshot.commit.complete { "complete" } else { "INCOMPLETE" };
@@ -98,6 +91,19 @@ fn show(settings: &Settings, done: &Done) {
     ));
 }
 
+/// What is not in a snapshot, or would not be.
+pub fn show_missing(settings: &Settings, missing: &[Missing], more: u64) {
+    for missing in missing {
+        match settings.json {
+            true => render::object("missing", json!({ "what": missing.what, "why": missing.why })),
+            false => render::note(&format!("missing: {}: {}", missing.what, missing.why)),
+        }
+    }
+    if more > 0 && !settings.json {
+        render::note(&format!("missing: {more} more"));
+    }
+}
+
 fn show_preview(settings: &Settings, preview: &Preview) -> Exit {
     if settings.json {
         let fields = json!({
@@ -105,9 +111,7 @@ fn show_preview(settings: &Settings, preview: &Preview) -> Exit {
         });
         render::object("preview", fields);
     } else {
-        for missing in &preview.missing {
-            render::note(&format!("missing: {}: {}", missing.what, missing.why));
-        }
+        show_missing(settings, &preview.missing, 0);
         let counts = &preview.counts;
         render::line(&format!(
             "would back up {} entries, {} files of {}, and read {}; nothing was written",

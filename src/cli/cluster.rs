@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use crate::cli::args::{BackupCluster, Cluster as ClusterArgs, RestoreCluster};
-use crate::cli::backup::fill_catalog;
+use crate::cli::backup::{fill_catalog, show_missing};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, duration, kubeconfigs};
@@ -132,10 +132,8 @@ fn pairs(texts: &[String], option: &str) -> Result<BTreeMap<String, String>, Fai
 fn show_backup(settings: &Settings, done: &Done) {
     let summary = &done.summary;
     let Some(cluster) = &summary.cluster else { return };
+    show_missing(settings, &summary.missing, summary.more_missing);
     if settings.json {
-        for missing in &summary.missing {
-            render::object("missing", json!({ "what": missing.what, "why": missing.why }));
-        }
         let fields = json!({
             "snapshot": done.snapshot.name(),
             "complete": done.snapshot.commit.complete,
@@ -159,12 +157,6 @@ fn show_backup(settings: &Settings, done: &Done) {
     }
     for hook in cluster.hooks.iter().filter(|hook| !hook.ok) {
         render::note(&format!("{}-hook of pod {} failed: {}", hook.phase, hook.pod, hook.message));
-    }
-    for missing in &summary.missing {
-        render::note(&format!("missing: {}: {}", missing.what, missing.why));
-    }
-    if summary.more_missing > 0 {
-        render::note(&format!("missing: {} more", summary.more_missing));
     }
     let verdict = if done.snapshot.commit.complete { "complete" } else { "INCOMPLETE" };
     render::line(&format!("snapshot {} {verdict}", done.snapshot.name()));
