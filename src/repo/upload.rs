@@ -144,6 +144,8 @@ impl Worker {
         let mut open = true;
         let mut due = tokio::time::interval(DELTA_WAIT);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first tick of an interval is at once: a delta for whatever happens to be there is not what is wanted.
+        due.reset();
         while open || !in_flight.is_empty() {
             tokio::select! {
                 next = packs.recv(), if open => match next {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 
 use crate::cluster::image::KIST_IMAGE;
 use crate::cluster::wait;
@@ -41,12 +42,18 @@ pub async fn two_at_once(stage: Arc<Stage>) {
     nothing_is_left(&client, namespace).await;
 }
 
-/// Killed while its mover uploads: the next run after its lease has lapsed takes its pod away, is complete, uploads
-/// only what was missing, and what it has made comes back as the owner restores it, without any cluster.
+/// Killed while its mover uploads and a pod is frozen: the next run after its lease has lapsed runs the post-hook that
+/// is owed, takes the mover away, is complete, uploads only what was missing, and what it has made comes back as
+/// the owner restores it, without any cluster.
 pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
     let namespace = "killed";
     let client = stage.first.client();
-    large(&stage, namespace).await;
+    let mut app = objects::deployment_with_claim("app", "data");
+    app["spec"]["template"]["metadata"]["annotations"] = json!({
+        "pre.hook.backup.kist.dev/command": r#"["sh", "-c", "echo frozen >> /tmp/log"]"#,
+        "post.hook.backup.kist.dev/command": r#"["sh", "-c", "echo thawed >> /tmp/log"]"#,
+    });
+    large_in(&stage, namespace, app).await;
     let repo = stage.s3_repository("killed").await;
     let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
     let mut victim = repo.writer.start(&backup);
@@ -54,11 +61,14 @@ pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
     victim.kill();
     let begin = Instant::now();
     assert!(!left(&client, namespace).await.is_empty(), "a killed run takes nothing away");
+    assert_eq!(log_of_hooks(&client, namespace).await, "frozen\n");
     leases_lapse(&client, namespace).await;
     println!("the lease of the killed run has lapsed after {:.1?}", begin.elapsed());
     let next = repo.writer.run(&backup).await;
     next.ended_with(0);
     assert_eq!(next.last("backup")["complete"], true, "{}", next.all());
+    assert_eq!(log_of_hooks(&client, namespace).await, "frozen\nthawed\nfrozen\nthawed\n");
+    assert!(next.last("backup")["swept"].to_string().contains("post-hook"), "{}", next.all());
     nothing_is_left(&client, namespace).await;
     let snapshots = repo.owner.json("snapshots", 0).await;
     assert_eq!(snapshots.of_type("snapshot").len(), 1, "the killed run has none; {}", snapshots.all());
@@ -161,9 +171,13 @@ const LARGE_BYTES: u64 = LARGE_FILE_BYTES * LARGE_FILES.len() as u64;
 
 /// A namespace with a claim that takes a while to be read: 300 MB that don't compress.
 async fn large(stage: &Stage, namespace: &str) {
+    large_in(stage, namespace, objects::deployment_with_claim("app", "data")).await;
+}
+
+/// The same with a Deployment `app` of one's own.
+async fn large_in(stage: &Stage, namespace: &str, app: Value) {
     let client = stage.first.client();
-    let objects =
-        [named(namespace), objects::claim("data", "lab-wait"), objects::deployment_with_claim("app", "data")];
+    let objects = [named(namespace), objects::claim("data", "lab-wait"), app];
     wait::apply(&client, namespace, objects).await.unwrap();
     deployment_ready(&client, namespace, "app").await;
     let folder = volume_folder(&stage.first, namespace, "data").await;
@@ -174,7 +188,7 @@ async fn large(stage: &Stage, namespace: &str) {
     }
 }
 
-/// Waits until a mover's container runs in a namespace, and two packs of it are in the store.
+/// Waits until a mover's container runs in a namespace, and two packs of its volume are in the store.
 async fn is_under_way(stage: &Stage, namespace: &str, run: &mut Running) {
     let client = stage.first.client();
     let running = async {
@@ -208,7 +222,8 @@ async fn mover_runs(client: &Client, namespace: &str) {
 }
 
 async fn uploads(packs: &Path) {
-    while files(packs) < 2 {
+    // The first two are of the manifests, and there before any mover.
+    while files(packs) < 2 + 2 {
         tokio::time::sleep(LOOK_RETRY).await;
     }
 }
@@ -216,6 +231,14 @@ async fn uploads(packs: &Path) {
 fn files(folder: &Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.flatten().map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
+}
+
+/// What the hooks of the pod of `app` have written down.
+async fn log_of_hooks(client: &Client, namespace: &str) -> String {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let app = pods.list(&ListParams::default().labels("app=app")).await.unwrap().items.pop().unwrap();
+    let read = wait::exec(client, namespace, &app.name_any(), &["cat", "/tmp/log"], LIMIT).await.unwrap();
+    read.stdout
 }
 
 /// The sizes of all files below a folder together.
