@@ -3,6 +3,7 @@
 //! May be repeated: what is as it should be stays untouched. Answers are asked for as metadata only, since
 //! one of the objects is a Secret. Last, what a former installation of the name had is removed.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
@@ -104,11 +105,17 @@ async fn apply_one(cluster: &Cluster, place: &Place, object: &Value) -> Result<A
     let after = request(doing, api.patch_metadata(&place.name, &params, &Patch::Apply(object))).await?;
     Ok(match before {
         None => Applied::Created,
-        Some(before) if before.metadata.resource_version == after.metadata.resource_version => {
-            Applied::Unchanged
-        }
+        Some(before) if is_same(&before.metadata, &after.metadata) => Applied::Unchanged,
         Some(_) => Applied::Configured,
     })
+}
+
+/// Whether nothing of ours has changed. Controllers write into an object's status meanwhile: that gives it a new
+/// version, but no new generation, where it has one.
+fn is_same(before: &ObjectMeta, after: &ObjectMeta) -> bool {
+    let told = |meta: &ObjectMeta| (meta.generation, meta.labels.clone(), meta.annotations.clone());
+    let by_generation = before.generation.is_some() && told(before) == told(after);
+    before.resource_version == after.resource_version || by_generation
 }
 
 async fn left_over(
