@@ -20,7 +20,7 @@ use crate::harness::LIMIT;
 use crate::kist::Running;
 use crate::objects;
 use crate::scenarios::{MOVERS, deployment_ready, left, named, nothing_is_left, volume_folder};
-use crate::stage::{BUCKET, Stage};
+use crate::stage::{BUCKET, Repo, Stage};
 
 /// Ctrl-C gives a run this long to take its pods away.
 const INTERRUPT: Duration = Duration::from_secs(20);
@@ -92,11 +92,7 @@ pub async fn a_killed_run_is_swept(stage: Arc<Stage>) {
 pub async fn a_cut_link_is_made_anew(stage: Arc<Stage>) {
     let namespace = "cut";
     let client = stage.first.client();
-    large(&stage, namespace).await;
-    let repo = stage.s3_repository(namespace).await;
-    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
-    let mut run = repo.writer.start(&backup);
-    is_under_way(&stage, namespace, &mut run).await;
+    let (repo, run) = under_way(&stage, namespace).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mover = pods.list(&ListParams::default().labels(MOVERS)).await.unwrap().items.pop().unwrap();
     kill_work_of(&mover.uid().unwrap());
@@ -129,11 +125,7 @@ fn kill_work_of(pod: &str) {
 pub async fn an_interrupted_run_cleans_up(stage: Arc<Stage>) {
     let namespace = "interrupted";
     let client = stage.first.client();
-    large(&stage, namespace).await;
-    let repo = stage.s3_repository(namespace).await;
-    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
-    let mut victim = repo.writer.start(&backup);
-    is_under_way(&stage, namespace, &mut victim).await;
+    let (_, victim) = under_way(&stage, namespace).await;
     let begin = Instant::now();
     victim.interrupt();
     let ended = tokio::task::spawn_blocking(|| victim.end()).await.unwrap();
@@ -147,11 +139,7 @@ pub async fn an_interrupted_run_cleans_up(stage: Arc<Stage>) {
 pub async fn a_deleted_mover_is_noticed(stage: Arc<Stage>) {
     let namespace = "deleted";
     let client = stage.first.client();
-    large(&stage, namespace).await;
-    let repo = stage.s3_repository(namespace).await;
-    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
-    let mut run = repo.writer.start(&backup);
-    is_under_way(&stage, namespace, &mut run).await;
+    let (repo, run) = under_way(&stage, namespace).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let at_once = DeleteParams::default().grace_period(0);
     pods.delete_collection(&at_once, &ListParams::default().labels(MOVERS)).await.unwrap();
@@ -163,6 +151,16 @@ pub async fn a_deleted_mover_is_noticed(stage: Arc<Stage>) {
     }
     nothing_is_left(&client, namespace).await;
     repo.owner.json("check --read-data", 0).await;
+}
+
+/// A backup of a [`large`] namespace that has come far enough for something to be done to it.
+async fn under_way(stage: &Stage, namespace: &str) -> (Repo, Running) {
+    large(stage, namespace).await;
+    let repo = stage.s3_repository(namespace).await;
+    let backup = format!("--json backup cluster -n {namespace} --mover-image {KIST_IMAGE}");
+    let mut run = repo.writer.start(&backup);
+    is_under_way(stage, namespace, &mut run).await;
+    (repo, run)
 }
 
 const LARGE_FILES: [&str; 3] = ["one", "two", "three"];
