@@ -33,6 +33,8 @@ pub mod context {
     pub const SIGN_CERTIFICATE: &[u8] = b"kist 0 sign certificate";
     pub const SIGN_SESSION: &[u8] = b"kist 0 sign session";
     pub const SIGN_INDEX: &[u8] = b"kist 0 sign index";
+    pub const SIGN_LOG: &[u8] = b"kist 0 sign log";
+    pub const SIGN_CHECKPOINT: &[u8] = b"kist 0 sign checkpoint";
     pub const SIGN_COMMIT: &[u8] = b"kist 0 sign commit";
 }
 

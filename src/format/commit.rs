@@ -34,6 +34,8 @@ pub struct Root {
 pub struct Commit {
     /// The highest slot of the gc log that the session had read; 0 for an empty log.
     pub view: u64,
+    /// BLAKE3 of the entry in that slot, as stored; zeros for an empty log.
+    pub head: [u8; 32],
     /// When the data was cut, by the writer's clock.
     pub time: Time,
     pub source: SourceId,
@@ -43,6 +45,10 @@ pub struct Commit {
     pub sequence: u64,
     /// BLAKE3 of this writer's commit before this one, as stored; zeros for the first.
     pub previous: [u8; 32],
+    /// Retention class: opaque to the maintainer.
+    pub class: Vec<u8>,
+    /// Held from the start: it is not forgotten until that is lifted.
+    pub held: bool,
     pub roots: Vec<Root>,
     /// The summary, sealed.
     pub summary: Vec<u8>,
@@ -56,6 +62,60 @@ pub enum Resolution {
     Commit(Box<Commit>),
     /// Put there by a collector; the session never commits.
     Fence,
+    /// The session has copied records, as they are, into packs of its own, and is done. No snapshot.
+    Repack(Box<Repack>),
+}
+
+/// The end of a session that only copied records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repack {
+    pub certificate: Certificate,
+    pub signature: [u8; sign::SIGNATURE_LEN],
+}
+
+impl Repack {
+    pub fn new(certificate: Certificate, seed: &Key, repo: RepoId, session: SessionId) -> Self {
+        let mut repack = Self { certificate, signature: [0; sign::SIGNATURE_LEN] };
+        repack.signature = sign::sign(seed, context::SIGN_COMMIT, &repack.signed(repo, session));
+        repack
+    }
+
+    pub fn verify(
+        &self,
+        owner: &[u8; sign::PUBLIC_LEN],
+        repo: RepoId,
+        session: SessionId,
+    ) -> Result<(), Error> {
+        self.certificate.verify_maintains(owner, repo)?;
+        let signed = self.signed(repo, session);
+        sign::verify(&self.certificate.signing, context::SIGN_COMMIT, &signed, &self.signature)
+            .map_err(|source| Error::Crypto { what: WHAT, source })
+    }
+
+    fn signed(&self, repo: RepoId, session: SessionId) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.raw(&repo.0);
+        out.raw(&session.0);
+        self.write_body(&mut out);
+        hash::plain(&out.into_bytes()).to_vec()
+    }
+
+    fn write_body(&self, out: &mut Writer) {
+        out.u8(3);
+        self.certificate.write(out);
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        self.write_body(&mut out);
+        out.raw(&self.signature);
+        out.into_bytes()
+    }
+}
+
+/// What is stored of a fence, before it is sealed.
+pub fn fence() -> Vec<u8> {
+    vec![2]
 }
 
 impl Commit {
@@ -92,14 +152,14 @@ impl Commit {
     fn write_body(&self, out: &mut Writer) {
         out.u8(1);
         out.u64(self.view);
+        out.raw(&self.head);
         out.i64(self.time.0);
         out.raw(&self.source.0);
         out.u8(self.complete.into());
         out.u64(self.sequence);
         out.raw(&self.previous);
-        // Retention class and holds: their place, empty until forget exists.
-        out.bytes(b"");
-        out.varint(0);
+        out.bytes(&self.class);
+        out.u8(self.held.into());
         out.varint(self.roots.len() as u64);
         for root in &self.roots {
             out.u8(match root.kind {
@@ -129,6 +189,10 @@ impl Resolution {
         let resolution = match input.u8()? {
             1 => Resolution::Commit(Box::new(read_commit(&mut input)?)),
             2 => Resolution::Fence,
+            3 => {
+                let certificate = Certificate::read(&mut input)?;
+                Resolution::Repack(Box::new(Repack { certificate, signature: input.array()? }))
+            }
             other => return Err(input.invalid("kind", other)),
         };
         input.zeros()?;
@@ -137,14 +201,24 @@ impl Resolution {
 }
 
 fn read_commit(input: &mut Reader<'_>) -> Result<Commit, Error> {
-    let view = input.u64()?;
-    let time = Time(input.i64()?);
-    let source = SourceId::read(input)?;
-    let complete = input.flag("complete")?;
-    let sequence = input.u64()?;
-    let previous = input.array()?;
-    input.bytes("retention class", 0)?;
-    input.count("holds", 0, 1)?;
+    Ok(Commit {
+        view: input.u64()?,
+        head: input.array()?,
+        time: Time(input.i64()?),
+        source: SourceId::read(input)?,
+        complete: input.flag("complete")?,
+        sequence: input.u64()?,
+        previous: input.array()?,
+        class: input.bytes("retention class", limits::CLASS_LEN)?.to_vec(),
+        held: input.flag("held")?,
+        roots: read_roots(input)?,
+        summary: input.bytes("summary", limits::SUMMARY_LEN + seal::OVERHEAD)?.to_vec(),
+        certificate: Certificate::read(input)?,
+        signature: input.array()?,
+    })
+}
+
+fn read_roots(input: &mut Reader<'_>) -> Result<Vec<Root>, Error> {
     let count = input.count("roots", limits::ROOTS, 1 + 16 + 32)?;
     let mut roots = Vec::with_capacity(count);
     for _ in 0..count {
@@ -156,10 +230,7 @@ fn read_commit(input: &mut Reader<'_>) -> Result<Commit, Error> {
         };
         roots.push(Root { kind, source: SourceId::read(input)?, node: NodeId::read(input)? });
     }
-    let summary = input.bytes("summary", limits::SUMMARY_LEN + seal::OVERHEAD)?.to_vec();
-    let certificate = Certificate::read(input)?;
-    let signature = input.array()?;
-    Ok(Commit { view, time, source, complete, sequence, previous, roots, summary, certificate, signature })
+    Ok(roots)
 }
 
 /// What a summary is bound to.

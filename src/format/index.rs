@@ -7,13 +7,13 @@
 use crate::crypto::secret::Key;
 use crate::crypto::{context, hash, sign};
 use crate::format::codec::{Reader, Writer};
-use crate::format::id::{PackId, RecordId, RepoId};
+use crate::format::id::{KeyId, PackId, RecordId, RepoId, SessionId};
 use crate::format::pack::PackKind;
 use crate::format::{Error, limits};
 
 const WHAT: &str = "index";
 const RECORD_LEN: usize = 33 + 4 + 4;
-const PACK_LEN: usize = 16 + 1 + 4 + 32 + 1;
+const PACK_LEN: usize = 16 + 1 + 4 + 32 + 16 + 1 + 1 + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRecord {
@@ -30,6 +30,12 @@ pub struct IndexPack {
     pub len: u32,
     /// BLAKE3 of all bytes of the pack, padding included.
     pub hash: [u8; 32],
+    /// Whose records they are: the key id of the writer that has sealed them.
+    pub origin: KeyId,
+    /// Somebody who can read has opened every record and compared its id; in checkpoints only.
+    pub verified: bool,
+    /// The sessions whose lane keys open the records, ascending. A node pack has none of its own.
+    pub sessions: Vec<SessionId>,
     pub records: Vec<IndexRecord>,
 }
 
@@ -48,7 +54,8 @@ impl IndexDelta {
         bytes
     }
 
-    fn body(&self) -> Vec<u8> {
+    /// What is stored before the signature; a part of a checkpoint's index is no more than this.
+    pub fn body(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.varint(self.packs.len() as u64);
         for pack in &self.packs {
@@ -56,6 +63,10 @@ impl IndexDelta {
             out.u8(pack.kind.number());
             out.u32(pack.len);
             out.raw(&pack.hash);
+            out.raw(&pack.origin.0);
+            out.u8(pack.verified.into());
+            out.varint(pack.sessions.len() as u64);
+            pack.sessions.iter().for_each(|session| out.raw(&session.0));
             out.varint(pack.records.len() as u64);
             for record in &pack.records {
                 out.u8(record.id.kind());
@@ -67,6 +78,14 @@ impl IndexDelta {
         out.into_bytes()
     }
 
+    /// Decodes a part of a checkpoint's index: padding may follow.
+    pub fn decode_part(bytes: &[u8]) -> Result<Self, Error> {
+        let mut input = Reader::new(WHAT, bytes);
+        let packs = read_packs(&mut input)?;
+        input.zeros()?;
+        Ok(Self { packs })
+    }
+
     /// Decodes what [`crate::format::object::open_object`] gave (padding may follow) and holds
     /// the signature against the lane's public key.
     pub fn decode(
@@ -76,11 +95,7 @@ impl IndexDelta {
         key: &str,
     ) -> Result<Self, Error> {
         let mut input = Reader::new(WHAT, bytes);
-        let count = input.count("packs", limits::INDEX_PACKS, PACK_LEN)?;
-        let mut packs = Vec::with_capacity(count);
-        for _ in 0..count {
-            packs.push(read_pack(&mut input)?);
-        }
+        let packs = read_packs(&mut input)?;
         let message = signed(repo, key, &bytes[..input.at()]);
         let signature = input.array()?;
         input.zeros()?;
@@ -98,6 +113,15 @@ fn signed(repo: RepoId, key: &str, body: &[u8]) -> Vec<u8> {
     [&repo.0[..], key.as_bytes(), &[0], &hash::plain(body)].concat()
 }
 
+fn read_packs(input: &mut Reader<'_>) -> Result<Vec<IndexPack>, Error> {
+    let count = input.count("packs", limits::INDEX_PACKS, PACK_LEN)?;
+    let mut packs = Vec::with_capacity(count);
+    for _ in 0..count {
+        packs.push(read_pack(input)?);
+    }
+    Ok(packs)
+}
+
 fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
     let id = PackId::read(input)?;
     let kind = PackKind::read(input)?;
@@ -111,6 +135,13 @@ fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
         });
     }
     let hash = input.array()?;
+    let origin = KeyId::read(input)?;
+    let verified = input.flag("verified")?;
+    let count = input.count("sessions", limits::PACK_SESSIONS, SessionId::LEN)?;
+    let sessions = (0..count).map(|_| SessionId::read(input)).collect::<Result<Vec<_>, _>>()?;
+    if !sessions.is_sorted_by(|a, b| a < b) {
+        return Err(input.invalid("sessions", "not ascending"));
+    }
     let count = input.count("records", limits::PACK_RECORDS, RECORD_LEN)?;
     let mut records = Vec::with_capacity(count);
     let mut end = 0u64;
@@ -123,7 +154,7 @@ fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
         records.push(record);
     }
     match end <= u64::from(len) {
-        true => Ok(IndexPack { id, kind, len, hash, records }),
+        true => Ok(IndexPack { id, kind, len, hash, origin, verified, sessions, records }),
         false => Err(input.invalid("records", "beyond the pack's end")),
     }
 }
@@ -141,6 +172,9 @@ mod tests {
             kind: PackKind::Data,
             len: 1024,
             hash: [3; 32],
+            origin: KeyId([7; 16]),
+            verified: false,
+            sessions: vec![SessionId([8; 16])],
             records: vec![record],
         };
         let delta = IndexDelta { packs: vec![pack] };

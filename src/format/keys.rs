@@ -138,6 +138,28 @@ impl Certificate {
         }
     }
 
+    /// Verifies, and that the role may forget, prune and repack.
+    pub fn verify_maintains(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
+        self.verify_as(&[Role::Owner, Role::Maintainer], owner, repo)
+    }
+
+    /// Verifies, and that the role is one of those.
+    pub fn verify_as(
+        &self,
+        roles: &[Role],
+        owner: &[u8; sign::PUBLIC_LEN],
+        repo: RepoId,
+    ) -> Result<(), Error> {
+        match roles.contains(&self.role) {
+            true => self.verify(owner, repo),
+            false => Err(Error::Invalid {
+                what: "certificate",
+                field: "role",
+                found: format!("{}, which may not do this", self.role),
+            }),
+        }
+    }
+
     fn signed(&self, repo: RepoId) -> Vec<u8> {
         let mut out = Writer::new();
         out.raw(&repo.0);

@@ -50,6 +50,22 @@ pub const COMMIT_LEN: usize = 32 * 1024 * 1024;
 pub const ROOTS: usize = 64 * 1024;
 /// The summary of a commit, in bytes.
 pub const SUMMARY_LEN: usize = 16 * 1024 * 1024;
+/// A retention class, in bytes.
+pub const CLASS_LEN: usize = 64;
+/// Ids in an entry of the gc log.
+pub const LOG_IDS: usize = 1024 * 1024;
+/// The note of a hold, in bytes.
+pub const NOTE_LEN: usize = 256;
+/// An entry of the gc log as stored, in bytes.
+pub const LOG_LEN: usize = 20 * 1024 * 1024;
+/// Parts of a checkpoint's state, and parts of its index.
+pub const CHECKPOINT_PARTS: usize = 64 * 1024;
+/// A checkpoint as stored, without its parts, in bytes.
+pub const CHECKPOINT_LEN: usize = 8 * 1024 * 1024;
+/// Things of one sort in the state of a checkpoint.
+pub const STATE_ROWS: usize = 1 << 28;
+/// Sessions whose lane keys the records of one pack are sealed with.
+pub const PACK_SESSIONS: usize = 4096;
 /// The name of a key, in bytes of UTF-8.
 pub const KEY_NAME_LEN: usize = 64;
 /// A key in the store, in bytes.

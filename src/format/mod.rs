@@ -4,6 +4,7 @@
 //! canonical: every length is held to a limit before memory is taken, nothing may be left
 //! over, and what decodes encodes to the same bytes again.
 
+pub mod checkpoint; // chapter 11
 pub mod codec; // chapter 1
 pub mod commit; // chapter 7
 pub mod config; // chapter 2
@@ -13,6 +14,7 @@ pub mod id; // chapter 1
 pub mod index; // chapter 5
 pub mod keys; // chapter 3
 pub mod limits; // chapter 1
+pub mod log; // chapter 11
 pub mod node; // chapter 6
 pub mod object; // chapter 2
 pub mod pack; // chapter 4

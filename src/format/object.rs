@@ -17,6 +17,8 @@ pub const INDEX: &str = "index";
 pub const SESSIONS: &str = "sessions";
 pub const COMMITS: &str = "commits";
 pub const GC_LOG: &str = "gc";
+pub const CHECKPOINTS: &str = "checkpoints";
+pub const GENERATIONS: &str = "generations";
 
 pub fn slot_key(id: KeyId) -> String {
     format!("{KEYS}/{id}")
@@ -27,15 +29,63 @@ pub fn pack_key(id: PackId) -> String {
 }
 
 pub fn index_key(session: SessionId, lane: u32, number: u32) -> String {
-    format!("{INDEX}/{session}/{lane}-{number}")
+    format!("{}/{lane}-{number}", of_session(INDEX, session))
 }
 
 pub fn session_key(id: SessionId) -> String {
-    format!("{SESSIONS}/{id}")
+    of_session(SESSIONS, id)
 }
 
 pub fn commit_key(id: SessionId) -> String {
-    format!("{COMMITS}/{id}")
+    of_session(COMMITS, id)
+}
+
+/// The folder of an epoch's sessions, commits or index deltas.
+pub fn epoch_folder(folder: &str, epoch: u32) -> String {
+    format!("{folder}/{epoch:08x}")
+}
+
+fn of_session(folder: &str, id: SessionId) -> String {
+    format!("{}/{}", epoch_folder(folder, id.epoch()), id.snapshot_name())
+}
+
+/// The session of `<folder>/<epoch>/<rest of its id>`.
+pub fn parse_session(folder: &str, key: &str) -> Option<SessionId> {
+    let (epoch, rest) = key.strip_prefix(folder)?.strip_prefix('/')?.split_once('/')?;
+    (epoch.len() == 8).then(|| SessionId::parse(&format!("{epoch}{rest}"))).flatten()
+}
+
+/// Session and lane of `index/<epoch>/<rest of the session's id>/<lane>-<k>`.
+pub fn parse_index(key: &str) -> Option<(SessionId, u32)> {
+    let (session, name) = key.rsplit_once('/')?;
+    let session = parse_session(INDEX, session)?;
+    let (lane, number) = name.split_once('-')?;
+    let (lane, number) = (lane.parse().ok()?, number.parse().ok()?);
+    (index_key(session, lane, number) == key).then_some((session, lane))
+}
+
+/// The entry of the gc log in slot `n`, counted from 1.
+pub fn log_key(n: u64) -> String {
+    format!("{GC_LOG}/{n}")
+}
+
+pub fn checkpoint_key(n: u64) -> String {
+    format!("{CHECKPOINTS}/{n}")
+}
+
+/// The folder of the parts of a checkpoint.
+pub fn generation_folder(n: u64, name: [u8; 16]) -> String {
+    format!("{GENERATIONS}/{n}-{}", hex(&name))
+}
+
+pub fn generation_key(n: u64, name: [u8; 16], part: usize) -> String {
+    format!("{}/{part}", generation_folder(n, name))
+}
+
+/// The slot of `checkpoints/<n>`, or of `gc/<n>`.
+pub fn parse_slot(folder: &str, key: &str) -> Option<u64> {
+    let n = key.strip_prefix(folder)?.strip_prefix('/')?;
+    n.parse().ok().filter(|slot: &u64| *slot > 0 && slot.to_string() == n)
 }
 
 /// Seals `plain` as the object stored at `key`.

@@ -13,7 +13,7 @@ use crate::format::keys::KeyName;
 use crate::format::{Error, limits};
 
 /// What a pack holds; never both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PackKind {
     Data,
     Nodes,

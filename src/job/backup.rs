@@ -16,7 +16,8 @@ use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin, commit,
+    Begun, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
+    commit_again,
 };
 
 /// What to back up.
@@ -91,9 +92,9 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     let source = files.source();
     let source_id = repo.keys.source_id(&source);
     // The order is law (spec chapter 8): session, log, commits, index.
-    let (session, mut lanes, view) = begin(repo, 1).await?;
+    let Begun { session, mut lanes, view } = begin(repo, 1).await?;
     let before = Snapshots::load(repo).await?;
-    let index = Arc::new(Index::load_to_add(repo).await?);
+    let index = Arc::new(Index::load_to_add(repo, session).await?);
     let parent = before.parent_of(repo, source_id).cloned();
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
@@ -109,9 +110,17 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     let summary = summarize(&files, source, parent.as_ref(), &outcome, &stats);
     let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
     let complete = summary.missing.is_empty() && summary.more_missing == 0;
-    let to_commit =
-        ToCommit { view, time, source: source_id, complete, roots: vec![root], summary: summary.clone() };
-    let snapshot = commit(repo, session, &before, to_commit).await?;
+    let to_commit = ToCommit {
+        view,
+        time,
+        source: source_id,
+        complete,
+        class: Vec::new(),
+        held: false,
+        roots: vec![root],
+        summary: summary.clone(),
+    };
+    let snapshot = commit_again(repo, session, &before, to_commit).await?;
     Ok(Done { snapshot, summary, stats, parent })
 }
 
@@ -175,7 +184,7 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
     files.check_paths()?;
     let source_id = repo.keys.source_id(&files.source());
     let before = Snapshots::load(repo).await?;
-    let index = Arc::new(Index::load_to_add(repo).await?);
+    let index = Arc::new(Index::load(repo).await?);
     let parent = before.parent_of(repo, source_id);
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
     let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);

@@ -28,8 +28,8 @@ use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
-    Index, Lane, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
-    commit,
+    Begun, Index, Lane, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings,
+    begin, commit_again,
 };
 
 /// What to back up, and how.
@@ -119,9 +119,9 @@ impl Run<'_> {
         let stop = progress.as_ref();
         // The order is law (spec chapter 8): session, log, commits, index.
         let begun = unless_cancelled(stop, begin(repo, (1 + TRIES * claims) as u32)).await?;
-        let (session, mut lanes, view) = begun;
+        let Begun { session, mut lanes, view } = begun;
         let before = unless_cancelled(stop, Snapshots::load(repo)).await?;
-        let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo)).await?);
+        let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo, session)).await?);
         let own = lanes.remove(0);
         let parent = parent_root(repo, &before, source_id);
         let (manifests, stats) =
@@ -151,8 +151,17 @@ impl Run<'_> {
         let parent = before.parent_of(repo, source_id).map(Snapshot::name);
         let summary = self.summarize(source, parent, &stats, read);
         let complete = summary.missing.is_empty() && summary.more_missing == 0;
-        let to_commit = ToCommit { view, time, source: source_id, complete, roots, summary: summary.clone() };
-        let snapshot = commit(repo, session, &before, to_commit).await?;
+        let to_commit = ToCommit {
+            view,
+            time,
+            source: source_id,
+            complete,
+            class: Vec::new(),
+            held: false,
+            roots,
+            summary: summary.clone(),
+        };
+        let snapshot = commit_again(repo, session, &before, to_commit).await?;
         Ok((snapshot, summary))
     }
 

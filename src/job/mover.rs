@@ -254,7 +254,7 @@ struct Volume {
 }
 
 async fn back_up(repo: &Repository, volume: Volume, lane: Lane, pace: Arc<Pace>) -> Result<BackedUp> {
-    let index = Arc::new(Index::load_to_add(repo).await?);
+    let index = Arc::new(Index::load_to_add(repo, lane.session).await?);
     let parent = volume.parent.map(|root| Parent {
         reader: Arc::new(Reader::new(repo, index.clone())),
         root,

@@ -186,8 +186,11 @@ impl Talk {
                 });
             }
             kind::KEY_REQUEST => {
-                let answer = self.lane_key(&body);
-                self.say(kind::KEY_ANSWER, call, answer);
+                let (keys, sender) = (self.keys.clone(), self.sender.clone());
+                self.answering.spawn(async move {
+                    let answer = lane_key(keys.as_deref(), &body).await;
+                    sender.send(kind::KEY_ANSWER, call, answer).await
+                });
             }
             kind::PROGRESS => {
                 let now = task::Progress::decode(&body).unwrap_or(self.told);
@@ -223,15 +226,15 @@ impl Talk {
         let sender = self.sender.clone();
         self.answering.spawn(async move { sender.send(kind, call, body).await });
     }
+}
 
-    /// 32 bytes, or nothing if there is no such key or the order has none to give.
-    fn lane_key(&self, request: &[u8]) -> Bytes {
-        let name = request.first_chunk::<16>().zip(request[request.len().min(16)..].first_chunk::<4>());
-        let key = name.zip(self.keys.as_ref()).and_then(|((session, lane), reader)| {
-            reader.lane_key(&KeyName::Data { session: SessionId(*session), lane: u32::from_le_bytes(*lane) })
-        });
-        key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose()))
-    }
+/// 32 bytes, or nothing if there is no such key or the order has none to give.
+async fn lane_key(keys: Option<&Reader>, request: &[u8]) -> Bytes {
+    let name = request.first_chunk::<16>().zip(request[request.len().min(16)..].first_chunk::<4>());
+    let (Some((session, lane)), Some(reader)) = (name, keys) else { return Bytes::new() };
+    let name = KeyName::Data { session: SessionId(*session), lane: u32::from_le_bytes(*lane) };
+    let key = reader.wait_for_lane_key(&name).await;
+    key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose()))
 }
 
 /// When the run is cancelled: asks the mover to stop, and ends when it has had its time.

@@ -32,8 +32,19 @@ pub enum Error {
     Role { needed: &'static str, have: String },
     #[error("the name of a key must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}")]
     KeyName { name: String },
-    #[error("the repository was pruned by a newer kist, whose log this one can't read")]
-    NewerLog,
+    /// The log does not hold together: something was put back, held back or changed.
+    #[error("alarm: {what}")]
+    Log { what: String },
+    #[error("snapshot {snapshot} is held and can't be forgotten: {hold}")]
+    Held { snapshot: String, hold: String },
+    #[error("there is no hold {id}")]
+    NoSuchHold { id: String },
+    #[error("snapshot {snapshot} is not there, or was swept since it was forgotten")]
+    NoSuchSnapshot { snapshot: String },
+    #[error("the repository is damaged, and nothing is deleted on a guess: {what}; run `kist check`")]
+    Unsound { what: String },
+    #[error("the repository changes faster than it can be read: try again")]
+    Moving,
     #[error("the session was fenced while it ran: nothing was committed, run it again")]
     Fenced,
     #[error("{id} is not in the index")]
@@ -101,14 +112,19 @@ impl Error {
             | Error::Exists { .. }
             | Error::UnfitStore { .. }
             | Error::KeyName { .. }
-            | Error::NewerLog => Class::Usage,
+            | Error::NoSuchHold { .. }
+            | Error::NoSuchSnapshot { .. } => Class::Usage,
             Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => Class::Usage,
-            Error::Object { .. } | Error::Damaged { .. } | Error::Unknown { .. } => Class::Corrupt,
+            Error::Object { .. }
+            | Error::Damaged { .. }
+            | Error::Unknown { .. }
+            | Error::Log { .. }
+            | Error::Unsound { .. } => Class::Corrupt,
             Error::WrongPassphrase
             | Error::WrongKeyFile { .. }
             | Error::ConfigChanged
             | Error::Role { .. } => Class::Denied,
-            Error::Fenced => Class::Conflict,
+            Error::Fenced | Error::Moving | Error::Held { .. } => Class::Conflict,
             Error::Reopen { .. } | Error::Abandoned => Class::Bug,
             Error::Failed { class, .. } => *class,
             Error::TooLarge { .. } => Class::Other,

@@ -3,20 +3,28 @@
 //! Spec: chapter 5. Loaded from the deltas of all sessions. A delta counts if its lane's
 //! signature holds; a writer deduplicates only onto packs of its own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 
-use crate::format::id::{NodeId, PackId, RecordId, SessionId};
+use crate::format::id::{KeyId, NodeId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
+use crate::format::keys::Role;
 use crate::format::pack::PackKind;
 use crate::format::{limits, object};
+use crate::repo::log::{newest_checkpoint, part};
 use crate::repo::session::{Session, load_sessions};
-use crate::repo::{Error, Repository, Result};
+use crate::repo::snapshots::resolved_after;
+use crate::repo::{Error, Log, Repository, Result, Snapshots};
 
-/// Deltas that are fetched at the same time.
+/// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
+/// … and parts of a checkpoint's index, which are larger.
+const PARALLEL_PARTS: usize = 2;
+/// Loads that are begun again because a newer checkpoint has replaced what was being read.
+const ATTEMPTS: usize = 8;
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +35,29 @@ pub struct Place {
 }
 
 /// A pack as the index knows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PackInfo {
     pub id: PackId,
     pub kind: PackKind,
     pub len: u32,
     pub hash: [u8; 32],
-    pub session: SessionId,
-    /// Written by the holder of the key that the repository was opened with.
+    /// Whose records they are.
+    pub origin: KeyId,
+    /// Every record was opened by someone who can read, and is what its id says.
+    pub verified: bool,
+    /// Whose lane keys open them.
+    pub sessions: Vec<SessionId>,
+    pub records: u32,
+    /// The session whose delta names it; none if the checkpoint does.
+    pub session: Option<SessionId>,
+    /// Its records were sealed by the holder of the key that the repository was opened with.
     pub own: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Slot {
+    /// The same for all places of a record.
+    ordinal: u32,
     pack: u32,
     offset: u32,
     len: u32,
@@ -52,68 +70,127 @@ pub struct Index {
     records: HashMap<RecordId, Slot>,
     /// Further copies of records, where one was not enough (another writer's, a race).
     copies: HashMap<RecordId, Vec<Slot>>,
-    /// Numbers of packs that the store does not have, or not in their length.
-    lost: HashSet<u32>,
+    numbers: HashMap<PackId, u32>,
+    /// Numbers of packs that must not be referred to.
+    barred: HashSet<u32>,
     /// Nodes that were read since, and are what their ids say.
     sound: Mutex<HashSet<NodeId>>,
+    /// Those of the epochs after the checkpoint.
     pub sessions: HashMap<SessionId, Session>,
     /// Objects that could not be used, and why.
     pub problems: Vec<Error>,
 }
 
 impl Index {
-    /// Loads the deltas of every session. What can't be read becomes a problem, not an error:
-    /// its records only count as missing.
+    /// Loads the index: the newest checkpoint's, and the deltas of the epochs after it. What can't be read becomes a
+    /// problem, not an error: its records only count as missing.
     pub async fn load(repo: &Repository) -> Result<Self> {
-        let listed = repo.store.list(object::INDEX).await?;
-        // Nothing writes these yet; what this kist can't read it must not ignore.
-        let generations = listed.iter().any(|found| found.key.starts_with("index/gen-"));
-        if generations || !repo.store.list(object::GC_LOG).await?.is_empty() {
-            return Err(Error::NewerLog);
-        }
-        let mut index = Index::default();
-        let (sessions, problems) = load_sessions(repo).await?;
-        index.sessions = sessions;
-        index.problems = problems;
-        let sessions = &index.sessions;
-        let loading = listed.iter().map(|found| async move {
-            let loaded = load_delta(repo, sessions, &found.key).await;
-            Ok::<_, Error>((found.key.as_str(), loaded))
-        });
-        let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).try_collect().await?;
-        for (_, delta) in loaded {
-            match delta {
-                Ok((session, own, delta)) => {
-                    delta.packs.iter().for_each(|pack| index.add(pack, session, own));
-                }
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => index.problems.push(error),
+        Ok(Self::load_with_log(repo).await?.0)
+    }
+
+    /// Loads the index, and the log that it was loaded by.
+    pub(super) async fn load_with_log(repo: &Repository) -> Result<(Self, Log)> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let log = Log::load(repo).await?;
+            let loaded = Self::load_by(repo, &log).await;
+            // What a newer checkpoint stands for may have been deleted while this one's was being read.
+            if newest_checkpoint(repo).await? == log.base.as_ref().map(|(slot, _)| *slot) {
+                return Ok((loaded?, log));
             }
+            last = loaded.err();
+        }
+        Err(last.unwrap_or(Error::Moving))
+    }
+
+    async fn load_by(repo: &Repository, log: &Log) -> Result<Self> {
+        let mut index = Index::default();
+        if let Some((slot, checkpoint)) = &log.base {
+            let first = checkpoint.state.len();
+            let parts = checkpoint.index.iter().enumerate().map(|(number, digest)| async move {
+                let plain = part(repo, *slot, checkpoint, first + number, digest).await?;
+                let key = object::generation_key(*slot, checkpoint.name, first + number);
+                IndexDelta::decode_part(&plain).map_err(Error::object(&key))
+            });
+            let mut parts = futures::stream::iter(parts).buffered(PARALLEL_PARTS);
+            while let Some(part) = parts.next().await {
+                match part {
+                    Ok(part) => index.take_in(repo, log, part, None),
+                    Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                    Err(error) => index.problems.push(error),
+                }
+            }
+        }
+        for epoch in log.open_epochs() {
+            index.load_epoch(repo, log, epoch).await?;
         }
         Ok(index)
     }
 
-    /// Loads the index for someone who will refer to what is there. Packs that the store does not list, or
-    /// in another length, count as lost: their records are uploaded again. What has changed inside of a
-    /// pack no listing shows; that is for a check.
-    pub async fn load_to_add(repo: &Repository) -> Result<Self> {
-        let mut index = Self::load(repo).await?;
-        // Listed after the deltas: a pack was there before the delta that names it.
+    async fn load_epoch(&mut self, repo: &Repository, log: &Log, epoch: u32) -> Result<()> {
+        // A delta's session was there before the delta.
+        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
+        let (sessions, problems) = load_sessions(repo, epoch).await?;
+        self.problems.extend(problems);
+        let known = &sessions;
+        let loading = listed.iter().map(|found| load_delta(repo, known, &found.key));
+        let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).collect().await;
+        for delta in loaded {
+            match delta {
+                Ok((session, delta)) => self.take_in(repo, log, delta, Some(session)),
+                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                Err(error) => self.problems.push(error),
+            }
+        }
+        self.sessions.extend(sessions);
+        Ok(())
+    }
+
+    fn take_in(&mut self, repo: &Repository, log: &Log, delta: IndexDelta, session: Option<SessionId>) {
+        for mut pack in delta.packs {
+            if log.swept.contains(&pack.id) {
+                continue;
+            }
+            pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
+            let own = pack.origin == repo.keys.certificate.key;
+            self.add(&pack, session, own);
+        }
+    }
+
+    /// Loads the index for a session that will refer to what is there, and bars what it may not refer to
+    /// (spec chapter 11). Packs that the store does not list, or in another length, are barred too: their records
+    /// are uploaded again. What has changed inside of a pack no listing shows; that is for a check.
+    pub async fn load_to_add(repo: &Repository, session: SessionId) -> Result<Self> {
+        // Commits first, then the index: a committed session's deltas are all there.
+        let mut log = Log::load(repo).await?;
+        let before = resolved_after(repo, &mut log).await?;
+        let others: Vec<_> = before.into_iter().filter(|id| id.epoch() != session.epoch()).collect();
+        let (mut index, log) = Self::load_with_log(repo).await?;
+        let committed = committed_of(repo, &log, &others).await?;
         let mut listed = repo.store.list_stream(object::PACKS);
         let mut lengths = HashMap::new();
         while let Some(found) = listed.try_next().await? {
             let name = found.key.rsplit('/').next().and_then(PackId::parse);
             lengths.extend(name.map(|id| (id, found.size)));
         }
-        let is_there = |pack: &PackInfo| lengths.get(&pack.id) == Some(&u64::from(pack.len));
-        index.lost = (0..).zip(&index.packs).filter(|(_, pack)| !is_there(pack)).map(|(n, _)| n).collect();
-        if !index.lost.is_empty() {
-            let packs = index.lost.len();
+        let mut lost = 0;
+        let mut barred = HashSet::new();
+        for (number, pack) in (0..).zip(&index.packs) {
+            let is_there = lengths.get(&pack.id) == Some(&u64::from(pack.len));
+            // Another epoch's delta whose session has not committed may come too late for what replaces it.
+            let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
+            lost += usize::from(!is_there);
+            if !is_there || !is_sure || log.is_barred(pack.id) {
+                barred.insert(number);
+            }
+        }
+        if lost > 0 {
             tracing::warn!(
-                packs,
+                packs = lost,
                 "packs are missing or cut: run `kist check`; what can be is uploaded again"
             );
         }
+        index.barred = barred;
         Ok(index)
     }
 
@@ -127,17 +204,41 @@ impl Index {
     }
 
     /// Takes in a pack.
-    pub fn add(&mut self, pack: &IndexPack, session: SessionId, own: bool) {
+    pub fn add(&mut self, pack: &IndexPack, session: Option<SessionId>, own: bool) {
         let number = u32::try_from(self.packs.len()).expect("fewer packs than 2^32");
-        let info = PackInfo { id: pack.id, kind: pack.kind, len: pack.len, hash: pack.hash, session, own };
-        self.packs.push(info);
+        match self.numbers.entry(pack.id) {
+            Entry::Vacant(vacant) => drop(vacant.insert(number)),
+            // Named again by a session that followed a fenced one.
+            Entry::Occupied(known) => {
+                let known = &mut self.packs[*known.get() as usize];
+                if known.hash == pack.hash && known.origin == pack.origin {
+                    // The generation's word, or the later session's, is as good as the first one's.
+                    known.session = if session.is_none() { None } else { known.session };
+                    return;
+                }
+            }
+        }
+        self.packs.push(PackInfo {
+            id: pack.id,
+            kind: pack.kind,
+            len: pack.len,
+            hash: pack.hash,
+            origin: pack.origin,
+            verified: pack.verified,
+            sessions: pack.sessions.clone(),
+            records: pack.records.len() as u32,
+            session,
+            own,
+        });
         for record in &pack.records {
-            let slot = Slot { pack: number, offset: record.offset, len: record.len };
+            let known = self.records.get(&record.id).map(|slot| slot.ordinal);
+            let ordinal = known.unwrap_or(self.records.len() as u32);
+            let slot = Slot { ordinal, pack: number, offset: record.offset, len: record.len };
             match self.records.entry(record.id) {
-                std::collections::hash_map::Entry::Vacant(vacant) => {
+                Entry::Vacant(vacant) => {
                     vacant.insert(slot);
                 }
-                std::collections::hash_map::Entry::Occupied(mut first) => {
+                Entry::Occupied(mut first) => {
                     // One's own copy stands first: that one is trusted.
                     let second = match own && !self.packs[first.get().pack as usize].own {
                         true => first.insert(slot),
@@ -159,7 +260,7 @@ impl Index {
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.slots(id).any(|slot| self.packs[slot.pack as usize].own && !self.lost.contains(&slot.pack))
+        self.slots(id).any(|slot| self.packs[slot.pack as usize].own && !self.barred.contains(&slot.pack))
     }
 
     fn slots<'a>(&'a self, id: &RecordId) -> impl Iterator<Item = &'a Slot> + use<'a> {
@@ -176,9 +277,30 @@ impl Index {
         })
     }
 
-    /// Every record with its places, in no order.
+    /// Every record, in no order.
     pub fn records(&self) -> impl Iterator<Item = &RecordId> {
         self.records.keys()
+    }
+
+    /// A number of the record's own, below [`Index::len`].
+    pub fn ordinal(&self, id: &RecordId) -> Option<u32> {
+        self.records.get(id).map(|slot| slot.ordinal)
+    }
+
+    /// Every record with its ordinal and its places: number of the pack, offset, length.
+    pub(super) fn slots_of_all(
+        &self,
+    ) -> impl Iterator<Item = (&RecordId, u32, impl Iterator<Item = (u32, Place)> + use<'_>)> {
+        self.records.iter().map(|(id, first)| {
+            let further = self.copies.get(id).into_iter().flatten();
+            let slots = std::iter::once(first).chain(further);
+            let place = |slot: &Slot| Place {
+                pack: self.packs[slot.pack as usize].id,
+                offset: slot.offset,
+                len: slot.len,
+            };
+            (id, first.ordinal, slots.map(move |slot| (slot.pack, place(slot))))
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -190,12 +312,21 @@ impl Index {
     }
 }
 
-async fn load_delta(
+/// Those of the given sessions that have committed a snapshot, or have copied records and are done.
+async fn committed_of(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<HashSet<SessionId>> {
+    let open = log.open_epochs();
+    let ids: Vec<_> = ids.iter().copied().filter(|id| open.contains(&id.epoch())).collect();
+    let snapshots = Snapshots::load_ids(repo, log, &ids).await?;
+    let all = snapshots.all.iter().chain(&snapshots.forgotten).map(|snapshot| snapshot.id);
+    Ok(all.chain(snapshots.repacks).collect())
+}
+
+pub(super) async fn load_delta(
     repo: &Repository,
     sessions: &HashMap<SessionId, Session>,
     key: &str,
-) -> Result<(SessionId, bool, IndexDelta)> {
-    let (session, lane) = parse_key(key).ok_or_else(|| not_a_delta(key, "its name"))?;
+) -> Result<(SessionId, IndexDelta)> {
+    let (session, lane) = object::parse_index(key).ok_or_else(|| not_a_delta(key, "its name"))?;
     let known = sessions.get(&session).ok_or_else(|| not_a_delta(key, "its session, which is missing"))?;
     let lane = known.body.lanes.get(lane as usize).ok_or_else(|| not_a_delta(key, "its lane"))?;
     let sealed = repo.store.get_at_most(key, limits::INDEX_LEN as u64).await?;
@@ -203,18 +334,15 @@ async fn load_delta(
         .map_err(Error::object(key))?;
     let delta =
         IndexDelta::decode(&plain, &lane.signing, repo.config.repo, key).map_err(Error::object(key))?;
-    Ok((session, known.body.certificate.key == repo.keys.certificate.key, delta))
+    let certificate = &known.body.certificate;
+    let copies = matches!(certificate.role, Role::Maintainer | Role::Owner);
+    match copies || delta.packs.iter().all(|pack| pack.origin == certificate.key) {
+        true => Ok((session, delta)),
+        false => Err(not_a_delta(key, "a pack of another writer's")),
+    }
 }
 
 fn not_a_delta(key: &str, field: &'static str) -> Error {
     let source = crate::format::Error::Invalid { what: "index", field, found: key.to_owned() };
     Error::Object { key: key.to_owned(), source }
-}
-
-fn parse_key(key: &str) -> Option<(SessionId, u32)> {
-    let mut parts = key.strip_prefix("index/")?.split('/');
-    let session = SessionId::parse(parts.next()?)?;
-    let (lane, number) = parts.next()?.split_once('-')?;
-    number.parse::<u32>().ok()?;
-    parts.next().is_none().then_some((session, lane.parse().ok()?))
 }

@@ -6,8 +6,12 @@
 
 mod check;
 mod error;
+mod fenced;
+mod forget;
+mod gc;
 mod index;
 mod keys;
+mod log;
 mod open;
 mod pack_builder;
 mod reader;
@@ -18,11 +22,15 @@ mod writer;
 
 pub use check::{Finding, Report, check};
 pub use error::{Class, Error, Result, chain};
+pub use fenced::commit_again;
+pub use forget::{forget, hold, lift, observe, recall};
+pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
+pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, add_writer, init, open, stored_config};
 pub use reader::Reader;
-pub use session::{Lane, Session, begin};
+pub use session::{Begun, Lane, Session, View, begin};
 pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::crypto::secret::Key;
 use crate::crypto::{hash, seal};
-use crate::format::id::{ChunkId, PackId, RecordId};
+use crate::format::id::{ChunkId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexPack, IndexRecord};
 use crate::format::keys::KeyName;
 use crate::format::node::NodeParts;
@@ -26,6 +26,8 @@ const WORTH_COMPRESSING: (usize, usize) = (19, 20);
 pub struct OpenPack {
     id: PackId,
     kind: PackKind,
+    /// Whose lane keys open the records; ascending.
+    sessions: Vec<SessionId>,
     bytes: Vec<u8>,
     records: Vec<TocRecord>,
 }
@@ -37,8 +39,9 @@ pub struct SealedPack {
 }
 
 impl OpenPack {
-    pub fn new(kind: PackKind, world: &World, capacity: usize) -> Self {
-        Self { id: PackId(world.bytes()), kind, bytes: Vec::with_capacity(capacity), records: Vec::new() }
+    pub fn new(kind: PackKind, sessions: Vec<SessionId>, world: &World, capacity: usize) -> Self {
+        let bytes = Vec::with_capacity(capacity);
+        Self { id: PackId(world.bytes()), kind, sessions, bytes, records: Vec::new() }
     }
 
     /// Whether a record of `len` bytes would take it beyond `target_bytes`.
@@ -73,6 +76,9 @@ impl OpenPack {
             kind: self.kind,
             len: self.bytes.len() as u32,
             hash: hash::plain(&self.bytes),
+            origin: keys.certificate.key,
+            verified: false,
+            sessions: self.sessions,
             records: records.collect(),
         };
         SealedPack { index, bytes: self.bytes }

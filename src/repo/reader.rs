@@ -16,6 +16,7 @@ use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
 use crate::repo::index::Place;
 use crate::repo::pack_builder::open_record;
+use crate::repo::session::{Session, load_session};
 use crate::repo::{Error, Index, Repository, Result};
 use crate::store::Class;
 
@@ -28,11 +29,19 @@ pub struct Reader {
     index: Arc<Index>,
     kept: tokio::sync::Mutex<Vec<(PackId, Bytes)>>,
     lane_keys: Mutex<HashMap<KeyName, Option<Key>>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Reader {
+    /// Must be called within a tokio runtime.
     pub fn new(repo: &Repository, index: Arc<Index>) -> Self {
-        Self { repo: repo.clone(), index, kept: tokio::sync::Mutex::default(), lane_keys: Mutex::default() }
+        Self {
+            repo: repo.clone(),
+            index,
+            kept: tokio::sync::Mutex::default(),
+            lane_keys: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
+        }
     }
 
     pub fn repo(&self) -> &Repository {
@@ -160,20 +169,44 @@ impl Reader {
         awaited.await.unwrap_or(Err(Error::Abandoned))
     }
 
-    /// The data key of a lane, unwrapped once. None if this role can't have it.
+    /// The data key of a lane, unwrapped once. None if this role can't have it, or its session can't be read.
+    /// Blocks: for threads that are not the runtime's.
     pub fn lane_key(&self, name: &KeyName) -> Option<Key> {
+        let KeyName::Data { session, .. } = *name else { return None };
+        if let Some(known) = self.known_lane_key(name) {
+            return known;
+        }
+        let loaded = match self.index.sessions.get(&session) {
+            Some(_) => None,
+            None => self.runtime.block_on(load_session(&self.repo, session)).ok(),
+        };
+        self.unwrap_lane_key(name, loaded.as_ref())
+    }
+
+    /// The same, for who waits on the runtime.
+    pub async fn wait_for_lane_key(&self, name: &KeyName) -> Option<Key> {
+        let KeyName::Data { session, .. } = *name else { return None };
+        if let Some(known) = self.known_lane_key(name) {
+            return known;
+        }
+        let loaded = match self.index.sessions.get(&session) {
+            Some(_) => None,
+            None => load_session(&self.repo, session).await.ok(),
+        };
+        self.unwrap_lane_key(name, loaded.as_ref())
+    }
+
+    fn known_lane_key(&self, name: &KeyName) -> Option<Option<Key>> {
+        self.lane_keys.lock().expect("no holder of this lock panics").get(name).cloned()
+    }
+
+    fn unwrap_lane_key(&self, name: &KeyName, loaded: Option<&Session>) -> Option<Key> {
         let KeyName::Data { session, lane } = *name else { return None };
-        let mut known = self.lane_keys.lock().expect("no holder of this lock panics");
-        known
-            .entry(*name)
-            .or_insert_with(|| {
-                let wrapped = || {
-                    let body = &self.index.sessions.get(&session)?.body;
-                    Some(&*body.lanes.get(lane as usize)?.keys)
-                };
-                self.repo.keys.lane_key(session, lane, wrapped)
-            })
-            .clone()
+        let session_of = || self.index.sessions.get(&session).or(loaded);
+        let wrapped = || Some(&*session_of()?.body.lanes.get(lane as usize)?.keys);
+        let key = self.repo.keys.lane_key(session, lane, wrapped);
+        self.lane_keys.lock().expect("no holder of this lock panics").insert(*name, key.clone());
+        key
     }
 }
 

@@ -11,12 +11,12 @@ use crate::crypto::sign;
 use crate::format::id::SessionId;
 use crate::format::session::{self as wire, Lane as WireLane, wrap_lane};
 use crate::format::{limits, object};
-use crate::repo::{Error, Repository, Result};
+use crate::repo::{Error, Log, Repository, Result};
 
 /// Sessions that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
-/// Epochs begin to count when the gc log closes them.
-const EPOCH: u32 = 0;
+/// Sessions that are begun again because their epoch was closed: each needs a whole plan to come in between.
+const ATTEMPTS: usize = 4;
 
 /// A session as it lies in the store, verified.
 #[derive(Clone, Debug)]
@@ -34,10 +34,39 @@ pub struct Lane {
     pub signing: Key,
 }
 
-/// Begins a session with so many lanes: writes it, then reads the gc log. Gives the lanes and the view.
-pub async fn begin(repo: &Repository, lanes: u32) -> Result<(SessionId, Vec<Lane>, u64)> {
+/// A session that has begun.
+pub struct Begun {
+    pub session: SessionId,
+    pub lanes: Vec<Lane>,
+    pub view: View,
+}
+
+/// How far the session has read the gc log. What it commits says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    pub slot: u64,
+    /// BLAKE3 of the entry in that slot; zeros for an empty log.
+    pub head: [u8; 32],
+}
+
+/// Begins a session with so many lanes: writes it, then reads the gc log. If its epoch was closed meanwhile,
+/// another is begun.
+pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
+    let mut log = Log::load(repo).await?;
+    for _ in 0..ATTEMPTS {
+        let epoch = log.epoch;
+        let (session, lanes) = put(repo, epoch, lanes).await?;
+        log.read_on(repo).await?;
+        if log.epoch == epoch {
+            return Ok(Begun { session, lanes, view: View { slot: log.head, head: log.digest() } });
+        }
+    }
+    Err(Error::Fenced)
+}
+
+async fn put(repo: &Repository, epoch: u32, lanes: u32) -> Result<(SessionId, Vec<Lane>)> {
     let (keys, world) = (&repo.keys, &repo.world);
-    let id = SessionId::new(EPOCH, world.bytes());
+    let id = SessionId::new(epoch, world.bytes());
     let mut made = Vec::with_capacity(lanes as usize);
     let mut written = Vec::with_capacity(lanes as usize);
     for number in 0..lanes {
@@ -59,20 +88,15 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<(SessionId, Vec<Lane
     let key = object::session_key(id);
     let sealed = object::seal_object(&keys.structure, world.bytes(), keys.repo, &key, body.encode());
     repo.store.put(&key, sealed.into()).await?;
-    Ok((id, made, read_view(repo).await?))
+    Ok((id, made))
 }
 
-/// The highest slot of the gc log. Nothing writes one yet; what this kist can't read it must not ignore.
-async fn read_view(repo: &Repository) -> Result<u64> {
-    match repo.store.list(object::GC_LOG).await?.is_empty() {
-        true => Ok(0),
-        false => Err(Error::NewerLog),
-    }
-}
-
-/// All sessions that can be read and verified, and what stood in the way of the others.
-pub(super) async fn load_sessions(repo: &Repository) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
-    let listed = repo.store.list(object::SESSIONS).await?;
+/// The sessions of an epoch that can be read and verified, and what stood in the way of the others.
+pub(super) async fn load_sessions(
+    repo: &Repository,
+    epoch: u32,
+) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
+    let listed = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
     let loading = listed.iter().map(|found| async move {
         Ok::<_, Error>(match load(repo, &found.key).await {
             Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
@@ -93,10 +117,14 @@ pub(super) async fn load_sessions(repo: &Repository) -> Result<(HashMap<SessionI
     Ok((sessions, problems))
 }
 
+/// One session, by its id.
+pub(super) async fn load_session(repo: &Repository, id: SessionId) -> Result<Session> {
+    load(repo, &object::session_key(id)).await
+}
+
 async fn load(repo: &Repository, key: &str) -> Result<Session> {
-    let name = key.strip_prefix("sessions/").unwrap_or_default();
-    let id = SessionId::parse(name).ok_or_else(|| {
-        let found = name.to_owned();
+    let id = object::parse_session(object::SESSIONS, key).ok_or_else(|| {
+        let found = key.to_owned();
         Error::object(key)(crate::format::Error::Invalid { what: "session", field: "name", found })
     })?;
     let sealed = repo.store.get_at_most(key, limits::SESSION_LEN as u64).await?;

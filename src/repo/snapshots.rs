@@ -2,18 +2,21 @@
 //!
 //! Spec: chapters 7 and 8. A snapshot exists when its commit does; a fence is none.
 
+use std::collections::{BTreeMap, HashSet};
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, seal, sign};
-use crate::format::commit::{Commit, Resolution, Root, summary_context};
-use crate::format::id::{SessionId, SourceId};
+use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_context};
+use crate::format::id::{KeyId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
-use crate::repo::{Error, Repository, Result};
+use crate::repo::{Error, Log, Repository, Result, View};
 use crate::store::Created;
 use crate::world::Time;
 
+pub(super) const SERIAL: u32 = 0; // FIXME merge
 /// Commits that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
 
@@ -37,34 +40,74 @@ impl Snapshot {
 #[derive(Default)]
 pub struct Snapshots {
     pub all: Vec<Snapshot>,
+    /// Those that are forgotten, and can be recalled until a sweep.
+    pub forgotten: Vec<Snapshot>,
+    /// Those that a sweep has come over; their epoch has not ended, or nobody has published that.
+    pub(super) gone: Vec<Snapshot>,
+    /// The newest commits of each key by sequence, with their hashes, also of those that are gone.
+    pub remembered: BTreeMap<KeyId, Vec<(u64, [u8; 32])>>,
+    /// Sessions that copied records and are done: no snapshots.
+    pub repacks: HashSet<SessionId>,
+    pub fences: HashSet<SessionId>,
     pub problems: Vec<Error>,
+}
+
+/// What a session has come to.
+enum Ended {
+    Snapshot(Box<Snapshot>),
+    Fence,
+    Repack,
 }
 
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
-        Self::load_some(repo, &resolved(repo).await?).await
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?;
+        Self::load_ids(repo, &log, &ids).await
     }
 
     /// Those of the given sessions that are committed.
     pub async fn load_some(repo: &Repository, ids: &[SessionId]) -> Result<Self> {
+        Self::load_ids(repo, &Log::load(repo).await?, ids).await
+    }
+
+    /// Those that the log, read after they were listed, lets count.
+    pub(super) async fn load_ids(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<Self> {
         let loading = ids.iter().map(|id| async move {
             Ok::<_, Error>(match load(repo, *id).await {
                 Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
                     return Err(error.into());
                 }
-                loaded => loaded,
+                loaded => (*id, loaded),
             })
         });
         let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).try_collect().await?;
-        let mut snapshots = Snapshots::default();
-        for found in loaded {
+        let mut snapshots = Snapshots { remembered: log.state.remembered.clone(), ..Default::default() };
+        for (id, found) in loaded {
             match found {
-                Ok(found) => snapshots.all.extend(found),
+                Ok(Ended::Snapshot(snapshot)) => match (snapshot.check(log), log.fact(id)) {
+                    (Err(error), _) => snapshots.problems.push(error),
+                    (Ok(false), _) => {}
+                    (Ok(true), fact) if fact.gone => snapshots.gone.push(*snapshot),
+                    (Ok(true), fact) if fact.forgotten => snapshots.forgotten.push(*snapshot),
+                    (Ok(true), _) => snapshots.all.push(*snapshot),
+                },
+                Ok(Ended::Repack) => drop(snapshots.repacks.insert(id)),
+                Ok(Ended::Fence) => drop(snapshots.fences.insert(id)),
                 Err(error) => snapshots.problems.push(error),
             }
         }
         snapshots.all.sort_by_key(|snapshot| (snapshot.commit.time, snapshot.id));
+        snapshots.forgotten.sort_by_key(|snapshot| (snapshot.commit.time, snapshot.id));
         Ok(snapshots)
+    }
+
+    /// Sequence and hash of a key's newest commit, gone or not.
+    fn last_of(&self, key: KeyId) -> Option<(u64, [u8; 32])> {
+        let there = self.all.iter().chain(&self.forgotten).chain(&self.gone);
+        let there = there.filter(|found| found.commit.certificate.key == key);
+        let there = there.map(|found| (found.commit.sequence, found.digest));
+        there.chain(self.remembered.get(&key).into_iter().flatten().copied()).max()
     }
 
     /// The newest of a source whose names the holder of `keys` can read: what the next one is compared with.
@@ -77,11 +120,46 @@ impl Snapshots {
     }
 }
 
-/// The sessions that have committed or were fenced, by one listing. What else lies there is passed over.
+impl Snapshot {
+    /// Whether the log lets it count; an error if what it says of the log can't be.
+    fn check(&self, log: &Log) -> Result<bool> {
+        let (commit, fact) = (&self.commit, log.fact(self.id));
+        if let Some(row) = log.state.rows.get(&self.id) {
+            if row.digest != self.digest {
+                let what =
+                    format!("the commit of snapshot {} is not the one that the log has seen", self.name());
+                return Err(Error::Log { what });
+            }
+        } else {
+            log.check_view(self.id.epoch(), commit.view, commit.head)?;
+        }
+        let revoked = log.is_revoked(commit.certificate.key, SERIAL);
+        Ok(!revoked || fact.observed.is_some())
+    }
+}
+
+/// The sessions that have come to an end, as a snapshot or without one, and are not forgotten.
 pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
-    let listed = repo.store.list(object::COMMITS).await?;
-    let id = |key: &str| SessionId::parse(key.strip_prefix("commits/")?);
-    Ok(listed.iter().filter_map(|found| id(&found.key)).collect())
+    let mut log = Log::load(repo).await?;
+    let mut ids = resolved_after(repo, &mut log).await?;
+    ids.retain(|id| !log.fact(*id).forgotten && !log.fact(*id).gone);
+    Ok(ids)
+}
+
+/// The same with the forgotten, by a listing of each epoch that has not ended. The log is read on afterwards:
+/// what it says then holds for all that was listed. What else lies there is passed over.
+pub(super) async fn resolved_after(repo: &Repository, log: &mut Log) -> Result<Vec<SessionId>> {
+    let mut ids: Vec<SessionId> = log.state.rows.keys().copied().collect();
+    let mut next = *log.open_epochs().start();
+    while next <= log.epoch {
+        for epoch in next..=log.epoch {
+            let listed = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
+            ids.extend(listed.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)));
+        }
+        next = log.epoch + 1;
+        log.read_on(repo).await?;
+    }
+    Ok(ids)
 }
 
 /// The summary, for who may know it.
@@ -101,30 +179,61 @@ pub fn summary(repo: &Repository, snapshot: &Snapshot) -> Result<Option<Summary>
     Ok(Some(parsed))
 }
 
-async fn load(repo: &Repository, id: SessionId) -> Result<Option<Snapshot>> {
+async fn load(repo: &Repository, id: SessionId) -> Result<Ended> {
     let key = object::commit_key(id);
     let sealed = repo.store.get_at_most(&key, limits::COMMIT_LEN as u64).await?;
     decode(repo, id, &key, &sealed)
 }
 
-fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result<Option<Snapshot>> {
+fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result<Ended> {
     let plain = object::open_object("commit", &repo.keys.structure, repo.config.repo, key, sealed)
         .map_err(Error::object(key))?;
     match Resolution::decode(&plain).map_err(Error::object(key))? {
-        Resolution::Fence => Ok(None),
+        Resolution::Fence => Ok(Ended::Fence),
+        Resolution::Repack(repack) => {
+            repack.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
+            Ok(Ended::Repack)
+        }
         Resolution::Commit(commit) => {
             commit.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
-            Ok(Some(Snapshot { id, commit: *commit, digest: hash::plain(sealed) }))
+            Ok(Ended::Snapshot(Box::new(Snapshot { id, commit: *commit, digest: hash::plain(sealed) })))
         }
     }
 }
 
+/// Ends a session that has copied records: its deltas count for ever.
+pub(super) async fn end_repack(repo: &Repository, session: SessionId) -> Result<()> {
+    let keys = &repo.keys;
+    let repack = Repack::new(keys.certificate.clone(), keys.signing()?, repo.config.repo, session);
+    match create(repo, session, repack.encode()).await? {
+        Created::Mine => Ok(()),
+        Created::Other(_) => Err(Error::Fenced),
+    }
+}
+
+/// Puts a fence where a session has not committed. What stands there, if it was quicker, stands.
+pub(super) async fn fence(repo: &Repository, session: SessionId) -> Result<()> {
+    create(repo, session, commit::fence()).await.map(drop)
+}
+
+async fn create(repo: &Repository, session: SessionId, plain: Vec<u8>) -> Result<Created> {
+    let key = object::commit_key(session);
+    let nonce = repo.world.bytes();
+    let sealed = object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, plain);
+    Ok(repo.store.create_exclusive(&key, sealed.into()).await?)
+}
+
 /// What a session has to say when it commits.
+#[derive(Clone)]
 pub struct ToCommit {
-    pub view: u64,
+    pub view: View,
     pub time: Time,
     pub source: SourceId,
     pub complete: bool,
+    /// Retention class; the maintainer compares classes and can't tell what they are of.
+    pub class: Vec<u8>,
+    /// Not to be forgotten until that is lifted.
+    pub held: bool,
     pub roots: Vec<Root>,
     pub summary: Summary,
 }
@@ -137,8 +246,7 @@ pub async fn commit(
     what: ToCommit,
 ) -> Result<Snapshot> {
     let (keys, world) = (&repo.keys, &repo.world);
-    let own = |snapshot: &&Snapshot| snapshot.commit.certificate.key == keys.certificate.key;
-    let last = before.all.iter().filter(own).max_by_key(|snapshot| snapshot.commit.sequence);
+    let last = before.last_of(keys.certificate.key);
     let (name, key) = keys.own_meta_key(what.source);
     debug_assert!(keys.meta_key(&name).is_some());
     let plain = serde_json::to_vec(&what.summary).expect("a summary is plain data");
@@ -148,12 +256,15 @@ pub async fn commit(
     }
     let summary = seal::seal(&key, world.bytes(), &summary_context(repo.config.repo, session), &plain);
     let mut commit = Commit {
-        view: what.view,
+        view: what.view.slot,
+        head: what.view.head,
         time: what.time,
         source: what.source,
         complete: what.complete,
-        sequence: last.map_or(1, |last| last.commit.sequence + 1),
-        previous: last.map_or([0; 32], |last| last.digest),
+        sequence: last.map_or(1, |(sequence, _)| sequence + 1),
+        previous: last.map_or([0; 32], |(_, digest)| digest),
+        class: what.class,
+        held: what.held,
         roots: what.roots,
         summary,
         certificate: keys.certificate.clone(),

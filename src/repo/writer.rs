@@ -191,7 +191,11 @@ impl Writer {
                 full => match spare.take() {
                     Some(share) => {
                         let room = target.max(record.len());
-                        let mut pack = OpenPack::new(kind, &self.repo.world, room);
+                        let sessions = match kind {
+                            PackKind::Data => vec![self.lane.session],
+                            PackKind::Nodes => Vec::new(),
+                        };
+                        let mut pack = OpenPack::new(kind, sessions, &self.repo.world, room);
                         pack.push(id, record);
                         let full = full.replace((pack, share));
                         drop(open);

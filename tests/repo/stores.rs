@@ -70,22 +70,6 @@ async fn a_store_that_is_full_ends_the_backup_and_what_it_took_counts_for_the_ne
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_newer_kist_s_log_or_index_is_not_passed_over() {
-    let scene = Scene::new().await;
-    grow(&scene.source());
-    for key in ["gc/1", "index/gen-1"] {
-        let opened = scene.open(scene.copy()).await.unwrap();
-        backup(&opened, &scene.source()).await.unwrap();
-        opened.store.put(key, Bytes::from_static(b"from the future")).await.unwrap();
-        let refused = repo_error(backup(&opened, &scene.source()).await.err().unwrap());
-        assert!(matches!(refused, Error::NewerLog), "{key}: {refused}");
-        let refused = repo::check(&opened, false, &|_| {}).await.err().unwrap();
-        assert!(matches!(refused, Error::NewerLog), "{key}: {refused}");
-        assert_eq!(opened.store.list("commits").await.unwrap().len(), 1, "{key}");
-    }
-}
-
 /// Each effect in turn happens, and its answer is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_lost_costs_the_run_at_most() {

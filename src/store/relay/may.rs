@@ -7,7 +7,16 @@ use crate::format::object;
 use crate::format::relay::{Operation, Request};
 
 /// What is read to write to a repository or to restore from it; all of it sealed but `config`.
-const READABLE: [&str; 5] = [object::CONFIG, object::PACKS, object::INDEX, object::SESSIONS, object::GC_LOG];
+const READABLE: [&str; 8] = [
+    object::CONFIG,
+    object::PACKS,
+    object::INDEX,
+    object::SESSIONS,
+    object::COMMITS,
+    object::GC_LOG,
+    object::CHECKPOINTS,
+    object::GENERATIONS,
+];
 
 /// What a mover may do with the store.
 #[derive(Clone, Debug)]
@@ -93,13 +102,12 @@ mod tests {
         let get = Operation::Get { limit: 1 };
         let (range, list) = (Operation::Range { start: 0, len: 1 }, Operation::List { from: 0 });
         for may in [May::backup(SESSION, 3), May::restore()] {
-            for key in ["config", "packs/aa/bb", "index/aa/0-0", "index", "sessions/aa", "gc/1"] {
+            for key in ["config", "packs/aa/bb", "index/aa/0-0", "index", "sessions/aa", "commits/aa", "gc/1"]
+            {
                 assert!(allows(&may, &get, key) && allows(&may, &range, key), "{key}");
                 assert!(allows(&may, &Operation::Size, key) && allows(&may, &list, key), "{key}");
             }
-            for key in
-                ["keys/aa", "commits/aa", "configs", "packsaa", "pack", "probe/a", "..", "keys/packs/a"]
-            {
+            for key in ["keys/aa", "configs", "packsaa", "pack", "probe/a", "..", "keys/packs/a"] {
                 assert!(!allows(&may, &get, key) && !allows(&may, &range, key), "{key}");
                 assert!(!allows(&may, &Operation::Size, key) && !allows(&may, &list, key), "{key}");
             }

@@ -1,0 +1,116 @@
+//! Deleting what the checkpoint says may go. Doing it late, or twice, does no harm.
+//!
+//! What the store will not delete yet (object lock, a policy) is counted and tried again by the next prune.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use crate::format::id::SessionId;
+use crate::format::object;
+use crate::repo::gc::Pruned;
+use crate::repo::index::Index;
+use crate::repo::{Log, Repository, Result};
+use crate::store::Class as StoreClass;
+
+const PARALLEL_DELETES: usize = 16;
+/// Checkpoints that are kept: readers may be loading the one before the newest.
+const KEPT_CHECKPOINTS: usize = 2;
+
+/// Deletes what the newest checkpoint stands for: packs that were swept, commits that are gone, deltas of ended epochs,
+/// sessions that nothing needs, older generations.
+pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut Pruned) -> Result<()> {
+    let Some((_, checkpoint)) = &log.base else { return Ok(()) };
+    let age = repo.world.now().secs().saturating_sub(checkpoint.time.secs());
+    let mut keys = Vec::new();
+    if age >= grace.as_secs() as i64 {
+        keys.extend(log.state.pending.iter().cloned());
+    }
+    let epoch = checkpoint.epoch;
+    let ended = |key: &str, folder| object::parse_session(folder, key).is_some_and(|id| id.epoch() < epoch);
+    for found in repo.store.list(object::INDEX).await? {
+        let session = found.key.rsplit_once('/').map_or("", |(session, _)| session);
+        if ended(session, object::INDEX) {
+            keys.push(found.key);
+        }
+    }
+    keys.extend(unneeded_sessions(repo, log, epoch).await?);
+    keys.extend(older_generations(repo, log).await?);
+    let deleting = keys.into_iter().map(|key| async move {
+        let deleted = repo.store.delete(&key).await;
+        (key, deleted)
+    });
+    let mut deleting = futures::stream::iter(deleting).buffer_unordered(PARALLEL_DELETES);
+    while let Some((key, deleted)) = deleting.next().await {
+        match deleted {
+            Ok(()) => {}
+            Err(error) if error.class() == StoreClass::Denied => {
+                tracing::debug!(key, "the store does not delete it yet");
+                pruned.retained += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Sessions of ended epochs whose lane keys open no record that is left.
+async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<Vec<String>> {
+    let listed = repo.store.list(object::SESSIONS).await?;
+    let session = |key: &str| object::parse_session(object::SESSIONS, key).filter(|id| id.epoch() < epoch);
+    let of_ended: Vec<(SessionId, String)> =
+        listed.into_iter().filter_map(|found| Some((session(&found.key)?, found.key))).collect();
+    if of_ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (index, by) = Index::load_with_log(repo).await?;
+    // Whoever has published since then will see to it.
+    if by.base.as_ref().map(|(slot, _)| *slot) != log.base.as_ref().map(|(slot, _)| *slot)
+        || !index.problems.is_empty()
+    {
+        return Ok(Vec::new());
+    }
+    let needed: HashSet<SessionId> =
+        index.packs().iter().flat_map(|pack| pack.sessions.iter().copied()).collect();
+    let is_needed = |id: &SessionId| needed.contains(id);
+    Ok(of_ended.into_iter().filter(|(id, _)| !is_needed(id)).map(|(_, key)| key).collect())
+}
+
+/// Checkpoints before the last two, and every generation that neither of them names.
+async fn older_generations(repo: &Repository, log: &Log) -> Result<Vec<String>> {
+    let Some((newest, checkpoint)) = &log.base else { return Ok(Vec::new()) };
+    let slot = |key: &str| object::parse_slot(object::CHECKPOINTS, key);
+    let mut slots: Vec<u64> =
+        repo.store.list(object::CHECKPOINTS).await?.iter().filter_map(|found| slot(&found.key)).collect();
+    slots.sort_unstable();
+    if slots.last() != Some(newest) {
+        return Ok(Vec::new());
+    }
+    let kept_from = slots[slots.len().saturating_sub(KEPT_CHECKPOINTS)];
+    let mut keys: Vec<String> =
+        slots.iter().filter(|slot| **slot < kept_from).map(|slot| object::checkpoint_key(*slot)).collect();
+    let named = object::generation_folder(*newest, checkpoint.name);
+    for found in repo.store.list(object::GENERATIONS).await? {
+        let folder = found.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let of =
+            folder.rsplit('/').next().and_then(|name| name.split_once('-')).and_then(|(n, _)| n.parse().ok());
+        // Of the newest's slot there may be those of losers; of the one before it, only the winner's is left.
+        let goes = of.is_some_and(|of: u64| of < kept_from || (of == *newest && folder != named));
+        if goes {
+            keys.push(found.key);
+        }
+    }
+    Ok(keys)
+}
+
+/// Deletes the parts of a checkpoint that was not to be.
+pub async fn generation(repo: &Repository, folder: &str) -> Result<()> {
+    for found in repo.store.list(folder).await? {
+        match repo.store.delete(&found.key).await {
+            Err(error) if error.class() != StoreClass::Denied => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}

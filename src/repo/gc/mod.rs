@@ -1,0 +1,268 @@
+//! Pruning: the space of what nothing needs any more comes back.
+//!
+//! Spec: chapter 11. Condemn → resolve → sweep → publish → delete, without a lock: any number of writers and of other
+//! prunes may be at work, and each prune takes up what another has left.
+
+mod delete;
+mod mark;
+mod plan;
+mod publish;
+mod repack;
+mod resolve;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+
+use crate::format::id::{PackId, SessionId};
+use crate::format::log::Action;
+use crate::format::{limits, object};
+use crate::repo::gc::mark::{Live, mark};
+use crate::repo::gc::plan::{Seen, plan, sweepable};
+use crate::repo::index::Index;
+use crate::repo::log::newest_checkpoint;
+use crate::repo::snapshots::resolved_after;
+use crate::repo::{Appended, Error, Log, Reader, Repository, Result, Snapshots};
+use crate::store::Object;
+
+pub use plan::{Limits, PrunePlan};
+
+/// How often a decision is made anew because the log has moved meanwhile.
+const ATTEMPTS: usize = 32;
+/// Epochs are closed, and the index is compacted, when so many sessions or deltas lie in the open one, even if there is
+/// nothing to delete.
+const COMPACT_SESSIONS: usize = 256;
+
+/// How a prune goes about.
+#[derive(Clone, Copy, Debug)]
+pub struct PruneSettings {
+    pub limits: Limits,
+    /// A session that has shown no sign of life for so long is fenced.
+    pub silence: Duration,
+    /// How long to wait for sessions that are at work. After that the prune ends, and the next one goes on with it.
+    pub patience: Duration,
+    /// How long packs that were swept stay for readers that have loaded their index before.
+    pub grace: Duration,
+}
+
+impl Default for PruneSettings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            silence: Duration::from_secs(15 * 60),
+            patience: Duration::from_secs(60 * 60),
+            grace: Duration::ZERO,
+        }
+    }
+}
+
+/// What a prune did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// What was to be done; none if another's plan was taken up.
+    pub plan: Option<PrunePlan>,
+    /// Packs that nothing needs any more, and their bytes.
+    pub swept_packs: u64,
+    pub swept_bytes: u64,
+    /// Sessions that had gone silent and were fenced.
+    pub fenced: u64,
+    /// What the store would not delete yet: the next prune tries again.
+    pub retained: u64,
+    /// Why it ended before its end.
+    pub left: Option<Left>,
+}
+
+/// What a prune has left for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// So many sessions are still at work.
+    Sessions(u64),
+}
+
+/// All that a decision is made from.
+struct Look {
+    log: Log,
+    snapshots: Snapshots,
+    reader: Arc<Reader>,
+    live: Arc<Live>,
+    listed: HashMap<PackId, Object>,
+    running: HashSet<SessionId>,
+    running_since: Option<i64>,
+    committed: HashSet<SessionId>,
+    /// Sessions of the epochs that no checkpoint stands for yet.
+    open_sessions: usize,
+}
+
+impl Look {
+    /// Log, commits, index, marks, in this order. Refuses to go on where something is missing.
+    async fn take(repo: &Repository) -> Result<Self> {
+        let listed = repo.store.list_stream(object::PACKS);
+        let listed: HashMap<PackId, Object> = listed
+            .try_filter_map(|object| async move {
+                Ok(object.key.rsplit('/').next().and_then(PackId::parse).map(|id| (id, object)))
+            })
+            .try_collect()
+            .await?;
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?;
+        let snapshots = Snapshots::load_ids(repo, &log, &ids).await?;
+        let (mut index, by) = Index::load_with_log(repo).await?;
+        if by.head != log.head {
+            return Err(Error::Moving);
+        }
+        let damage = snapshots.problems.first().or(index.problems.first());
+        if let Some(damage) = damage {
+            return Err(Error::Unsound { what: crate::repo::chain(damage) });
+        }
+        let resolved: HashSet<SessionId> = ids.into_iter().collect();
+        let open_sessions = resolved.len().saturating_sub(log.state.rows.len());
+        let (running, running_since) = resolve::running(repo, &log, &resolved).await?;
+        let committed = snapshots.all.iter().chain(&snapshots.forgotten).map(|snapshot| snapshot.id);
+        let committed = committed.chain(snapshots.repacks.iter().copied()).collect();
+        index.problems.clear();
+        let reader = Arc::new(Reader::new(repo, Arc::new(index)));
+        let roots = snapshots.all.iter().flat_map(|snapshot| &snapshot.commit.roots).map(|root| root.node);
+        let live = match mark(&reader, roots).await {
+            Ok(live) => Arc::new(live),
+            Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error) => return Err(Error::Unsound { what: crate::repo::chain(&error) }),
+        };
+        Ok(Self { log, snapshots, reader, live, listed, running, running_since, committed, open_sessions })
+    }
+
+    /// The same, taken anew while the log moves.
+    async fn settled(repo: &Repository) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let before = Log::load(repo).await?.head;
+            match Self::take(repo).await {
+                Err(Error::Moving) => {}
+                // What was missing may have been swept by another while this one looked.
+                Err(Error::Unsound { .. }) if Log::load(repo).await?.head != before => {}
+                taken => return taken,
+            }
+        }
+        Err(Error::Moving)
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            index: self.reader.index(),
+            log: &self.log,
+            live: &self.live,
+            listed: &self.listed,
+            running: &self.running,
+            running_since: self.running_since,
+            committed: &self.committed,
+        }
+    }
+}
+
+/// What a prune would do now. None if another's is under way, and would be taken up.
+pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<PrunePlan>> {
+    may_maintain(repo)?;
+    let look = Look::settled(repo).await?;
+    Ok(look.log.plan.is_none().then(|| plan(&look.seen(), limits)))
+}
+
+fn may_maintain(repo: &Repository) -> Result<()> {
+    let nothing = Action::Observe { sessions: Vec::new() };
+    match nothing.authors().contains(&repo.keys.role) {
+        true => Ok(()),
+        false => Err(repo.keys.lacks("maintainer")),
+    }
+}
+
+/// Prunes. Ends with an error at any point without harm: whoever prunes next goes on with it.
+pub async fn prune(
+    repo: &Repository,
+    settings: PruneSettings,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Pruned> {
+    may_maintain(repo)?;
+    let mut pruned = Pruned::default();
+    let mut log = Log::load(repo).await?;
+    publish::catch_up(repo, &mut log).await?;
+    delete::pending(repo, &log, settings.grace, &mut pruned).await?;
+    if log.plan.is_none() && !condemn(repo, &settings, progress, &mut pruned).await? {
+        return Ok(pruned);
+    }
+    let mut log = Log::load(repo).await?;
+    let Some(open) = &log.plan else { return Ok(pruned) };
+    let closed = log.epoch - 1;
+    tracing::debug!(slot = open.slot, closed, "waiting for the sessions of the epoch");
+    match resolve::resolve(repo, closed, &settings).await? {
+        resolve::Resolved::All { fenced } => pruned.fenced += fenced,
+        resolve::Resolved::Waiting { sessions, fenced } => {
+            pruned.fenced += fenced;
+            pruned.left = Some(Left::Sessions(sessions));
+            return Ok(pruned);
+        }
+    }
+    (pruned.swept_packs, pruned.swept_bytes) = sweep(repo).await?;
+    log.read_on(repo).await?;
+    publish::catch_up(repo, &mut log).await?;
+    let log = Log::load(repo).await?;
+    delete::pending(repo, &log, settings.grace, &mut pruned).await?;
+    Ok(pruned)
+}
+
+/// Makes a plan and condemns. False if there is nothing to be done.
+async fn condemn(
+    repo: &Repository,
+    settings: &PruneSettings,
+    progress: &(dyn Fn(u64) + Sync),
+    pruned: &mut Pruned,
+) -> Result<bool> {
+    let look = Look::settled(repo).await?;
+    let made = plan(&look.seen(), settings.limits);
+    let copied = match made.repack.is_empty() {
+        true => BTreeSet::new(),
+        false => repack::repack(repo, look.reader.index(), &look.live, made.repack.clone(), progress).await?,
+    };
+    let worth = !made.unused.is_empty()
+        || !copied.is_empty()
+        || !look.snapshots.forgotten.is_empty()
+        || look.open_sessions >= COMPACT_SESSIONS;
+    let packs: BTreeSet<PackId> = made.unused.iter().copied().chain(copied).collect();
+    pruned.plan = Some(made);
+    if !worth {
+        return Ok(false);
+    }
+    // What was condemned is looked at again before it goes, so a log that has moved needs no new plan.
+    let packs: Vec<PackId> = packs.into_iter().take(limits::LOG_IDS).collect();
+    let mut log = look.log;
+    for _ in 0..ATTEMPTS {
+        if log.plan.is_some() {
+            return Ok(true);
+        }
+        if let Appended::Mine(_) = log.append(repo, Action::Condemn { packs: packs.clone() }).await? {
+            return Ok(true);
+        }
+    }
+    Err(Error::Moving)
+}
+
+/// The second mark, and the sweep. Gives how many packs go, and their bytes.
+async fn sweep(repo: &Repository) -> Result<(u64, u64)> {
+    for _ in 0..ATTEMPTS {
+        let mut look = Look::settled(repo).await?;
+        let Some(open) = look.log.plan.clone() else { return Ok((0, 0)) };
+        let packs: Vec<PackId> = sweepable(&look.seen(), &open.packs).into_iter().collect();
+        let bytes = packs.iter().filter_map(|pack| look.listed.get(pack)).map(|found| found.size).sum();
+        let count = packs.len() as u64;
+        // In the slot behind what was read: what came meanwhile is looked at first.
+        let sweep = Action::Sweep { condemned: open.slot, packs };
+        if let Appended::Mine(_) = look.log.append(repo, sweep).await? {
+            return Ok((count, bytes));
+        }
+    }
+    Err(Error::Moving)
+}
+
+/// Whether the newest checkpoint stands for the last sweep.
+async fn is_published(repo: &Repository, log: &Log) -> Result<bool> {
+    let newest = newest_checkpoint(repo).await?;
+    Ok(log.last_sweep == 0 || newest.is_some_and(|slot| slot >= log.last_sweep))
+}

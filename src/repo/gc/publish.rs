@@ -1,0 +1,236 @@
+//! Publishing what a sweep has come to: a checkpoint, with the state of the log and the compacted index.
+//!
+//! Spec: chapter 11. Built on the newest checkpoint, and begun again if a newer one has come meanwhile: what that one
+//! stands for may have been deleted while it was being read. The index is streamed; memory is one part.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::crypto::{hash, sign};
+use crate::format::checkpoint::{Checkpoint, REMEMBERED, Row, State};
+use crate::format::id::{PackId, SessionId};
+use crate::format::index::{IndexDelta, IndexPack};
+use crate::format::{limits, object};
+use crate::repo::gc::{ATTEMPTS, delete, is_published};
+use crate::repo::index::load_delta;
+use crate::repo::log::{newest_checkpoint, part};
+use crate::repo::session::load_sessions;
+use crate::repo::snapshots::resolved_after;
+use crate::repo::{Error, Log, Repository, Result, Snapshots};
+use crate::store::{Class as StoreClass, Created};
+
+/// Deltas that are fetched at the same time.
+const PARALLEL_GETS: usize = 8;
+
+/// Publishes the last sweep, if nobody has yet.
+pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        if is_published(repo, log).await? {
+            return Ok(());
+        }
+        // Only the log up to the sweep goes in; what came after is read behind the checkpoint.
+        match Log::load_at(repo, log.last_sweep).await {
+            Ok(upto) => drop(publish(repo, upto).await?),
+            Err(Error::Moving) => {}
+            Err(error) => return Err(error),
+        }
+        *log = Log::load(repo).await?;
+    }
+    Err(Error::Moving)
+}
+
+/// True if the checkpoint stands; false if it has to be made anew.
+async fn publish(repo: &Repository, log: Log) -> Result<bool> {
+    let slot = log.head;
+    let name: [u8; 16] = repo.world.bytes();
+    let mut parts = Parts { repo, slot, name, state: Vec::new(), index: Vec::new() };
+    let state = state_of(repo, &log).await?;
+    for piece in state.pieces() {
+        parts.put(piece, true).await?;
+    }
+    write_index(repo, &log, &mut parts).await?;
+    let is_newest = newest_checkpoint(repo).await? == log.base.as_ref().map(|(slot, _)| *slot);
+    let mut checkpoint = Checkpoint {
+        entry: log.digest(),
+        time: repo.world.now(),
+        epoch: log.epoch,
+        name,
+        state: parts.state,
+        index: parts.index,
+        certificate: repo.keys.certificate.clone(),
+        signature: [0; sign::SIGNATURE_LEN],
+    };
+    if is_newest {
+        checkpoint.sign(repo.keys.signing()?, repo.config.repo, slot);
+        let key = object::checkpoint_key(slot);
+        let nonce = repo.world.bytes();
+        let sealed: Bytes =
+            object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, checkpoint.encode())
+                .into();
+        if repo.store.create_exclusive(&key, sealed).await? == Created::Mine {
+            return Ok(true);
+        }
+    }
+    delete::generation(repo, &object::generation_folder(slot, name)).await?;
+    Ok(false)
+}
+
+/// The parts of a checkpoint on their way to the store.
+struct Parts<'a> {
+    repo: &'a Repository,
+    slot: u64,
+    name: [u8; 16],
+    state: Vec<[u8; 32]>,
+    index: Vec<[u8; 32]>,
+}
+
+impl Parts<'_> {
+    async fn put(&mut self, plain: Vec<u8>, is_state: bool) -> Result<()> {
+        let repo = self.repo;
+        let number = self.state.len() + self.index.len();
+        let key = object::generation_key(self.slot, self.name, number);
+        let nonce = repo.world.bytes();
+        let sealed = object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, plain);
+        let digest = hash::plain(&sealed);
+        repo.store.put(&key, sealed.into()).await?;
+        if is_state {
+            self.state.push(digest)
+        } else {
+            self.index.push(digest)
+        }
+        Ok(())
+    }
+}
+
+/// What the log has come to.
+async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
+    let mut state = log.state.clone();
+    let mut reading = log.clone();
+    let ids = resolved_after(repo, &mut reading).await?;
+    let ended: Vec<SessionId> =
+        ids.into_iter().filter(|id| id.epoch() < log.ended && !state.rows.contains_key(id)).collect();
+    let snapshots = Snapshots::load_ids(repo, &reading, &ended).await?;
+    if let Some(damage) = snapshots.problems.first() {
+        return Err(Error::Unsound { what: crate::repo::chain(damage) });
+    }
+    let mut committed = snapshots.repacks.clone();
+    for snapshot in snapshots.all.iter().chain(&snapshots.forgotten).chain(&snapshots.gone) {
+        let commit = &snapshot.commit;
+        committed.insert(snapshot.id);
+        let remembered = state.remembered.entry(commit.certificate.key).or_default();
+        remembered.push((commit.sequence, snapshot.digest));
+        remembered.sort_unstable();
+        remembered.dedup();
+        let old = remembered.len().saturating_sub(REMEMBERED);
+        remembered.drain(..old);
+        let row = Row {
+            digest: snapshot.digest,
+            key: commit.certificate.key,
+            serial: super::super::snapshots::SERIAL,
+            sequence: commit.sequence,
+            time: commit.time,
+            source: commit.source,
+            class: commit.class.clone(),
+            complete: commit.complete,
+            held: commit.held,
+        };
+        state.rows.insert(snapshot.id, row);
+    }
+    let is_gone = |id: &SessionId| log.fact(*id).gone;
+    let gone: Vec<SessionId> = state.rows.keys().copied().filter(is_gone).collect();
+    let mut pending = still_there(repo, std::mem::take(&mut state.pending)).await?;
+    for id in gone {
+        pending.insert(object::commit_key(id));
+        state.rows.remove(&id);
+        state.facts.remove(&id);
+    }
+    // Of ended epochs only rows have facts: fences and forged ids say nothing any more.
+    let (rows, ended) = (&state.rows, log.ended);
+    state.facts.retain(|id, _| id.epoch() >= ended || rows.contains_key(id));
+    let before: HashSet<PackId> = state.swept.iter().copied().collect();
+    pending.extend(log.swept.difference(&before).map(|pack| object::pack_key(*pack)));
+    state.swept = log.swept.iter().copied().collect();
+    state.swept.sort_unstable();
+    state.pending = pending.into_iter().collect();
+    state.pending.sort_unstable();
+    Ok(state)
+}
+
+/// Those of the keys that have not been deleted yet.
+async fn still_there(repo: &Repository, keys: Vec<String>) -> Result<HashSet<String>> {
+    let asking = keys.into_iter().map(|key| async move {
+        match repo.store.size(&key).await {
+            Ok(_) => Ok(Some(key)),
+            Err(error) if error.class() == StoreClass::Missing => Ok(None),
+            Err(error) => Err(Error::from(error)),
+        }
+    });
+    let asking = futures::stream::iter(asking).buffer_unordered(PARALLEL_GETS);
+    asking.try_filter_map(|key| async move { Ok(key) }).try_collect().await
+}
+
+/// Writes all packs of the generation before and of the deltas of ended epochs, without those that were swept.
+async fn write_index(repo: &Repository, log: &Log, parts: &mut Parts<'_>) -> Result<()> {
+    let mut written = HashSet::new();
+    let mut filling = Vec::new();
+    if let Some((slot, checkpoint)) = &log.base {
+        for (number, digest) in checkpoint.index.iter().enumerate() {
+            let number = checkpoint.state.len() + number;
+            let plain = part(repo, *slot, checkpoint, number, digest).await?;
+            let key = object::generation_key(*slot, checkpoint.name, number);
+            let delta = IndexDelta::decode_part(&plain).map_err(Error::object(&key))?;
+            add(log, &mut written, delta, &mut filling, parts).await?;
+        }
+    }
+    for epoch in log.open_epochs().filter(|epoch| *epoch < log.ended) {
+        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
+        let (sessions, _) = load_sessions(repo, epoch).await?;
+        let sessions = &sessions;
+        let loading = listed.iter().map(|found| load_delta(repo, sessions, &found.key));
+        let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
+        while let Some(loaded) = loading.next().await {
+            match loaded {
+                Ok((_, mut delta)) => {
+                    delta.packs.iter_mut().for_each(|pack| pack.verified = false);
+                    add(log, &mut written, delta, &mut filling, parts).await?;
+                }
+                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(error = crate::repo::chain(&error), "an index delta is left out")
+                }
+            }
+        }
+    }
+    flush(&mut filling, parts).await
+}
+
+async fn add(
+    log: &Log,
+    written: &mut HashSet<PackId>,
+    delta: IndexDelta,
+    filling: &mut Vec<IndexPack>,
+    parts: &mut Parts<'_>,
+) -> Result<()> {
+    for mut pack in delta.packs {
+        if log.swept.contains(&pack.id) || !written.insert(pack.id) {
+            continue;
+        }
+        pack.verified |= log.verified.contains(&pack.id);
+        let records: usize = filling.iter().map(|pack| pack.records.len()).sum();
+        if filling.len() == limits::INDEX_PACKS || records + pack.records.len() > limits::INDEX_RECORDS {
+            flush(filling, parts).await?;
+        }
+        filling.push(pack);
+    }
+    Ok(())
+}
+
+async fn flush(filling: &mut Vec<IndexPack>, parts: &mut Parts<'_>) -> Result<()> {
+    if filling.is_empty() {
+        return Ok(());
+    }
+    let delta = IndexDelta { packs: std::mem::take(filling) };
+    parts.put(delta.body(), false).await
+}

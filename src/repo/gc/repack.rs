@@ -1,0 +1,123 @@
+//! Repacking: records that are still used are copied, sealed as they are, from packs that hold few of them.
+//!
+//! Spec: chapter 11. An ordinary session of a maintainer, which can't open what it copies. The old packs go with a
+//! later condemn, when the copies are indexed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::crypto::hash;
+use crate::format::id::{KeyId, PackId, SessionId};
+use crate::format::keys::KeyName;
+use crate::format::object;
+use crate::format::pack::{PackKind, Toc, short_hash};
+use crate::repo::gc::mark::Live;
+use crate::repo::pack_builder::{OpenPack, record_key_name};
+use crate::repo::snapshots::end_repack;
+use crate::repo::upload::Uploads;
+use crate::repo::{Begun, Error, Index, Repository, Result, WriterSettings, begin};
+
+/// Copies what is used of the packs. Gives those whose used records all have a copy now.
+pub async fn repack(
+    repo: &Repository,
+    index: &Arc<Index>,
+    live: &Arc<Live>,
+    groups: HashMap<(PackKind, KeyId), Vec<PackId>>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<BTreeSet<PackId>> {
+    let Begun { session, mut lanes, .. } = begin(repo, 1).await?;
+    let uploads = Arc::new(Uploads::start(repo.clone(), lanes.pop().expect("one lane was asked for")));
+    let mut done = BTreeSet::new();
+    for ((kind, origin), packs) in groups {
+        let mut filling = Filling { repo: repo.clone(), uploads: uploads.clone(), kind, origin, open: None };
+        for pack in packs {
+            let bytes = repo.store.get(&object::pack_key(pack)).await?;
+            let len = bytes.len() as u64;
+            let (index, live) = (index.clone(), live.clone());
+            let copied = tokio::task::spawn_blocking(move || {
+                let copied = filling.copy(&index, &live, pack, &bytes);
+                (filling, copied)
+            });
+            let (back, copied) = copied.await.expect("copying records does not panic");
+            filling = back;
+            if copied? {
+                done.insert(pack);
+            }
+            progress(len);
+        }
+        let sent = tokio::task::spawn_blocking(move || filling.send());
+        sent.await.expect("sealing a pack does not panic")?;
+    }
+    let uploads = Arc::into_inner(uploads).expect("all fillings are gone");
+    uploads.finish().await?;
+    end_repack(repo, session).await?;
+    Ok(done)
+}
+
+/// The pack that records of one sort are copied into.
+struct Filling {
+    repo: Repository,
+    uploads: Arc<Uploads>,
+    kind: PackKind,
+    origin: KeyId,
+    open: Option<(OpenPack, BTreeSet<SessionId>, crate::repo::upload::Share)>,
+}
+
+impl Filling {
+    /// Copies the used records of a pack. False if the pack is damaged: then it stays as it is.
+    fn copy(&mut self, index: &Index, live: &Live, pack: PackId, bytes: &[u8]) -> Result<bool> {
+        let keys = &self.repo.keys;
+        let sound = index.packs().iter().any(|info| info.id == pack && info.hash == hash::plain(bytes));
+        let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
+        let (true, Ok(toc)) = (sound, toc) else {
+            tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
+            return Ok(false);
+        };
+        for record in toc.records {
+            if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
+                continue;
+            }
+            let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+            let name = record_key_name(&self.repo.keys, sealed);
+            let (Some(name), true) = (name, short_hash(sealed) == record.short_hash) else {
+                return Err(Error::Damaged { id: record.id, pack, what: "its header does not open" });
+            };
+            self.make_room(sealed.len())?;
+            let (open, sessions, _) = self.open.as_mut().expect("room was made");
+            open.push(record.id, sealed);
+            if let KeyName::Data { session, .. } = name {
+                sessions.insert(session);
+            }
+        }
+        Ok(true)
+    }
+
+    fn make_room(&mut self, len: usize) -> Result<()> {
+        let settings = WriterSettings::default();
+        let target = match self.kind {
+            PackKind::Data => settings.data_pack_bytes,
+            PackKind::Nodes => settings.node_pack_bytes,
+        };
+        let full = |(open, sessions, _): &(OpenPack, BTreeSet<SessionId>, _)| {
+            open.is_full_for(len, target) || sessions.len() == crate::format::limits::PACK_SESSIONS
+        };
+        if self.open.as_ref().is_some_and(full) {
+            self.send()?;
+        }
+        if self.open.is_none() {
+            let room = target.max(len);
+            let share = self.uploads.share(room)?;
+            let open = OpenPack::new(self.kind, Vec::new(), &self.repo.world, room);
+            self.open = Some((open, BTreeSet::new(), share));
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let Some((open, sessions, share)) = self.open.take() else { return Ok(()) };
+        let mut sealed = open.seal(&self.repo.keys, &self.repo.world);
+        sealed.index.origin = self.origin;
+        sealed.index.sessions = sessions.into_iter().collect();
+        self.uploads.send(sealed, share)
+    }
+}

@@ -1,0 +1,361 @@
+//! The gc log, read from the newest checkpoint on: what is forgotten, condemned, swept, held.
+//!
+//! Spec: chapter 11. [`Log`] is a value: [`Log::load`] reads, [`Log::read_on`] takes in what came after,
+//! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use futures::StreamExt;
+
+use crate::crypto::hash;
+use crate::format::checkpoint::{Checkpoint, Fact, Observed, State};
+use crate::format::id::{KeyId, PackId, SessionId};
+use crate::format::log::{Action, Entry, Scope};
+use crate::format::{limits, object};
+use crate::repo::{Error, Repository, Result};
+use crate::store::{Class as StoreClass, Created};
+use crate::world::Time;
+
+/// Slots that are asked for at the same time.
+const AHEAD: usize = 4;
+/// Loads that are begun again because a newer checkpoint has replaced what was being read.
+const ATTEMPTS: usize = 8;
+
+/// The log as far as it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// The highest slot read; 0 if there is none.
+    pub head: u64,
+    /// The checkpoint that the reading began with, and its slot.
+    pub base: Option<(u64, Checkpoint)>,
+    /// Condemns that count, up to the head: the epoch of new sessions.
+    pub epoch: u32,
+    /// Sweeps that count: the epochs below have ended.
+    pub ended: u32,
+    pub plan: Option<Plan>,
+    /// The checkpoint's, with all that came after.
+    pub state: State,
+    /// Packs of all sweeps.
+    pub swept: HashSet<PackId>,
+    /// Packs that were verified since the checkpoint.
+    pub verified: HashSet<PackId>,
+    /// The slot of the last sweep that counts; 0 if there is none.
+    pub last_sweep: u64,
+    /// The hash of each entry from the checkpoint's on.
+    digests: BTreeMap<u64, [u8; 32]>,
+    /// The slot of the condemn that opened each epoch, from the last that has ended on.
+    opened: BTreeMap<u32, u64>,
+}
+
+/// A condemn that has no sweep yet.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub slot: u64,
+    pub packs: HashSet<PackId>,
+    /// When it was made, by its author's clock.
+    pub time: Time,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It stands in this slot, and the log has taken it in.
+    Mine(u64),
+    /// Somebody else's stands there: the log has taken that in, and what came after.
+    Taken,
+}
+
+impl Log {
+    /// Reads the newest checkpoint and the log behind it.
+    pub async fn load(repo: &Repository) -> Result<Self> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match Self::load_once(repo).await {
+                // A checkpoint may be replaced, and its parts deleted, while it is read.
+                Err(error) if error.class() == super::Class::Missing => last = Some(error),
+                loaded => return loaded,
+            }
+        }
+        Err(last.expect("the last attempt has failed"))
+    }
+
+    /// Reads the log as it was at a slot that the newest checkpoint does not stand for yet.
+    pub(super) async fn load_at(repo: &Repository, slot: u64) -> Result<Self> {
+        let mut log = match newest_checkpoint(repo).await? {
+            None => Self::default(),
+            Some(base) if base < slot => Self::from_checkpoint(repo, base).await?,
+            Some(_) => return Err(Error::Moving),
+        };
+        log.read_to(repo, slot).await?;
+        match log.head == slot {
+            true => Ok(log),
+            false => Err(Error::Log { what: format!("entry {slot} was there, and is missing") }),
+        }
+    }
+
+    async fn load_once(repo: &Repository) -> Result<Self> {
+        let mut log = match newest_checkpoint(repo).await? {
+            None => Self::default(),
+            Some(slot) => Self::from_checkpoint(repo, slot).await?,
+        };
+        log.read_on(repo).await?;
+        Ok(log)
+    }
+
+    async fn from_checkpoint(repo: &Repository, slot: u64) -> Result<Self> {
+        let key = object::checkpoint_key(slot);
+        let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
+        let plain = object::open_object("checkpoint", &repo.keys.structure, repo.config.repo, &key, &sealed)
+            .map_err(Error::object(&key))?;
+        let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
+        checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
+        let mut state = Vec::new();
+        for (number, digest) in checkpoint.state.iter().enumerate() {
+            let piece = part(repo, slot, &checkpoint, number, digest).await?;
+            state.extend_from_slice(State::piece(&piece).map_err(Error::object(&key))?);
+        }
+        let state = State::decode(&state).map_err(Error::object(&key))?;
+        let (entry, digest) = match read_entry(repo, slot).await? {
+            Some(read) => read,
+            None => {
+                return Err(Error::Log { what: format!("entry {slot}, which {key} stands for, is missing") });
+            }
+        };
+        let Action::Sweep { condemned, .. } = entry.action else {
+            return Err(Error::Log { what: format!("{key} does not stand for a sweep") });
+        };
+        if digest != checkpoint.entry {
+            return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
+        }
+        Ok(Self {
+            head: slot,
+            epoch: checkpoint.epoch,
+            ended: checkpoint.epoch,
+            plan: None,
+            last_sweep: slot,
+            swept: state.swept.iter().copied().collect(),
+            state,
+            verified: HashSet::new(),
+            digests: BTreeMap::from([(slot, digest)]),
+            opened: BTreeMap::from([(checkpoint.epoch, condemned)]),
+            base: Some((slot, checkpoint)),
+        })
+    }
+
+    /// Takes in what was added since.
+    pub async fn read_on(&mut self, repo: &Repository) -> Result<()> {
+        self.read_to(repo, u64::MAX).await
+    }
+
+    async fn read_to(&mut self, repo: &Repository, last: u64) -> Result<()> {
+        let mut entries = futures::stream::iter(self.head + 1..=last)
+            .map(|slot| async move { (slot, read_entry(repo, slot).await) })
+            .buffered(AHEAD);
+        while let Some((slot, read)) = entries.next().await {
+            let Some((entry, digest)) = read? else { break };
+            if entry.previous != self.digest() {
+                let what =
+                    format!("entry {slot} does not continue the one before: the log was forked or changed");
+                return Err(Error::Log { what });
+            }
+            self.take(slot, entry, digest);
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 of the entry at the head; zeros for an empty log.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digests.get(&self.head).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, slot: u64, entry: Entry, digest: [u8; 32]) {
+        self.head = slot;
+        self.digests.insert(slot, digest);
+        match entry.action {
+            Action::Condemn { packs } => {
+                if self.plan.is_none() {
+                    self.epoch += 1;
+                    self.opened.insert(self.epoch, slot);
+                    self.plan = Some(Plan { slot, packs: packs.into_iter().collect(), time: entry.time });
+                }
+            }
+            Action::Sweep { condemned, packs } => {
+                let counts =
+                    |plan: &Plan| plan.slot == condemned && packs.iter().all(|p| plan.packs.contains(p));
+                if self.plan.as_ref().is_some_and(counts) {
+                    self.plan = None;
+                    self.ended += 1;
+                    self.last_sweep = slot;
+                    self.swept.extend(packs);
+                    self.state
+                        .facts
+                        .values_mut()
+                        .filter(|fact| fact.forgotten)
+                        .for_each(|fact| fact.gone = true);
+                }
+            }
+            Action::Observe { sessions } => self.observe(&sessions, entry.time),
+            Action::Forget { sessions } => self.each(&sessions, |fact| fact.forgotten = true),
+            Action::Recall { sessions } => self.each(&sessions, |fact| fact.forgotten = fact.gone),
+            Action::Hold(hold) => drop(self.state.holds.insert(hold.id, hold)),
+            Action::Lift { holds } => {
+                for id in holds {
+                    if self.state.holds.remove(&id).is_none() {
+                        self.each(&[SessionId(id)], |fact| fact.lifted = true);
+                    }
+                }
+            }
+            Action::Verify { packs } => self.verified.extend(packs),
+            Action::Revoke { key, serial } => {
+                let known = self.state.revoked.entry(key).or_default();
+                *known = serial.max(*known);
+            }
+        }
+    }
+
+    fn observe(&mut self, sessions: &[SessionId], time: Time) {
+        let not_before = self.state.last_observed.unwrap_or(Time(i64::MIN));
+        // An author whose clock runs behind does not turn the order around.
+        let not_after = time.max(not_before);
+        self.state.last_observed = Some(not_after);
+        let seen = Observed { not_before, not_after };
+        self.each(sessions, |fact| fact.observed = fact.observed.or(Some(seen)));
+    }
+
+    /// Changes what is known of commits. What is gone, and its epoch ended, stays so.
+    fn each(&mut self, sessions: &[SessionId], change: impl Fn(&mut Fact)) {
+        let ended_before = self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch);
+        for id in sessions {
+            if id.epoch() >= ended_before || self.state.rows.contains_key(id) {
+                change(self.state.facts.entry(*id).or_default());
+            }
+        }
+    }
+
+    pub fn fact(&self, id: SessionId) -> Fact {
+        self.state.facts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Whether nobody who has read this log may refer to the pack.
+    pub fn is_barred(&self, pack: PackId) -> bool {
+        self.swept.contains(&pack) || self.plan.as_ref().is_some_and(|plan| plan.packs.contains(&pack))
+    }
+
+    /// Whether what was made with this certificate's key and serial does not count unless it was observed.
+    pub fn is_revoked(&self, key: KeyId, serial: u32) -> bool {
+        self.state.revoked.get(&key).is_some_and(|revoked| serial <= *revoked)
+    }
+
+    /// The holds on a snapshot, the commit's own apart.
+    pub fn holds(&self, id: SessionId, source: [u8; 16]) -> impl Iterator<Item = &str> {
+        let holds = self.state.holds.values();
+        let applies = move |scope: Scope| match scope {
+            Scope::All => true,
+            Scope::Source(held) => held == source,
+            Scope::Snapshot(held) => held == id,
+        };
+        holds.filter(move |hold| applies(hold.scope)).map(|hold| hold.note.as_str())
+    }
+
+    /// The epochs whose sessions, commits and deltas lie in folders of their own: those after the checkpoint.
+    pub fn open_epochs(&self) -> std::ops::RangeInclusive<u32> {
+        self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch)..=self.epoch
+    }
+
+    /// Whether a commit of the epoch may have this view, and the log is the one that it has seen.
+    pub fn check_view(&self, epoch: u32, view: u64, head: [u8; 32]) -> Result<()> {
+        if view > self.head {
+            let what = format!(
+                "a commit has seen entry {view}, and the log ends with {}: it was shortened",
+                self.head
+            );
+            return Err(Error::Log { what });
+        }
+        if self.digests.get(&view).is_some_and(|known| *known != head) {
+            return Err(Error::Log {
+                what: format!("a commit has seen another entry {view}: the log was forked"),
+            });
+        }
+        let from = self.opened.get(&epoch).copied().unwrap_or(0);
+        let to = self.opened.get(&(epoch + 1)).copied().unwrap_or(u64::MAX);
+        match (from..to).contains(&view) {
+            true => Ok(()),
+            false => Err(Error::Log { what: format!("a commit of epoch {epoch} can't have view {view}") }),
+        }
+    }
+
+    /// Creates an entry in the slot behind the head. Whoever gets [`Appended::Taken`] decides anew.
+    pub async fn append(&mut self, repo: &Repository, action: Action) -> Result<Appended> {
+        let slot = self.head + 1;
+        let keys = &repo.keys;
+        if !action.authors().contains(&keys.role) {
+            return Err(keys.lacks(needed(&action)));
+        }
+        let said = (self.digest(), repo.world.now(), action);
+        let author = (keys.certificate.clone(), keys.signing()?);
+        let entry = Entry::sign(said, author, repo.config.repo, slot);
+        let key = object::log_key(slot);
+        let nonce = repo.world.bytes();
+        let sealed: Bytes =
+            object::seal_object(&keys.structure, nonce, repo.config.repo, &key, entry.encode()).into();
+        match repo.store.create_exclusive(&key, sealed.clone()).await? {
+            Created::Mine => {
+                self.take(slot, entry, hash::plain(&sealed));
+                Ok(Appended::Mine(slot))
+            }
+            Created::Other(_) => {
+                self.read_on(repo).await?;
+                Ok(Appended::Taken)
+            }
+        }
+    }
+}
+
+fn needed(action: &Action) -> &'static str {
+    match action {
+        Action::Verify { .. } => "reader",
+        Action::Revoke { .. } => "owner",
+        _ => "maintainer",
+    }
+}
+
+/// The slot of the newest checkpoint.
+pub(super) async fn newest_checkpoint(repo: &Repository) -> Result<Option<u64>> {
+    let listed = repo.store.list(object::CHECKPOINTS).await?;
+    Ok(listed.iter().filter_map(|found| object::parse_slot(object::CHECKPOINTS, &found.key)).max())
+}
+
+/// A part of a checkpoint, by its number and hash: as it was before sealing, with its padding.
+pub(super) async fn part(
+    repo: &Repository,
+    slot: u64,
+    checkpoint: &Checkpoint,
+    number: usize,
+    digest: &[u8; 32],
+) -> Result<Vec<u8>> {
+    let key = object::generation_key(slot, checkpoint.name, number);
+    let sealed = repo.store.get_at_most(&key, limits::INDEX_LEN as u64).await?;
+    if hash::plain(&sealed) != *digest {
+        let found = "bytes that the checkpoint does not name".to_owned();
+        let source = crate::format::Error::Invalid { what: "checkpoint part", field: "hash", found };
+        return Err(Error::Object { key, source });
+    }
+    object::open_object("checkpoint part", &repo.keys.structure, repo.config.repo, &key, &sealed)
+        .map_err(Error::object(&key))
+}
+
+/// The entry of a slot and its hash; none if the slot is free.
+async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 32])>> {
+    let key = object::log_key(slot);
+    let sealed = match repo.store.get_at_most(&key, limits::LOG_LEN as u64).await {
+        Ok(sealed) => sealed,
+        Err(error) if error.class() == StoreClass::Missing => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let plain = object::open_object("gc log entry", &repo.keys.structure, repo.config.repo, &key, &sealed)
+        .map_err(Error::object(&key))?;
+    let entry = Entry::decode(&plain).map_err(Error::object(&key))?;
+    entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
+    Ok(Some((entry, hash::plain(&sealed))))
+}
