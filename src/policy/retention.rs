@@ -84,6 +84,15 @@ impl Policy {
         }
     }
 
+    /// Refuses a policy that would forget everything and does not say so.
+    pub fn check(&self) -> Result<(), Error> {
+        match (self.is_empty(), self.keep_none) {
+            (true, false) => Err(Error::Empty),
+            (false, true) => Err(Error::Contradiction),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is no rule but the floor.
     fn is_empty(&self) -> bool {
         let counts = self.last > 0 || self.each.all().iter().any(|(_, count)| *count > 0);
@@ -265,11 +274,7 @@ fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
 /// there at the first observation of all may claim any time before it. A commit can be made to stay (a
 /// hold, a new source), which costs space.
 pub fn decide(policy: &Policy, candidates: &[Candidate], now: Time) -> Result<Vec<Verdict>, Error> {
-    match (policy.is_empty(), policy.keep_none) {
-        (true, false) => return Err(Error::Empty),
-        (false, true) => return Err(Error::Contradiction),
-        _ => {}
-    }
+    policy.check()?;
     let mut all: Vec<_> = candidates.iter().map(|candidate| Judged::new(candidate, policy, now)).collect();
     // What has no place yet is newer than what has.
     all.sort_by_key(|one| (one.group(), one.place.is_some(), Reverse(one.place), one.candidate.id));
