@@ -13,6 +13,7 @@ mod cluster;
 mod exit;
 mod init;
 mod install;
+pub mod keep;
 mod key;
 mod ls;
 mod memory;
