@@ -66,6 +66,28 @@ pub struct KeepArgs {
 }
 
 impl KeepArgs {
+    /// Whether a flag says what to keep.
+    pub fn is_given(&self) -> bool {
+        let counts = [
+            self.keep_last,
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ];
+        let spans = [
+            self.keep_within,
+            self.keep_within_hourly,
+            self.keep_within_daily,
+            self.keep_within_weekly,
+            self.keep_within_monthly,
+            self.keep_within_yearly,
+        ];
+        let any = counts.iter().any(Option::is_some) || spans.iter().any(Option::is_some);
+        any || !self.keep_tag.is_empty() || self.keep_none
+    }
+
     pub fn policy(&self) -> Result<Policy, Failure> {
         let count = |given: Option<u32>| given.unwrap_or(0);
         let policy = Policy {
