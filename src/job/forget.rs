@@ -73,7 +73,8 @@ fn candidate(repo: &Repository, log: &Log, snapshot: &Snapshot) -> Candidate {
     Candidate {
         id: snapshot.id,
         source: commit.source,
-        class: commit.class.clone(),
+        // Whoever may add can name another's source: each writer's snapshots are counted apart.
+        class: [&commit.certificate.key.0[..], &commit.class].concat(),
         time: commit.time,
         seen: Seen {
             after: observed.map(|seen| seen.not_before).filter(|time| *time != never),

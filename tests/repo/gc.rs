@@ -12,7 +12,7 @@ use kist::store::Store;
 use kist::store::testing::{EFFECTS, Failure, Faulty, Log, Moment, Recording};
 use object_store::memory::InMemory;
 
-use crate::scene::{Scene, backup, backup_until, change, check, grow, noise, over};
+use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, noise, over};
 
 /// Sessions that have not committed are fenced at once.
 fn now() -> PruneSettings {
@@ -81,7 +81,8 @@ async fn what_is_forgotten_gives_its_space_back_and_the_rest_restores_whole() {
     assert!(findings.is_empty(), "{findings:?}");
     // And the repository goes on: the next backup finds what is there, the next prune has nothing to do.
     let next = backup(&owner, &scene.source()).await.unwrap();
-    assert_eq!((next.stats.new_chunks, next.stats.new_nodes), (0, 0));
+    assert_eq!(next.stats.new_chunks, 0);
+    assert!(next.stats.new_nodes <= ABOVE, "{}", next.stats.new_nodes);
     let again = prune(&owner).await;
     assert_eq!((again.swept_packs, again.left), (0, None));
     scene.restore_whole(&owner, &next.snapshot.name(), "after another prune").await;
@@ -169,9 +170,10 @@ async fn kill_prune_everywhere(moment: Moment) {
     // A session that has died, and packs that no index names.
     let dead = Faulty::over(Arc::new(scene.beneath.clone())).stop_after(5, Failure::Denied);
     let dying = scene.open(Store::over(dead.wrap())).await.unwrap();
-    std::fs::write(scene.source().join("a changing file"), noise(400_000, 900)).unwrap();
-    assert!(backup(&dying, &scene.source()).await.is_err());
-    std::fs::write(scene.source().join("a changing file"), noise(400_000, 300)).unwrap();
+    let other = scene.dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("file"), noise(400_000, 900)).unwrap();
+    assert!(backup(&dying, &other).await.is_err());
     forget(&owner, &[first, second]).await;
     let log = Log::default();
     let recorded = Store::over(Recording::over(Arc::new(scene.beneath.fork()), &log));
@@ -254,8 +256,8 @@ async fn a_backup_that_is_fenced_by_a_prune_ends_complete_all_the_same() {
             runtime: tokio::runtime::Handle::current(),
         };
         let done = backup_until(&writer, &scene.source(), Arc::new(progress)).await.unwrap();
-        let fences = Snapshots::load(&writer).await.unwrap().fences.len();
-        fenced += fences;
+        let resolved = writer.store.list("commits").await.unwrap().len();
+        fenced += usize::from(resolved > names(&writer).await.len());
         let what = format!("after {steps} steps");
         scene.restore_whole(&writer, &done.snapshot.name(), &what).await;
         let findings = check(&writer).await.findings;
@@ -266,7 +268,7 @@ async fn a_backup_that_is_fenced_by_a_prune_ends_complete_all_the_same() {
         let findings = check(&writer).await.findings;
         assert!(findings.is_empty(), "{what}: {findings:?}");
     }
-    let _ = fenced;
+    assert!(fenced > 3, "only {fenced} sessions were fenced");
 }
 
 #[tokio::test(flavor = "multi_thread")]
