@@ -77,7 +77,11 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
         return Err(repo.keys.lacks("owner"));
     }
     // Commits first, then the index: what a commit needs was indexed before it.
-    let snapshots = Snapshots::load(repo).await?;
+    let mut snapshots = Snapshots::load(repo).await?;
+    if !gaps(&snapshots).is_empty() {
+        // Two commits may come while a listing runs, and the listing show the second only.
+        snapshots = Snapshots::load(repo).await?;
+    }
     let mut index = Index::load(repo).await?;
     let mut report = Report { findings: gaps(&snapshots), ..Default::default() };
     report.findings.extend(crate::repo::log::verify(repo).await?.map(|what| Finding::Log { what }));
