@@ -17,9 +17,7 @@ use crate::format::keys::KeyFile;
 use crate::format::task::{Direct, Hidden};
 use crate::job::find::{Filter, Which};
 use crate::repo::{self, Repository, Unlock};
-use crate::store::{
-    AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store, StoreSettings, StoreUrl,
-};
+use crate::store::{AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::world::{Clock, Random, Time, World};
 
 /// The most that a passphrase or key file may have, in bytes.
@@ -232,8 +230,8 @@ fn store_settings(url: &StoreUrl) -> Result<StoreSettings, Failure> {
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = read_secret(path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::usage(format!("{} is no text", path.display())))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| Failure::usage(format!("{} is no text", path.display())))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 

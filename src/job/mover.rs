@@ -178,7 +178,11 @@ async fn serve(task: Task, calls: &Calls, world: World, pace: Arc<Pace>) -> Resu
 async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) {
     let relay = || Store::remote(Arc::new(Relayed(calls.clone())));
     let Some(direct) = &task.direct else {
-        return (relay(), Transport::Relay, "the job has nothing with which a pod could reach the store".into());
+        return (
+            relay(),
+            Transport::Relay,
+            "the job has nothing with which a pod could reach the store".into(),
+        );
     };
     match tokio::time::timeout(PROBE, reach(direct, &task.config.0)).await {
         Ok(Ok(store)) => (store, Transport::Direct, "the store can be reached from the pod".into()),
