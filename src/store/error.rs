@@ -269,8 +269,9 @@ fn by_io_kind(error: &io::Error) -> Option<Class> {
 }
 
 /// Refusals of the credentials and not of what was asked; a delete that ends so was not even looked at.
-const STRANGER: [&str; 9] = [
+const STRANGER: [&str; 10] = [
     "AuthenticationFailed",
+    "AuthorizationFailure",
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidSecurity",

@@ -1,14 +1,14 @@
 //! Google Cloud Storage's language, as fake-gcs-server speaks it.
 
-use kist::store::{GcsKeys, Store, StoreSettings, StoreUrl, conformance};
+use kist::store::{Class, GcsKeys, Store, StoreSettings, StoreUrl, conformance};
 use zeroize::Zeroizing;
 
-use crate::bucket;
 use crate::fake_gcs::FakeGcs;
+use crate::{bucket, fake_s3};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_of_google_s_keeps_the_laws() {
-    let server = FakeGcs::start();
+    let server = FakeGcs::start().await;
     server.bucket("whole").await;
     conformance::all(&bucket::gcs(&server.url("whole"), "token")).await;
     server.bucket("shared").await;
@@ -16,10 +16,23 @@ async fn a_bucket_of_google_s_keeps_the_laws() {
     bucket::a_part_keeps_the_laws_and_sees_nothing_else(&open("shared/one"), &open("shared/one-two")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_bucket_of_google_s_is_named() {
-    let server = FakeGcs::start();
-    bucket::a_missing_bucket_is_named(&bucket::gcs(&server.url("nowhere/repo"), "token")).await;
+/// The fake says 404 or 500 and no more of a bucket that is missing; this is what Google says.
+#[tokio::test]
+async fn google_s_refusals_keep_their_meaning() {
+    let told = |code: &str| -> &'static str { format!("<Error><Code>{code}</Code></Error>").leak() };
+    for (status, code, got, deleted) in [
+        (404, "NoSuchBucket", Class::Usage, Class::Usage),
+        (403, "AccessDenied", Class::Denied, Class::Retained),
+        (403, "RetentionPolicyNotMet", Class::Denied, Class::Retained),
+        (401, "AuthenticationRequired", Class::Denied, Class::Denied),
+    ] {
+        let endpoint = fake_s3::start(status, told(code)).await;
+        let store = bucket::gcs(&format!("gs://bucket?endpoint={endpoint}"), "planted-token");
+        let error = store.get("config").await.unwrap_err();
+        assert_eq!(error.class(), got, "{code}");
+        assert!(!format!("{error:?}").contains("planted"));
+        assert_eq!(store.delete("config").await.unwrap_err().class(), deleted, "{code}");
+    }
 }
 
 #[test]

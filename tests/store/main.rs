@@ -1,6 +1,7 @@
 //! The store layer on real backends: memory, folders, a full disk, real servers of three languages, and
-//! a server that answers what it is told to; and a store that is reached through another process.
+//! a server that answers what it is told to, buckets that keep what is deleted; and a store that is reached through another process.
 
+mod append_only;
 mod azure;
 #[path = "../support/azurite.rs"]
 mod azurite;
@@ -9,10 +10,14 @@ mod bucket;
 mod fake_gcs;
 mod fake_s3;
 mod folder;
+#[path = "../support/front.rs"]
+mod front;
 mod gcs;
+mod kept;
 mod minio;
 mod relay;
 mod replies;
+mod runs;
 mod s3;
 #[path = "../support/server.rs"]
 mod server;

@@ -34,16 +34,21 @@ impl Admin {
 
     /// Asks for the credentials of a session that may do what `policy` says and no more.
     pub async fn session(&self, policy: &str) -> (String, String, String) {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs([("Action", "AssumeRole"), ("Version", "2011-06-15"), ("Policy", policy)]);
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let (status, answer) = self.send("sts", "POST", "/", &headers, &form.finish()).await;
+        let (status, answer) = self.try_session(policy).await;
         assert_eq!(status, 200, "{answer}");
         let part = |name: &str| {
             let (_, rest) = answer.split_once(&format!("<{name}>")).expect("the part is there");
             rest.split('<').next().expect("a part has an end").to_owned()
         };
         (part("AccessKeyId"), part("SecretAccessKey"), part("SessionToken"))
+    }
+
+    /// The same; gives status and body of the answer.
+    pub async fn try_session(&self, policy: &str) -> (u16, String) {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs([("Action", "AssumeRole"), ("Version", "2011-06-15"), ("Policy", policy)]);
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        self.send("sts", "POST", "/", &headers, &form.finish()).await
     }
 
     async fn send(

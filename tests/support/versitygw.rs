@@ -32,10 +32,11 @@ impl Versitygw {
 
     /// The same, where buckets can have versions.
     pub fn start_with_versions() -> Self {
-        let versions = ["--versioning-dir", "versions"];
         let server = PROGRAM.start(|place, folder, port| {
-            std::fs::create_dir_all(folder.join("versions")).expect("the folder for versions");
-            command(place, folder, port, &versions)
+            let versions = folder.join("versions");
+            std::fs::create_dir_all(&versions).expect("the folder for versions");
+            let versions = versions.to_str().expect("a scratch folder's name is text");
+            command(place, folder, port, &["--versioning-dir", versions])
         });
         Self { server, scheme: "http" }
     }
@@ -60,6 +61,14 @@ impl Versitygw {
         folder
     }
 
+    /// Removes all objects of a bucket.
+    pub fn empty(&self, name: &str) {
+        let folder = self.server.folder.path().join("buckets").join(name);
+        for entry in std::fs::read_dir(folder).expect("the bucket's folder") {
+            std::fs::remove_dir_all(entry.expect("an entry").path()).expect("it can be removed");
+        }
+    }
+
     /// Makes a user without any rights.
     pub fn user(&self, access: &str, secret: &str) {
         let mut command = Command::new(PROGRAM.place());
@@ -80,6 +89,11 @@ impl Versitygw {
         format!("s3://{place}?endpoint={}&region=us-east-1", self.endpoint())
     }
 
+    /// The server's port.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     /// The server's address.
     pub fn endpoint(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.server.port)
@@ -91,7 +105,8 @@ fn command(place: &Path, folder: &Path, port: u16, posix: &[&str]) -> Command {
         std::fs::create_dir_all(folder.join(name)).expect("a folder for the server");
     }
     let mut command = Command::new(place);
-    command.args(["--port", &format!("127.0.0.1:{port}"), "--iam-dir", "iam", "posix"]).args(posix);
-    command.arg("buckets").env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+    command.args(["--port", &format!("127.0.0.1:{port}"), "--iam-dir"]).arg(folder.join("iam"));
+    command.arg("posix").args(posix).arg(folder.join("buckets"));
+    command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
     command
 }
