@@ -31,8 +31,11 @@ fn a_round(url: &str, owner: &Credentials) -> Runs {
 async fn versions(admin: &Admin, bucket: &str, key: &str) -> [Vec<String>; 2] {
     let listed = admin.done("GET", &format!("/{bucket}?prefix={key}&versions="), &[], "").await;
     ["DeleteMarker", "Version"].map(|kind| {
-        let all = listed.split(&format!("<{kind}>")).skip(1);
-        let id = all.map(|one| one.split_once("<VersionId>").expect("a version has an id").1);
+        let begin = format!("<{kind}>");
+        let id = listed
+            .split(&begin)
+            .skip(1)
+            .map(|one| one.split_once("<VersionId>").expect("a version has an id").1);
         id.map(|rest| rest.split('<').next().expect("an id has an end").to_owned()).collect()
     })
 }

@@ -5,8 +5,8 @@
 #   install.sh [PART...]     apt | kubernetes | versitygw | minio | fake-gcs | azurite |
 #                            cluster | stores | all (the default)
 #
-# cluster is apt and kubernetes; stores are the four servers in between. The cache is $KIST_CACHE, or ~/.cache/kist-lab; a program
-# lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
+# cluster is apt and kubernetes; stores are the four servers in between. The cache is $KIST_CACHE, or
+# ~/.cache/kist-lab; a program lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
