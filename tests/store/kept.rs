@@ -10,6 +10,8 @@ use crate::versitygw::{self, Versitygw};
 
 const LOCK: &str = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
                     <Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+/// The MD5 of these bytes, which versitygw and Amazon ask for.
+const LOCK_MD5: (&str, &str) = ("content-md5", "bAtV4GhRHjlhyrqo+OfhYg==");
 const VERSIONS: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
 const WITH_LOCK: [(&str, &str); 1] = [("x-amz-bucket-object-lock-enabled", "true")];
 
@@ -64,7 +66,6 @@ async fn a_delete_hides(store: &Store, admin: &Admin, url: &str, owner: &Credent
         runs.restore(url, owner);
     }
     conformance::deleting_is_idempotent(store).await;
-    conformance::a_deleted_key_can_be_created_again(store).await;
     conformance::a_create_never_overwrites(store).await;
     conformance::one_create_wins_a_race(store).await;
 }
@@ -77,8 +78,10 @@ async fn minio_with_versions_hides_what_is_deleted() {
     let owner = Credentials::new(server_minio::ACCESS_KEY, server_minio::SECRET_KEY);
     let url = server.url("repo");
     a_delete_hides(&owner.store(&url), &server.admin(), &url, &owner, false).await;
+    conformance::a_deleted_key_can_be_created_again(&owner.store(&url)).await;
 }
 
+/// It takes a marker for an object, so a deleted key can't be created again; kist uses no name twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn versitygw_with_versions_hides_what_is_deleted() {
     let server = Versitygw::start_with_versions();
@@ -93,7 +96,7 @@ async fn versitygw_with_versions_hides_what_is_deleted() {
 async fn minio_with_object_lock_hides_what_is_deleted_and_keeps_it() {
     let server = Minio::start();
     server.bucket("repo", &WITH_LOCK).await;
-    server.admin().done("PUT", "/repo?object-lock=", &[], LOCK).await;
+    server.admin().done("PUT", "/repo?object-lock=", &[LOCK_MD5], LOCK).await;
     let owner = Credentials::new(server_minio::ACCESS_KEY, server_minio::SECRET_KEY);
     // As for Amazon's, which wants a checksum where object lock is on.
     let url = format!("{}&checksum=true", server.url("repo"));
@@ -106,7 +109,7 @@ async fn what_object_lock_keeps_is_retained_and_taken_up_later() {
     let server = Versitygw::start();
     let owner = Credentials::new(versitygw::ACCESS_KEY, versitygw::SECRET_KEY);
     server.admin().done("PUT", "/repo", &WITH_LOCK, "").await;
-    server.admin().done("PUT", "/repo?object-lock=", &[], LOCK).await;
+    server.admin().done("PUT", "/repo?object-lock=", &[LOCK_MD5], LOCK).await;
     let url = server.url("repo");
     let runs = a_round(&url, &owner);
     let store = owner.store(&url);
