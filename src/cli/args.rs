@@ -10,7 +10,7 @@ use crate::cli::keep::KeepArgs;
 #[derive(Parser)]
 #[command(name = "kist", version, max_term_width = 100)]
 pub struct Args {
-    /// Repository: a folder, or s3://bucket/prefix?endpoint=URL&region=NAME
+    /// Repository: a folder, s3://bucket/prefix?endpoint=URL&region=NAME, gs://bucket/prefix, or az://container/prefix?account=NAME
     #[arg(long, short, env = "KIST_REPO", global = true, value_name = "URL")]
     pub repo: Option<String>,
     /// File with the passphrase
