@@ -8,7 +8,7 @@ its attributes when nothing more comes into it.
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -103,12 +103,9 @@ class Target:
             os.close(folder.fd)
 
     def _linked(self, entry: Entry, parent: Open, name: bytes) -> bool:
-        """Makes one more name of a file that is there already, if it is said to be the same."""
+        """Makes one more name of a file that is there already."""
         first = self.links.get(entry.link_group) if entry.link_group is not None else None
         if first is None:
-            return False
-        if replace(entry, path=first.path) != first:
-            self.problems.append(f"{entry.path!r}: is said to be {first.path!r}, and differs")
             return False
         *folders, last = first.names()
         fd = os.dup(self.stack[0].fd)
