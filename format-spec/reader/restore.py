@@ -102,6 +102,8 @@ def restore(repository: Repository, commit: Commit, folder: Path) -> int:
     except Refused as error:
         repository.problems.append(f"the summary of the snapshot: {error}")
         summary = None
+    if repository.keys.recipient is None:
+        raise Failed("this key opens no content: a writer's never does")
     target = Target(repository, folder)
     for root in commit.roots:
         below = folder_of(root, commit, summary, repository.keys)

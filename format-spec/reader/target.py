@@ -72,6 +72,8 @@ class Target:
             if entry.type == tree.FOLDER:
                 self._enter(names).entry = entry
                 return
+            if not names:
+                raise Refused("invalid", "the root is no folder")
             parent = self._enter(names[:-1])
             if not self._linked(entry, parent, names[-1]):
                 self._make(entry, parent, names[-1], walk)

@@ -60,10 +60,8 @@ class Walk:
     def _leads_out(self, entry: Entry) -> str | None:
         """Below what is no folder nothing may lie: it could be a link out of the target."""
         above = self.not_a_folder
-        if above is not None and entry.path.startswith(above + b"\x00"):
+        if above is not None and (not above or entry.path.startswith(above + b"\x00")):
             return f"lies below {above!r}, which is no folder"
-        if entry.type != FOLDER and entry.path == b"":
-            return "the root is no folder"
         self.not_a_folder = None if entry.type == FOLDER else entry.path
         return None
 
