@@ -2,9 +2,9 @@
 # Installs what the tests need on Debian 12 with Rust and Go: Debian packages, and programs
 # built from Go modules into a cache outside the tree. Quiet and fast when all is there.
 #
-#   install.sh [PART...]     apt | kubernetes | versitygw | cluster | all (the default)
+#   install.sh [PART...]     apt | kubernetes | versitygw | reader | cluster | all (the default)
 #
-# cluster is apt and kubernetes. The cache is $KIST_CACHE, or ~/.cache/kist-lab; a program
+# cluster is apt and kubernetes; reader is a Python with what format-spec/reader needs. The cache is $KIST_CACHE, or ~/.cache/kist-lab; a program
 # lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
 set -euo pipefail
 
@@ -139,6 +139,31 @@ part_versitygw() {
     step "versitygw $VERSITYGW" build_versitygw
 }
 
+# The folder has the hash of the requirements in its name: others get a folder of their own.
+part_reader() {
+    local requirements=$HERE/../../format-spec/reader/requirements.txt hash place work
+    hash=$(sha256sum < "$requirements")
+    place=$CACHE/reader-${hash:0:16}
+    [ ! -x "$place/bin/python" ] || return 0
+    if ! python3 -c 'import ensurepip' 2> /dev/null; then
+        [ "$(id -u)" = 0 ] || die "Python with venv is missing, and only root can install it (python3-venv)"
+        step "Debian packages: python3-venv" apt_install python3-venv
+    fi
+    work=$CACHE/.reader.$$
+    step "Python packages of format-spec/reader" build_reader "$work" "$requirements"
+    mv -T "$work" "$place"
+}
+
+build_reader() {
+    local log=$CACHE/reader.log
+    python3 -m venv "$1" &&
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+            --requirement "$2" > "$log" 2>&1 && return 0
+    # The addresses in it are this machine's own business.
+    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    return 1
+}
+
 mkdir -p "$BIN"
 exec 9> "$CACHE/install.lock"
 if ! flock --nonblock 9; then
@@ -146,14 +171,14 @@ if ! flock --nonblock 9; then
     flock 9
 fi
 # Under the lock: what lies here is of a run that was killed.
-rm -rf "$BIN"/.kubernetes.* "$BIN"/.versitygw.*
+rm -rf "$BIN"/.kubernetes.* "$BIN"/.versitygw.* "$CACHE"/.reader.*
 
 [ $# -gt 0 ] || set -- all
 for part in "$@"; do
     case $part in
-        apt | kubernetes | versitygw) "part_$part" 9>&- ;;
+        apt | kubernetes | versitygw | reader) "part_$part" 9>&- ;;
         cluster) part_apt 9>&-; part_kubernetes 9>&- ;;
-        all) part_apt 9>&-; part_versitygw 9>&-; part_kubernetes 9>&- ;;
-        *) die "no such part: $part (apt, kubernetes, versitygw, cluster, all)" ;;
+        all) part_apt 9>&-; part_versitygw 9>&-; part_reader 9>&-; part_kubernetes 9>&- ;;
+        *) die "no such part: $part (apt, kubernetes, versitygw, reader, cluster, all)" ;;
     esac
 done
