@@ -44,7 +44,8 @@ fn a_tree_of_thousands_of_files_and_a_file_of_many_holes_come_back() {
     for number in 0..4000 {
         let folder = scene.source.join(format!("folder {}", number % 40));
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("file {number}")), pseudo_random(number % 1500, number as u64)).unwrap();
+        fs::write(folder.join(format!("file {number}")), pseudo_random(number % 1500, number as u64))
+            .unwrap();
     }
     fs::write(scene.source.join("large"), pseudo_random(20_000_000, 1)).unwrap();
     full_of_holes(&scene.source.join("holes"), 6000);

@@ -20,11 +20,8 @@ pub struct Run {
 pub fn ended(command: &mut Command) -> Run {
     let output = command.stdin(Stdio::null()).output().expect("the program starts");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let run = Run {
-        code: output.status.code().unwrap_or(-1),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    };
+    let run =
+        Run { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
     assert!(!run.err.contains("panicked") && !run.err.contains("Traceback"), "{run:?}");
     run
 }
@@ -59,7 +56,8 @@ impl Scene {
         let unlock = dir.path().join("owner.key");
         fs::create_dir(&source).unwrap();
         let scene = Self { dir, repo, source, unlock };
-        let made = ended(scene.kist(&["init", "--new-key-file"]).arg(&scene.unlock).env_remove("KIST_KEY_FILE"));
+        let made =
+            ended(scene.kist(&["init", "--new-key-file"]).arg(&scene.unlock).env_remove("KIST_KEY_FILE"));
         assert_eq!(made.code, 0, "{made:?}");
         scene
     }
