@@ -3,9 +3,10 @@
 # built from modules into a cache outside the tree. Quiet and fast when all is there.
 #
 #   install.sh [PART...]     apt | kubernetes | versitygw | minio | fake-gcs | azurite |
-#                            cluster | stores | all (the default)
+#                            cluster | stores | reader | all (the default)
 #
-# cluster is apt and kubernetes; stores are the four servers in between. The cache is $KIST_CACHE, or
+# cluster is apt and kubernetes; stores are the four servers in between; reader is a Python with
+# what format-spec/reader needs. The cache is $KIST_CACHE, or
 # ~/.cache/kist-lab; a program lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
 set -euo pipefail
 
@@ -188,6 +189,31 @@ part_stores() {
     part_minio
     part_fake-gcs
     part_azurite
+}
+
+# The folder has the hash of the requirements in its name: others get a folder of their own.
+part_reader() {
+    local requirements=$HERE/../../format-spec/reader/requirements.txt hash place work
+    hash=$(sha256sum < "$requirements")
+    place=$CACHE/reader-${hash:0:16}
+    [ ! -x "$place/bin/python" ] || return 0
+    if ! python3 -c 'import ensurepip' 2> /dev/null; then
+        [ "$(id -u)" = 0 ] || die "Python with venv is missing, and only root can install it (python3-venv)"
+        step "Debian packages: python3-venv" apt_install python3-venv
+    fi
+    work=$CACHE/.reader.$$
+    step "Python packages of format-spec/reader" build_reader "$work" "$requirements"
+    mv -T "$work" "$place"
+}
+
+build_reader() {
+    local log=$CACHE/reader.log
+    python3 -m venv "$1" &&
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+            --requirement "$2" > "$log" 2>&1 && return 0
+    # The addresses in it are this machine's own business.
+    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    return 1
 }
 
 mkdir -p "$BIN"
