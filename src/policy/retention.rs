@@ -257,11 +257,11 @@ fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
 ///
 /// # What is promised
 ///
-/// Whoever has a writer's key can add commits: any number, at any time he likes to claim, called complete.
-/// What was observed before he began is then forgotten no sooner than if honest backups had gone on:
+/// Whoever has a writer's key can add commits: any number, with any times, all called complete.
+/// What was observed before they began is then forgotten no sooner than if honest backups had gone on:
 ///
 /// - A rule for periods is used up by time alone. What is committed after an observation counts in the
-///   period of that observation or a later one, so `daily: 7` takes seven days to be filled with rubbish.
+///   period of that observation or a later one, so `daily: 7` needs seven dates to fill with rubbish.
 /// - `last` and `min_good` have no calendar, and a flood would fill them in a minute. So they keep, beyond
 ///   their count, the newest of what was first seen on each of the last days on which something was: as many
 ///   days as the count says, and at most seven.

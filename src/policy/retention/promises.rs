@@ -1,4 +1,4 @@
-//! What must hold of every decision, tried with thousands: also against a writer who adds whatever he likes.
+//! What must hold of every decision, tried with thousands: also against a writer who adds anything at all.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -318,7 +318,7 @@ proptest! {
     }
 
     /// The promise. Everything up to `BASE` is honest or not, and observed; then whoever has a writer's key
-    /// adds what he likes, for days. What an honest schedule at its busiest would have left is still there.
+    /// adds anything, for days. What an honest schedule at its busiest would have left is still there.
     #[test]
     fn an_attack_forgets_nothing_that_busy_honest_backups_would_not(
         policy in policy(),
