@@ -45,7 +45,7 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
     while let Some((key, deleted)) = deleting.next().await {
         match deleted {
             Ok(()) => {}
-            Err(error) if error.class() == StoreClass::Denied => {
+            Err(error) if matches!(error.class(), StoreClass::Denied | StoreClass::Retained) => {
                 tracing::debug!(key, "the store does not delete it yet");
                 pruned.retained += 1;
             }
@@ -113,7 +113,9 @@ async fn older_generations(repo: &Repository, log: &Log) -> Result<Vec<String>> 
 pub async fn generation(repo: &Repository, folder: &str) -> Result<()> {
     for found in repo.store.list(folder).await? {
         match repo.store.delete(&found.key).await {
-            Err(error) if error.class() != StoreClass::Denied => return Err(error.into()),
+            Err(error) if !matches!(error.class(), StoreClass::Denied | StoreClass::Retained) => {
+                return Err(error.into());
+            }
             _ => {}
         }
     }
