@@ -176,7 +176,7 @@ fn objects() -> Vec<List> {
     let root = [&[1][..], &[0; 48]].concat();
     let commit = [&[1][..], &[0; 107]].concat();
     let pack = [&[0; 16][..], &[1], &[0; 4 + 32 + 16], &[0, 0, 0]].concat();
-    let head = [&[1][..], &pack[..16 + 1], &(64 << 20_u32).to_le_bytes(), &pack[21..71]].concat();
+    let head = [&[1][..], &pack[..16 + 1], &(64_u32 << 20).to_le_bytes(), &pack[21..71]].concat();
     let mut records = Writer::new();
     records.raw(&head);
     records.varint(20_000);
