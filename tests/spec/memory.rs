@@ -104,24 +104,34 @@ fn states() -> Vec<List> {
         held: false,
     };
     let hold = |number| Hold { id: id(number), scope: Scope::All, note: String::new() };
-    let empty = State::default;
     let all = |fill: &dyn Fn(&mut State, u32)| {
-        let mut state = empty();
+        let mut state = State::default();
         (0..MANY).for_each(|number| fill(&mut state, number));
         state.encode()
     };
-    let pending = |state: &mut State, number: u32| state.pending.push(format!("{:05}", number));
-    let remembered = |state: &mut State, number| {
+    let fill_rows = |state: &mut State, number| {
+        state.rows.insert(SessionId(id(number)), row.clone());
+    };
+    let fill_facts = |state: &mut State, number| {
+        state.facts.insert(SessionId(id(number)), Fact::default());
+    };
+    let fill_remembered = |state: &mut State, number| {
         state.remembered.insert(KeyId(id(number)), vec![(1, [1; 32])]);
+    };
+    let fill_holds = |state: &mut State, number| {
+        state.holds.insert(id(number), hold(number));
+    };
+    let fill_revoked = |state: &mut State, number| {
+        state.revoked.insert(KeyId(id(number)), 1);
     };
     vec![
         ("state", "swept packs", all(&|state, number| state.swept.push(PackId(id(number))))),
-        ("state", "rows", all(&|state, n| drop(state.rows.insert(SessionId(id(n)), row.clone())))),
-        ("state", "facts", all(&|state, n| drop(state.facts.insert(SessionId(id(n)), Fact::default())))),
-        ("state", "keys that remember one commit", all(&remembered)),
-        ("state", "holds", all(&|state, number| drop(state.holds.insert(id(number), hold(number))))),
-        ("state", "revocations", all(&|state, number| drop(state.revoked.insert(KeyId(id(number)), 1)))),
-        ("state", "keys to be deleted", all(&pending)),
+        ("state", "rows", all(&fill_rows)),
+        ("state", "facts", all(&fill_facts)),
+        ("state", "keys that remember one commit", all(&fill_remembered)),
+        ("state", "holds", all(&fill_holds)),
+        ("state", "revocations", all(&fill_revoked)),
+        ("state", "keys to be deleted", all(&|state, number| state.pending.push(format!("{number:05}")))),
     ]
 }
 

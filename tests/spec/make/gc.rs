@@ -224,13 +224,13 @@ fn entry_bodies(m: &Material, authors: &Authors) -> Vec<Vector> {
     bad("hold-all-with-an-id", "invalid", "all of what?", &hold(0, 1, &[0]));
     bad("note-not-utf8", "invalid", "a note that is not UTF-8", &hold(1, 1, &[1, 0xff]));
     bad("note-too-long", "too-much", "a note of 257 bytes", &hold(1, 1, &[0x81, 2]));
-    bad("note-beyond-the-end", "short", "256 bytes that can't follow", &{
-        [head, &[6], &[9; 16], &[0], &[0; 16], &[0x80, 2], &[b'x'; 255]].concat()
-    });
     bad("role-5", "invalid", "an author of a role that there is not", &{
         [head, &[4, 0, 5], &good[41 + 1 + 16 + 1..]].concat()
     });
     bad("padding-not-zero", "invalid", "a 1 behind the signature", &[&good[..], &[0, 1]].concat());
+    let note = [head, &[6], &[9; 16], &[0], &[0; 16], &[0x80, 2], &[b'x'; 255]].concat();
+    let note = bytes(sealed_unpadded(m, "log/note-beyond-the-end", &key, &note));
+    g.bad("note-beyond-the-end", "short", "256 bytes that can't follow", given(m, 2), note);
     let short = sealed_unpadded(m, "log/cut-inside", &key, &good[..good.len() - 1]);
     g.bad("cut-inside", "short", "the signature's last byte is missing", given(m, 2), bytes(short));
     g.out

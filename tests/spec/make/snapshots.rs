@@ -219,12 +219,6 @@ fn commit_bodies(m: &Material) -> Vec<Vector> {
     bad("kind-unknown", "invalid", "neither commit nor fence nor repack", change(0, 4));
     bad("complete-2", "invalid", "a flag of 2", change(65, 2));
     bad("class-too-long", "too-much", "a retention class of 65 bytes", change(106, 65));
-    bad(
-        "class-beyond-the-end",
-        "short",
-        "64 bytes that can't follow",
-        [&good[..106], &[64], &[7; 63]].concat(),
-    );
     bad("held-2", "invalid", "a flag of 2", change(107, 2));
     bad("root-kind-unknown", "invalid", "root kind 4", change(109, 4));
     bad("padding-not-zero", "invalid", "a 1 behind the signature", [&good[..], &[1]].concat());
@@ -235,6 +229,9 @@ fn commit_bodies(m: &Material) -> Vec<Vector> {
     let summary = |len: &[u8]| [&good[..109 + 49], len].concat();
     bad("summary-too-long", "too-much", "16 MiB and 41 bytes", summary(&[0xa9, 0x80, 0x80, 0x08]));
     bad("summary-beyond-the-end", "short", "16 MiB that can't follow", summary(&[0x80, 0x80, 0x80, 0x08]));
+    let class = [&good[..106], &[64], &[7; 63]].concat();
+    let class = bytes(sealed_unpadded(m, "commit/class-beyond-the-end", &key, &class));
+    g.bad("class-beyond-the-end", "short", "64 bytes that can't follow", given.clone(), class);
     let short = sealed_unpadded(m, "commit/cut-inside", &key, &good[..good.len() - 1]);
     g.bad("cut-inside", "short", "the signature's last byte is missing", given, bytes(short));
     g.out
