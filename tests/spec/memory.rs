@@ -147,9 +147,9 @@ fn nodes() -> Vec<List> {
         let content = Content::Extents(vec![Extent::Hole { len: 1 }]);
         entry(format!("{number:05}"), Kind::File { size: 1, content, hash: None })
     };
-    let mut attributes = Attributes::default();
-    attributes.xattrs =
-        (0..limits::XATTRS).map(|number| (format!("{number:04}").into_bytes(), vec![])).collect();
+    let xattr = |number: usize| (format!("{number:04}").into_bytes(), vec![]);
+    let xattrs = (0..limits::XATTRS).map(xattr).collect();
+    let attributes = Attributes { xattrs, ..Attributes::default() };
     let with_attributes =
         |number: u32| Entry { attributes: attributes.clone(), ..entry(format!("{number:05}"), Kind::Fifo) };
     let folder = vec![b'a'; limits::NAME_LEN];
