@@ -72,7 +72,7 @@ _begin:
 	@$(STEP) --begin
 
 _tools:
-	@$(STEP) "tools that the tests run" tests/tools/install.sh apt versitygw cluster
+	@$(STEP) "tools that the tests run" tests/tools/install.sh apt stores cluster reader
 
 _format:
 	@$(STEP) "format" cargo fmt --check

@@ -36,6 +36,7 @@ pub mod cluster;
 pub mod crypto;
 pub mod format;
 pub mod job;
+pub mod policy;
 pub mod progress;
 pub mod repo;
 pub mod store;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::format::task::FailureClass;
+use crate::policy::retention;
 use crate::repo::Class;
 pub use crate::repo::chain;
 use crate::{cluster, job, repo, store};
@@ -86,6 +87,16 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
         repo::Error::from(error).into()
+    }
+}
+
+impl From<retention::Error> for Failure {
+    fn from(error: retention::Error) -> Self {
+        let hint = match error {
+            retention::Error::Empty => "say what to keep: --keep-daily 7, or --keep-none if you mean it",
+            _ => "leave out --keep-none, or all the others",
+        };
+        Self::usage(error.to_string()).hint(hint)
     }
 }
 

@@ -11,12 +11,16 @@ mod catalog;
 mod check;
 mod cluster;
 mod exit;
+mod forget;
+mod hold;
 mod init;
 mod install;
+pub mod keep;
 mod key;
 mod ls;
 mod memory;
 mod mover;
+mod prune;
 mod render;
 mod restore;
 mod settings;
@@ -71,6 +75,10 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Restore { what: RestoreWhat::Cluster(args) } => cluster::restore(&settings, args).await,
             Verb::Snapshots(snapshots) => snapshots::run(&settings, snapshots).await,
             Verb::Ls(ls) => ls::run(&settings, ls).await,
+            Verb::Forget(args) => forget::run(&settings, *args).await,
+            Verb::Recall(args) => forget::recall(&settings, args).await,
+            Verb::Hold { what } => hold::run(&settings, what).await,
+            Verb::Prune(args) => prune::run(&settings, args).await,
             Verb::Check(check) => check::run(&settings, check).await,
             Verb::Key { what: KeyWhat::Add(add) } => key::add(&settings, add).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,

@@ -17,7 +17,7 @@ use crate::format::keys::KeyFile;
 use crate::format::task::{Direct, Hidden};
 use crate::job::find::{Filter, Which};
 use crate::repo::{self, Repository, Unlock};
-use crate::store::{S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
+use crate::store::{AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::world::{Clock, Random, Time, World};
 
 /// The most that a passphrase or key file may have, in bytes.
@@ -57,7 +57,7 @@ impl Settings {
             .as_deref()
             .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo"))?;
         let url = StoreUrl::parse(url)?;
-        let settings = StoreSettings { create_folder, s3: s3_settings() };
+        let settings = StoreSettings { create_folder, ..store_settings(&url)? };
         Ok(Store::open(&url, &settings)?)
     }
 
@@ -72,12 +72,14 @@ impl Settings {
         Ok(repo::open(store, &self.world, unlock).await?)
     }
 
-    /// How a mover reaches the store without us; none for a folder of this machine.
+    /// How a mover reaches the store without us. None for a folder of this machine; and for other
+    /// buckets than S3's not yet: movers go through us.
     pub fn direct(&self) -> Result<Option<Direct>, Failure> {
         let text = self.repo.as_deref().unwrap_or_default();
-        let StoreUrl::S3(_) = StoreUrl::parse(text)? else { return Ok(None) };
-        let settings = s3_settings();
-        let Some(keys) = settings.keys else { return Ok(None) };
+        let url = StoreUrl::parse(text)?;
+        let StoreUrl::S3(_) = url else { return Ok(None) };
+        let StoreSettings { s3: S3Settings { keys, region }, network, .. } = store_settings(&url)?;
+        let Some(keys) = keys else { return Ok(None) };
         let hidden = |text: &Zeroizing<String>| Hidden(text.clone());
         let (id, secret, token) = keys.parts();
         Ok(Some(Direct {
@@ -85,8 +87,8 @@ impl Settings {
             access_key_id: Hidden(Zeroizing::new(id.to_owned())),
             secret_access_key: hidden(secret),
             session_token: token.map(hidden),
-            region: settings.region,
-            authorities: settings.authorities_pem.and_then(|pem| String::from_utf8(pem).ok()),
+            region,
+            authorities: network.authorities_pem.and_then(|pem| String::from_utf8(pem).ok()),
         }))
     }
 
@@ -107,6 +109,10 @@ impl Settings {
                 path.display()
             ))
             .hint("use one in a bucket: s3://bucket/prefix?endpoint=URL")),
+            url @ (StoreUrl::Gcs(_) | StoreUrl::Azure(_)) => {
+                Err(Failure::usage(format!("pods can't be given the credentials of {url} yet"))
+                    .hint("use an s3:// bucket, or run `kist backup cluster` outside of the cluster"))
+            }
         }
     }
 
@@ -115,10 +121,7 @@ impl Settings {
         let path = self.key_file.as_ref().ok_or_else(|| {
             Failure::usage("no writer's bundle is given").hint("set KIST_KEY_FILE, or give --key-file")
         })?;
-        let bytes = read_secret(path)?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Failure::usage(format!("{} is no text", path.display())))?;
-        Ok(Zeroizing::new(text.to_owned()))
+        read_text(path)
     }
 
     /// What unlocks the repository; asks for it if need be.
@@ -190,21 +193,53 @@ pub fn duration(text: &str) -> Result<Duration, Failure> {
         .ok_or_else(|| Failure::usage(format!("{text:?} is not a length of time")).hint("write 90s, 10m, 2h"))
 }
 
-fn s3_settings() -> S3Settings {
+/// What the environment says of the store that is meant, and of no other.
+fn store_settings(url: &StoreUrl) -> Result<StoreSettings, Failure> {
     let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let keys = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")).map(|(id, secret)| {
-        S3Keys::new(id, Zeroizing::new(secret), var("AWS_SESSION_TOKEN").map(Zeroizing::new))
-    });
-    let authorities_pem = var("KIST_CA_FILE").and_then(|path| std::fs::read(path).ok());
-    let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
-    S3Settings { keys, region, authorities_pem, ..Default::default() }
+    let secret = |name| var(name).map(Zeroizing::new);
+    let mut settings = StoreSettings::default();
+    match url {
+        StoreUrl::Folder(_) => return Ok(settings),
+        StoreUrl::S3(_) => {
+            let keys = var("AWS_ACCESS_KEY_ID").zip(secret("AWS_SECRET_ACCESS_KEY"));
+            let keys = keys.map(|(id, key)| S3Keys::new(id, key, secret("AWS_SESSION_TOKEN")));
+            let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
+            settings.s3 = S3Settings { keys, region };
+        }
+        StoreUrl::Gcs(_) => {
+            let token = secret("GOOGLE_OAUTH_ACCESS_TOKEN").map(GcsKeys::Token);
+            let file = var("GOOGLE_APPLICATION_CREDENTIALS");
+            settings.gcs.keys = match (token, file) {
+                (Some(token), _) => Some(token),
+                (None, Some(path)) => Some(GcsKeys::ServiceAccount(read_text(Path::new(&path))?)),
+                (None, None) => None,
+            };
+        }
+        StoreUrl::Azure(_) => {
+            let key = secret("AZURE_STORAGE_KEY").map(AzureKeys::Account);
+            let keys = key.or_else(|| secret("AZURE_STORAGE_SAS_TOKEN").map(AzureKeys::Sas));
+            settings.azure = AzureSettings { account: var("AZURE_STORAGE_ACCOUNT"), keys };
+        }
+    }
+    if let Some(path) = var("KIST_CA_FILE") {
+        let failed = |error| Failure::usage(format!("KIST_CA_FILE: {path} can't be read: {error}"));
+        settings.network.authorities_pem = Some(std::fs::read(&path).map_err(failed)?);
+    }
+    Ok(settings)
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = read_secret(path)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| Failure::usage(format!("{} is no text", path.display())))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| Failure::usage(format!("{} can't be read: {error}", path.display()));
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > SECRET_FILE_LIMIT {
-        return Err(Failure::usage(format!("{} is too large for a key or passphrase", path.display())));
+        return Err(Failure::usage(format!("{} is larger than {SECRET_FILE_LIMIT} bytes", path.display())));
     }
     Ok(Zeroizing::new(std::fs::read(path).map_err(failed)?))
 }

@@ -84,9 +84,25 @@ impl Files {
     }
 }
 
+/// How often the source is read again because the session was fenced and what it referred to was swept.
+const RERUNS: usize = 3;
+
 /// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
 /// for the next run.
 pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Done> {
+    let files = Arc::new(files);
+    for _ in 0..RERUNS {
+        match once(repo, files.clone(), progress.clone()).await {
+            Err(Error::Repo(crate::repo::Error::Fenced)) => {
+                tracing::warn!("a prune was quicker: what is missing is read again");
+            }
+            done => return done,
+        }
+    }
+    once(repo, files, progress).await
+}
+
+async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>) -> Result<Done> {
     files.check_paths()?;
     let time = repo.world.now();
     let source = files.source();
@@ -99,7 +115,7 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
     let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
-    let (files, writer, outcome) = run(files, writer, parent_tree, source_id, progress).await;
+    let (writer, outcome) = run(files.clone(), writer, parent_tree, source_id, progress).await;
     let outcome = outcome?;
     if outcome.cancelled {
         // What is open goes to the store if that is quick; if not, it is only uploaded again.
@@ -126,12 +142,12 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
 
 /// Runs the archive on a thread of its own: it blocks.
 async fn run(
-    files: Files,
+    files: Arc<Files>,
     writer: Writer,
     parent: Option<Parent>,
     source: SourceId,
     progress: Arc<dyn Progress>,
-) -> (Files, Writer, Result<Outcome>) {
+) -> (Writer, Result<Outcome>) {
     let work = move || {
         let repo = writer.repo();
         let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
@@ -144,7 +160,7 @@ async fn run(
             progress: progress.as_ref(),
         };
         let outcome = files.walk(repo, |walk| Ok(backup(walk, parent, setting)?));
-        (files, writer, outcome)
+        (writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
 }

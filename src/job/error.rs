@@ -68,6 +68,10 @@ pub enum Error {
     Mover { class: crate::format::task::FailureClass, message: String },
     #[error("snapshot {snapshot} is not one of a cluster")]
     NotOfCluster { snapshot: String },
+    #[error(transparent)]
+    Retention(#[from] crate::policy::retention::Error),
+    #[error("what to keep goes by labels, and this key can't read those of every snapshot")]
+    TagsNotReadable,
     #[error("nothing was changed in the target: {}", .obstacles.join("; "))]
     Obstacles { obstacles: Vec<String> },
 }

@@ -5,6 +5,7 @@ pub mod cluster_backup;
 pub mod cluster_restore;
 mod error;
 pub mod find;
+pub mod forget;
 mod group;
 pub mod hold;
 pub mod list;

@@ -39,7 +39,7 @@ use crate::progress::{Progress, Unit};
 use crate::repo::{
     AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, Writer, WriterSettings, chain,
 };
-use crate::store::{Remote, RemoteGone, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
+use crate::store::{NetworkSettings, Remote, RemoteGone, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::wire::{Calls, Limits, Receiver, Sender, link};
 use crate::world::World;
 
@@ -178,7 +178,11 @@ async fn serve(task: Task, calls: &Calls, world: World, pace: Arc<Pace>) -> Resu
 async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) {
     let relay = || Store::remote(Arc::new(Relayed(calls.clone())));
     let Some(direct) = &task.direct else {
-        return (relay(), Transport::Relay, "the repository is a folder where the job runs".into());
+        return (
+            relay(),
+            Transport::Relay,
+            "the job has nothing with which a pod could reach the store".into(),
+        );
     };
     match tokio::time::timeout(PROBE, reach(direct, &task.config.0)).await {
         Ok(Ok(store)) => (store, Transport::Direct, "the store can be reached from the pod".into()),
@@ -207,16 +211,16 @@ fn open_direct(direct: &Direct, quickly: bool) -> crate::store::Result<Store> {
         hidden(&direct.secret_access_key.0),
         direct.session_token.as_ref().map(|token| hidden(&token.0)),
     );
-    let mut s3 = S3Settings {
-        keys: Some(keys),
-        region: direct.region.clone(),
+    let s3 = S3Settings { keys: Some(keys), region: direct.region.clone() };
+    let mut network = NetworkSettings {
         authorities_pem: direct.authorities.as_ref().map(|pem| pem.clone().into_bytes()),
         ..Default::default()
     };
     if quickly {
-        (s3.connect_timeout, s3.request_timeout, s3.retry_timeout) = (PROBE / 2, PROBE / 2, PROBE);
+        (network.connect_timeout, network.request_timeout, network.retry_timeout) =
+            (PROBE / 2, PROBE / 2, PROBE);
     }
-    Store::open(&StoreUrl::parse(&direct.url)?, &StoreSettings { create_folder: false, s3 })
+    Store::open(&StoreUrl::parse(&direct.url)?, &StoreSettings { s3, network, ..Default::default() })
 }
 
 /// The store's operations, carried out by the job.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::crypto::hash;
-use crate::format::id::{NodeId, RecordId};
+use crate::format::id::{KeyId, NodeId, RecordId};
 use crate::format::object;
 use crate::format::pack::Toc;
 use crate::repo::index::PackInfo;
@@ -42,6 +42,9 @@ pub enum Finding {
     PackTable { key: String },
     #[error("{key}: {id} can't be opened")]
     Record { key: String, id: RecordId },
+    /// Something of the gc log was held back, changed or put back.
+    #[error("{what}")]
+    Log { what: String },
     #[error("snapshot {snapshot}: the commit that its writer made before it is missing or changed")]
     Gap { snapshot: String },
     #[error("snapshot {snapshot}: needs {id}, which is in no pack")]
@@ -74,9 +77,14 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
         return Err(repo.keys.lacks("owner"));
     }
     // Commits first, then the index: what a commit needs was indexed before it.
-    let snapshots = Snapshots::load(repo).await?;
+    let mut snapshots = Snapshots::load(repo).await?;
+    if !gaps(&snapshots).is_empty() {
+        // Two commits may come while a listing runs, and the listing show the second only.
+        snapshots = Snapshots::load(repo).await?;
+    }
     let mut index = Index::load(repo).await?;
     let mut report = Report { findings: gaps(&snapshots), ..Default::default() };
+    report.findings.extend(crate::repo::log::verify(repo).await?.map(|what| Finding::Log { what }));
     let problems = std::mem::take(&mut index.problems);
     for source in problems.into_iter().chain(snapshots.problems) {
         let key = match &source {
@@ -99,10 +107,20 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
 /// Where a writer's chain of commits is broken (spec chapter 7): the only trace of a commit that is gone. A
 /// fork is no damage, and of the newest commit there is no trace.
 fn gaps(snapshots: &Snapshots) -> Vec<Finding> {
-    let digests: HashSet<_> = snapshots.all.iter().map(|s| (s.commit.certificate.key, s.digest)).collect();
+    let there = snapshots.all.iter().chain(&snapshots.forgotten).chain(&snapshots.gone);
+    let there = there.map(|snapshot| (snapshot.commit.certificate.key, snapshot.digest));
+    let remembered = |(key, all): (&KeyId, &Vec<(u64, [u8; 32])>)| {
+        let key = *key;
+        all.iter().map(move |(_, digest)| (key, *digest)).collect::<Vec<_>>()
+    };
+    let digests: HashSet<_> = there.chain(snapshots.remembered.iter().flat_map(remembered)).collect();
+    let oldest = |key: &KeyId| snapshots.remembered.get(key).and_then(|all| Some(all.first()?.0));
     let is_gap = |snapshot: &&Snapshot| {
         let commit = &snapshot.commit;
-        commit.previous != [0; 32] && !digests.contains(&(commit.certificate.key, commit.previous))
+        let key = commit.certificate.key;
+        // What is older than all that is remembered of its writer was judged when its epoch ended.
+        let is_judged = oldest(&key).is_some_and(|oldest| commit.sequence <= oldest);
+        commit.previous != [0; 32] && !is_judged && !digests.contains(&(key, commit.previous))
     };
     let gaps = snapshots.all.iter().filter(is_gap);
     gaps.map(|snapshot| Finding::Gap { snapshot: snapshot.name() }).collect()

@@ -359,3 +359,26 @@ async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 
     entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
     Ok(Some((entry, hash::plain(&sealed))))
 }
+
+/// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it.
+pub(super) async fn verify(repo: &Repository) -> Result<Option<String>> {
+    let listed = repo.store.list(object::GC_LOG).await?;
+    let last =
+        listed.iter().filter_map(|found| object::parse_slot(object::GC_LOG, &found.key)).max().unwrap_or(0);
+    let mut previous = [0; 32];
+    let mut entries = futures::stream::iter(1..=last)
+        .map(|slot| async move { (slot, read_entry(repo, slot).await) })
+        .buffered(AHEAD);
+    while let Some((slot, read)) = entries.next().await {
+        match read {
+            Ok(Some((entry, digest))) if entry.previous == previous => previous = digest,
+            Ok(Some(_)) => {
+                return Ok(Some(format!("entry {slot} of the log does not continue the one before")));
+            }
+            Ok(None) => return Ok(Some(format!("entry {slot} of the log is missing below {last}"))),
+            Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error) => return Ok(Some(super::chain(&error))),
+        }
+    }
+    Ok(None)
+}

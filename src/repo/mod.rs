@@ -23,7 +23,7 @@ mod writer;
 pub use check::{Finding, Report, check};
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
-pub use forget::{forget, hold, lift, observe, recall};
+pub use forget::{forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};

@@ -79,6 +79,9 @@ pub enum Error {
     /// The credentials are wrong, or do not allow it.
     #[error("{at}: denied")]
     Denied { at: At, source: Cause },
+    /// The object may not be deleted, or not yet: a policy, a retention or a hold keeps it.
+    #[error("{at}: the store keeps it")]
+    Retained { at: At, source: Cause },
     /// There is no space left, or a quota is used up.
     #[error("{at}: the store is full")]
     Full { at: At, source: Cause },
@@ -116,6 +119,8 @@ pub enum Class {
     Missing,
     /// Not allowed.
     Denied,
+    /// Kept by the store, for now or for ever. Only a delete ends so: it may work later.
+    Retained,
     /// No space.
     Full,
     /// May work later.
@@ -134,6 +139,7 @@ impl Error {
         match self {
             Error::Missing { .. } => Class::Missing,
             Error::Denied { .. } => Class::Denied,
+            Error::Retained { .. } => Class::Retained,
             Error::Full { .. } => Class::Full,
             Error::Transient { .. } => Class::Transient,
             Error::Truncated { .. } | Error::TooLarge { .. } => Class::Corrupt,
@@ -195,6 +201,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
         return by_reply(at, reply);
     }
     let cause = innermost(&links);
+    let is_kept = at.verb == Verb::Delete && !is_read_only(&links);
     let http = links.iter().any(|e| e.is::<HttpError>());
     let class = links.iter().find_map(|e| e.downcast_ref::<io::Error>()).and_then(by_io_kind);
     match (&error, class) {
@@ -202,6 +209,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
             Verb::Put | Verb::Create | Verb::List => Error::Gone { at, source: cause },
             Verb::Get | Verb::Size | Verb::Delete => Error::Missing { at },
         },
+        (Backend::PermissionDenied { .. }, _) if is_kept => Error::Retained { at, source: cause },
         (Backend::PermissionDenied { .. } | Backend::Unauthenticated { .. }, _) => {
             Error::Denied { at, source: cause }
         }
@@ -209,6 +217,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
             Error::Unsupported { at, source: cause }
         }
         _ if http => Error::Transient { at, source: cause },
+        (_, Some(Class::Denied)) if is_kept => Error::Retained { at, source: cause },
         (_, Some(Class::Denied)) => Error::Denied { at, source: cause },
         (_, Some(Class::Full)) => Error::Full { at, source: cause },
         (_, Some(Class::Transient)) => Error::Transient { at, source: cause },
@@ -240,6 +249,11 @@ pub(super) fn reason(error: &object_store::Error) -> String {
     innermost(&chain(error)).to_string()
 }
 
+fn is_read_only(links: &[&(dyn StdError + 'static)]) -> bool {
+    let mut io = links.iter().filter_map(|e| e.downcast_ref::<io::Error>());
+    io.any(|e| e.kind() == ErrorKind::ReadOnlyFilesystem)
+}
+
 fn by_io_kind(error: &io::Error) -> Option<Class> {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Some(Class::Denied),
@@ -254,18 +268,41 @@ fn by_io_kind(error: &io::Error) -> Option<Class> {
     }
 }
 
+/// Refusals of the credentials and not of what was asked; a delete that ends so was not even looked at.
+const STRANGER: [&str; 10] = [
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NotSignedUp",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+];
+
 fn by_reply(at: At, reply: Reply) -> Error {
     // Codes before statuses: quotas are reported as 403 by some servers, as 507 by others.
     let full = ["QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"];
     let status = reply.status;
-    let no_bucket = reply.code == "NoSuchBucket";
+    let no_bucket = ["NoSuchBucket", "ContainerNotFound"].contains(&reply.code.as_str());
     let is_full = status == 507 || full.contains(&reply.code.as_str());
+    // Where versions are not kept, object lock refuses with a 400 that only its text tells apart.
+    let is_locked = status == 400 && reply.message.contains("WORM");
+    // Azure's word for a blob under a retention or a hold; in a batch it comes without the code.
+    let is_held = ["", "BlobImmutableDueToPolicy"].contains(&reply.code.as_str());
+    let is_known = !STRANGER.contains(&reply.code.as_str());
     let source: Cause = reply.into();
     match (status, at.verb) {
         _ if is_full => Error::Full { at, source },
         _ if no_bucket => Error::Gone { at, source },
         (404, Verb::Get | Verb::Size | Verb::Delete) => Error::Missing { at },
         (404, _) => Error::Gone { at, source },
+        (403, Verb::Delete) if is_known => Error::Retained { at, source },
+        (409, Verb::Delete) if is_held => Error::Retained { at, source },
+        (_, Verb::Delete) if is_locked => Error::Retained { at, source },
+        _ if is_locked => Error::Denied { at, source },
         (401 | 403, _) => Error::Denied { at, source },
         (405 | 501, _) => Error::Unsupported { at, source },
         (408 | 429 | 500.., _) => Error::Transient { at, source },
@@ -273,9 +310,21 @@ fn by_reply(at: At, reply: Reply) -> Error {
     }
 }
 
-/// Reads status and body out of the one message in which `object_store` gives them: its
-/// error type is private. `tests/store` holds this to what a server really answers.
+/// The status of a server's refusal.
+pub(super) fn status(error: &object_store::Error) -> Option<u16> {
+    chain(error).iter().find_map(|e| reply(&e.to_string())).map(|reply| reply.status)
+}
+
+/// Reads status and body out of the messages in which `object_store` gives them: its
+/// error type is private. `tests/store` holds this to what servers really answer.
 fn reply(text: &str) -> Option<Reply> {
+    if let Some(rest) = text.strip_prefix("Bulk delete request failed for key ") {
+        // Azure deletes in batches, even one: the part's own status stands at the end.
+        let (what, status) = rest.strip_suffix(')')?.rsplit_once(" (code: ")?;
+        let (_, message) = what.split_once(": ")?;
+        let message = message.chars().take(200).collect();
+        return Some(Reply { status: status.parse().ok()?, code: String::new(), message });
+    }
     let rest = text.strip_prefix("Server returned non-2xx status code: ")?;
     let status = rest.get(..3)?.parse().ok()?;
     Some(Reply { status, code: element(rest, "Code"), message: element(rest, "Message") })
@@ -324,6 +373,30 @@ mod tests {
         ] {
             let error = classify(at(Verb::Get), answered(status, code));
             assert_eq!(error.class(), class, "{status} {code}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_delete_that_the_store_refuses_is_told_from_one_that_it_did_not_look_at() {
+        let worm = "InvalidRequest</Code><Message>Object is WORM protected</Message><Code>";
+        let azure = "Bulk delete request failed for key a/b: This is immutable: policy (code: 409)";
+        let (eacces, erofs) = (libc_code::EACCES, libc_code::EROFS);
+        let system = |code| generic(io::Error::from_raw_os_error(code));
+        type Make<'a> = &'a dyn Fn() -> object_store::Error;
+        let rows: [(Make<'_>, Class, Class); 9] = [
+            (&|| answered(403, "AccessDenied"), Class::Retained, Class::Denied),
+            (&|| answered(403, ""), Class::Retained, Class::Denied),
+            (&|| answered(403, "SignatureDoesNotMatch"), Class::Denied, Class::Denied),
+            (&|| answered(401, ""), Class::Denied, Class::Denied),
+            (&|| answered(400, worm), Class::Retained, Class::Denied),
+            (&|| answered(400, "InvalidRequest"), Class::Other, Class::Other),
+            (&|| generic(azure), Class::Retained, Class::Other),
+            (&|| system(eacces), Class::Retained, Class::Denied),
+            (&|| system(erofs), Class::Denied, Class::Denied),
+        ];
+        for (make, deleted, put) in rows {
+            assert_eq!(classify(at(Verb::Delete), make()).class(), deleted, "{}", make());
+            assert_eq!(classify(at(Verb::Put), make()).class(), put, "{}", make());
         }
     }
 

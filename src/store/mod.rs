@@ -1,11 +1,12 @@
 //! The store: objects in a bucket or a folder, and the few things kist does with them.
 //!
 //! [`Store`] is narrow on purpose: get, put, create, list, delete. Everything that kist
-//! keeps goes through it, whatever lies beneath (memory, a folder, S3, a decorator).
+//! keeps goes through it, whatever lies beneath (memory, a folder, a bucket, a decorator).
 //! What the store has to promise is in format-spec/08: a create that only one wins, and
 //! reads and lists that see what was written before. [`Store::probe`] tries it out, and
 //! [`conformance`] has it as laws. Invariant: only [`Store::create_exclusive`] creates.
 
+mod conditional;
 pub mod conformance;
 mod error;
 mod exclusive;
@@ -14,6 +15,7 @@ mod local;
 mod open;
 mod probe;
 mod relay;
+mod settings;
 pub mod testing;
 mod url;
 
@@ -33,10 +35,12 @@ use crate::store::error::classify;
 pub use error::{At, Cause, Class, Error, Result, Verb};
 pub use exclusive::Created;
 pub use layer::{Layer, Layered};
-pub use open::{S3Keys, S3Settings, StoreSettings};
 pub use probe::{Finding, Probe};
 pub use relay::{May, Relayed, Remote, RemoteGone};
-pub use url::{S3Url, StoreUrl};
+pub use settings::{
+    AzureKeys, AzureSettings, GcsKeys, GcsSettings, NetworkSettings, S3Keys, S3Settings, StoreSettings,
+};
+pub use url::{BucketUrl, StoreUrl};
 
 /// The size that [`Store::get`] reads at most: well above the packs that kist makes.
 pub const GET_LIMIT_BYTES: u64 = 64 << 20;

@@ -81,7 +81,7 @@ impl Store {
         }
         match (probed, removed) {
             // A store that keeps everything (object lock) is a fine place for backups.
-            (Ok(probe), Err(e)) if e.class() == Class::Denied => Ok(probe),
+            (Ok(probe), Err(e)) if matches!(e.class(), Class::Retained | Class::Denied) => Ok(probe),
             (Ok(probe), removed) => removed.map(|()| probe),
             (failed, _) => failed,
         }

@@ -1,4 +1,4 @@
-//! Where a repository lies, as a person writes it: a path, `file://` or `s3://`.
+//! Where a repository lies, as a person writes it: a path, `file://`, `s3://`, `gs://` or `az://`.
 //!
 //! Parsing is strict, so that a slip is an error and not a folder of a strange name.
 //! Invariant: what a person may have put in by mistake as a secret (`user:pass@`, an
@@ -16,21 +16,61 @@ use crate::store::error::{Error, Result};
 pub enum StoreUrl {
     /// A folder on this machine.
     Folder(PathBuf),
-    /// A bucket, or a part of one.
-    S3(S3Url),
+    /// A bucket of S3 or of a server that speaks its language, or a part of one.
+    S3(BucketUrl),
+    /// A bucket of Google Cloud Storage, or a part of one.
+    Gcs(BucketUrl),
+    /// A container of Azure's blob storage, or a part of one.
+    Azure(BucketUrl),
 }
 
-/// A bucket, or a part of one.
+/// A bucket (Azure: a container), or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Url {
+pub struct BucketUrl {
+    scheme: Scheme,
     bucket: String,
     prefix: String,
+    parameters: Parameters,
+}
+
+/// What a URL of a bucket begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    S3,
+    Gs,
+    Az,
+}
+
+impl Scheme {
+    fn text(self) -> &'static str {
+        match self {
+            Scheme::S3 => "s3",
+            Scheme::Gs => "gs",
+            Scheme::Az => "az",
+        }
+    }
+
+    /// The parameters that mean something there.
+    fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Scheme::S3 => &["endpoint", "region", "path_style", "checksum"],
+            Scheme::Gs => &["endpoint"],
+            Scheme::Az => &["account", "endpoint", "path_style"],
+        }
+    }
+}
+
+/// What stands behind the question mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    account: Option<String>,
     endpoint: Option<Url>,
     region: Option<String>,
     path_style: Option<bool>,
+    checksum: Option<bool>,
 }
 
-impl S3Url {
+impl BucketUrl {
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
         &self.bucket
@@ -43,62 +83,92 @@ impl S3Url {
 
     /// The region, if the URL names one.
     pub fn region(&self) -> Option<&str> {
-        self.region.as_deref()
+        self.parameters.region.as_deref()
     }
 
-    /// Tells whether the bucket goes into the path and not into the host's name.
+    /// The storage account, if the URL names one.
+    pub fn account(&self) -> Option<&str> {
+        self.parameters.account.as_deref()
+    }
+
+    /// Tells whether the bucket (Azure: the account) goes into the path and not into the host's name.
     pub(super) fn path_style(&self) -> bool {
         // A dot in the bucket's name would not match the certificate of `*.s3.…`.
-        self.path_style.unwrap_or(self.endpoint.is_some() || self.bucket.contains('.'))
+        let dotted = self.scheme == Scheme::S3 && self.bucket.contains('.');
+        self.parameters.path_style.unwrap_or(self.parameters.endpoint.is_some() || dotted)
+    }
+
+    /// Tells whether each write shall carry a checksum, which S3 asks for where object lock is on.
+    pub(super) fn checksum(&self) -> bool {
+        self.parameters.checksum.unwrap_or(self.parameters.endpoint.is_none())
     }
 
     /// Tells whether the endpoint is spoken to without TLS.
     pub(super) fn plain_http(&self) -> bool {
-        self.endpoint.as_ref().is_some_and(|e| e.scheme() == "http")
+        self.parameters.endpoint.as_ref().is_some_and(|e| e.scheme() == "http")
     }
 
     /// The address to send requests to, with the bucket in the host if so wished.
     pub(super) fn address(&self) -> Option<String> {
-        let endpoint = self.endpoint.as_ref()?;
+        let in_host = if self.path_style() { "" } else { &format!("{}.", self.bucket) };
+        self.server(in_host)
+    }
+
+    /// The address of a storage account at the endpoint.
+    pub(super) fn account_address(&self, account: &str) -> Option<String> {
+        if self.path_style() {
+            return self.server("").map(|server| format!("{server}/{account}"));
+        }
+        self.server(&format!("{account}."))
+    }
+
+    fn server(&self, in_host: &str) -> Option<String> {
+        let endpoint = self.parameters.endpoint.as_ref()?;
         let host = endpoint.host_str().expect("checked when parsed");
         let port = endpoint.port().map_or_else(String::new, |port| format!(":{port}"));
-        let bucket = if self.path_style() { "" } else { &format!("{}.", self.bucket) };
-        Some(format!("{}://{bucket}{host}{port}", endpoint.scheme()))
+        Some(format!("{}://{in_host}{host}{port}", endpoint.scheme()))
     }
 
     /// The short name for messages: bucket and prefix.
     pub(super) fn name(&self) -> String {
         let slash = if self.prefix.is_empty() { "" } else { "/" };
-        format!("s3://{}{slash}{}", self.bucket, self.prefix)
+        format!("{}://{}{slash}{}", self.scheme.text(), self.bucket, self.prefix)
+    }
+}
+
+impl fmt::Display for BucketUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parameters { account, endpoint, region, path_style, checksum } = &self.parameters;
+        let truth = |value: &Option<bool>| value.map(|value| value.to_string());
+        let endpoint = endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [
+            ("account", account.clone()),
+            ("endpoint", endpoint),
+            ("region", region.clone()),
+            ("path_style", truth(path_style)),
+            ("checksum", truth(checksum)),
+        ] {
+            query.extend_pairs(value.map(|value| (name, value)));
+        }
+        let query = query.finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        write!(f, "{}{mark}{query}", self.name())
     }
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let s3 = match self {
-            StoreUrl::Folder(path) => {
-                let text = path.display().to_string();
-                // A path like `/a://b`, which would be taken for a URL of another kind.
-                return match text.contains("://").then(|| Url::from_file_path(path)) {
-                    Some(Ok(url)) => write!(f, "{url}"),
-                    _ => f.write_str(&text),
-                };
-            }
-            StoreUrl::S3(s3) => s3,
+        let path = match self {
+            StoreUrl::Folder(path) => path,
+            StoreUrl::S3(url) | StoreUrl::Gcs(url) | StoreUrl::Azure(url) => return url.fmt(f),
         };
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        if let Some(endpoint) = &s3.endpoint {
-            query.append_pair("endpoint", endpoint.as_str().trim_end_matches('/'));
+        let text = path.display().to_string();
+        // A path like `/a://b`, which would be taken for a URL of another kind.
+        match text.contains("://").then(|| Url::from_file_path(path)) {
+            Some(Ok(url)) => write!(f, "{url}"),
+            _ => f.write_str(&text),
         }
-        if let Some(region) = &s3.region {
-            query.append_pair("region", region);
-        }
-        if let Some(style) = s3.path_style {
-            query.append_pair("path_style", if style { "true" } else { "false" });
-        }
-        let query = query.finish();
-        let mark = if query.is_empty() { "" } else { "?" };
-        write!(f, "{}{mark}{query}", s3.name())
     }
 }
 
@@ -112,21 +182,29 @@ impl StoreUrl {
             return folder(text);
         };
         let shown = format!("{scheme}://…");
-        let url = match scheme {
-            "s3" | "file" => Url::parse(text),
-            "gs" | "az" => return Err(invalid(&shown, "this kind of store is not there yet")),
+        let kind = match scheme {
+            "file" => None,
+            "s3" => Some(Scheme::S3),
+            "gs" => Some(Scheme::Gs),
+            "az" => Some(Scheme::Az),
             _ => {
-                return Err(invalid(&shown, "unknown kind of store: use a path, file:// or s3://"));
+                let known = "use a path, file://, s3://, gs:// or az://";
+                return Err(invalid(&shown, &format!("unknown kind of store: {known}")));
             }
         };
-        let url = url.map_err(|e| invalid(&shown, &format!("not a URL: {e}")))?;
+        let url = Url::parse(text).map_err(|e| invalid(&shown, &format!("not a URL: {e}")))?;
         if has_login(&url) {
             return Err(invalid(&shown, "credentials do not belong into the URL"));
         }
         if url.fragment().is_some() {
             return Err(invalid(&shown, "a # has no meaning here"));
         }
-        if scheme == "file" { file(&url) } else { s3(&url).map(StoreUrl::S3) }
+        match kind {
+            None => file(&url),
+            Some(Scheme::S3) => bucket(Scheme::S3, &url).map(StoreUrl::S3),
+            Some(Scheme::Gs) => bucket(Scheme::Gs, &url).map(StoreUrl::Gcs),
+            Some(Scheme::Az) => bucket(Scheme::Az, &url).map(StoreUrl::Azure),
+        }
     }
 }
 
@@ -162,47 +240,67 @@ fn file(url: &Url) -> Result<StoreUrl> {
     }
 }
 
-fn s3(url: &Url) -> Result<S3Url> {
-    let shown = "s3://…";
-    let bucket = url.host_str().unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !(3..=255).contains(&bucket.len()) || !bucket.chars().all(plain) || url.port().is_some() {
-        let reason = "a bucket's name is needed after s3://: 3 letters or more, a-z 0-9 . _ -";
-        return Err(invalid(shown, reason));
-    }
-    let prefix = url.path().trim_matches('/');
-    let sound = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
-    if !prefix.is_empty() && !prefix.split('/').all(sound) {
-        let reason = "the path in the bucket may hold letters, digits, . _ - and single slashes";
-        return Err(invalid(shown, reason));
-    }
-    let mut s3 = S3Url {
-        bucket: bucket.into(),
-        prefix: prefix.into(),
-        endpoint: None,
-        region: None,
-        path_style: None,
-    };
-    for (name, value) in url.query_pairs() {
-        let again = match &*name {
-            "endpoint" => s3.endpoint.replace(endpoint(&value)?).is_some(),
-            "region" => s3.region.replace(region(&value)?).is_some(),
-            "path_style" => s3.path_style.replace(truth(&value)?).is_some(),
-            _ => {
-                let name: String = name.chars().filter(|c| plain(*c)).take(40).collect();
-                let known = "endpoint, region, path_style";
-                return Err(invalid(&s3.name(), &format!("unknown parameter {name}: there are {known}")));
-            }
-        };
-        if again {
-            return Err(invalid(&s3.name(), &format!("parameter {name} is given twice")));
-        }
-    }
-    Ok(s3)
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-".contains(c)
 }
 
-fn endpoint(value: &str) -> Result<Url> {
-    let wrong = |reason: &str| invalid("s3://…", &format!("endpoint: {reason}"));
+fn bucket(scheme: Scheme, url: &Url) -> Result<BucketUrl> {
+    let shown = format!("{}://…", scheme.text());
+    let bucket = url.host_str().unwrap_or_default();
+    if !(3..=255).contains(&bucket.len()) || !bucket.chars().all(is_plain) || url.port().is_some() {
+        let reason =
+            format!("a bucket's name is needed after {}://: 3 letters or more, a-z 0-9 . _ -", scheme.text());
+        return Err(invalid(&shown, &reason));
+    }
+    let prefix = url.path().trim_matches('/');
+    let sound = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    if !prefix.is_empty() && !prefix.split('/').all(sound) {
+        let reason = "the path in the bucket may hold letters, digits, . _ - and single slashes";
+        return Err(invalid(&shown, reason));
+    }
+    let parameters = Parameters::default();
+    let mut place = BucketUrl { scheme, bucket: bucket.into(), prefix: prefix.into(), parameters };
+    place.parameters = parameters_of(&place.name(), scheme, url)?;
+    Ok(place)
+}
+
+fn parameters_of(shown: &str, scheme: Scheme, url: &Url) -> Result<Parameters> {
+    let mut found = Parameters::default();
+    let wrong = |what: &str| invalid(shown, what);
+    for (name, value) in url.query_pairs() {
+        if !scheme.parameters().contains(&&*name) {
+            let name: String = name.chars().filter(|c| is_plain(*c)).take(40).collect();
+            let known = scheme.parameters().join(", ");
+            return Err(wrong(&format!("unknown parameter {name}: there are {known}")));
+        }
+        let truth = || match &*value {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(wrong(&format!("{name}: true or false"))),
+        };
+        let word = || {
+            let sound = value.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+            match sound && (1..=64).contains(&value.len()) {
+                true => Ok(value.to_string()),
+                false => Err(wrong(&format!("{name}: letters, digits, _ and - are allowed"))),
+            }
+        };
+        let again = match &*name {
+            "account" => found.account.replace(word()?).is_some(),
+            "endpoint" => found.endpoint.replace(endpoint(shown, &value)?).is_some(),
+            "region" => found.region.replace(word()?).is_some(),
+            "path_style" => found.path_style.replace(truth()?).is_some(),
+            _ => found.checksum.replace(truth()?).is_some(),
+        };
+        if again {
+            return Err(wrong(&format!("parameter {name} is given twice")));
+        }
+    }
+    Ok(found)
+}
+
+fn endpoint(shown: &str, value: &str) -> Result<Url> {
+    let wrong = |reason: &str| invalid(shown, &format!("endpoint: {reason}"));
     let url = Url::parse(value).map_err(|e| wrong(&format!("not a URL: {e}")))?;
     if has_login(&url) {
         return Err(wrong("credentials do not belong into the URL"));
@@ -212,22 +310,6 @@ fn endpoint(value: &str) -> Result<Url> {
         return Err(wrong("write http://host:port or https://host"));
     }
     Ok(url)
-}
-
-fn region(value: &str) -> Result<String> {
-    let sound = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    if value.is_empty() || value.len() > 64 || !value.chars().all(sound) {
-        return Err(invalid("s3://…", "region: letters, digits, _ and - are allowed"));
-    }
-    Ok(value.into())
-}
-
-fn truth(value: &str) -> Result<bool> {
-    match value {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(invalid("s3://…", "path_style: true or false")),
-    }
 }
 
 #[cfg(test)]
@@ -245,6 +327,14 @@ mod tests {
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://bucket/a/b-c/?region=eu-west-1", "s3://bucket/a/b-c?region=eu-west-1"),
+            ("s3://bucket?checksum=true", "s3://bucket?checksum=true"),
+            ("gs://bucket/a", "gs://bucket/a"),
+            ("gs://bucket?endpoint=http://h:1", "gs://bucket?endpoint=http%3A%2F%2Fh%3A1"),
+            ("az://boxes/a?account=acc", "az://boxes/a?account=acc"),
+            (
+                "az://boxes?path_style=false&endpoint=https://h&account=acc",
+                "az://boxes?account=acc&endpoint=https%3A%2F%2Fh&path_style=false",
+            ),
             (
                 "s3://bkt?endpoint=http://127.0.0.1:7070&region=r&path_style=false",
                 "s3://bkt?endpoint=http%3A%2F%2F127.0.0.1%3A7070&region=r&path_style=false",
@@ -268,8 +358,11 @@ mod tests {
     fn bad_urls_are_refused_with_the_reason_and_without_secrets() {
         for (text, reason) in [
             ("", "a path or a URL is needed"),
-            ("gs://bucket", "not there yet"),
-            ("az://bucket", "not there yet"),
+            ("gs://planted:planted@bucket", "credentials do not belong"),
+            ("gs://bucket?region=planted", "unknown parameter region: there are endpoint"),
+            ("az://bucket?sas=planted", "unknown parameter sas"),
+            ("az://bucket?account=planted.", "account: letters"),
+            ("az://ab", "bucket's name is needed after az://"),
             ("http://planted:planted@host/", "unknown kind of store"),
             ("s3:bucket/planted", "write ./ before"),
             ("s3:/bucket/planted", "write ./ before"),
@@ -313,6 +406,27 @@ mod tests {
             let StoreUrl::S3(s3) = StoreUrl::parse(text).unwrap() else { panic!("{text}") };
             assert_eq!(s3.path_style(), path_style, "{text}");
             assert_eq!(s3.address().as_deref(), address, "{text}");
+        }
+        for (text, address) in [
+            ("az://boxes?account=a", None),
+            ("az://boxes?endpoint=http://127.0.0.1:1", Some("http://127.0.0.1:1/acc")),
+            ("az://boxes?endpoint=https://blob.h&path_style=false", Some("https://acc.blob.h")),
+        ] {
+            let StoreUrl::Azure(azure) = StoreUrl::parse(text).unwrap() else { panic!("{text}") };
+            assert_eq!(azure.account_address("acc").as_deref(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn amazon_is_sent_checksums_and_others_only_if_so_wished() {
+        for (text, checksum) in [
+            ("s3://bucket?region=r", true),
+            ("s3://bucket?region=r&checksum=false", false),
+            ("s3://bucket?endpoint=http://h", false),
+            ("s3://bucket?endpoint=http://h&checksum=true", true),
+        ] {
+            let StoreUrl::S3(s3) = StoreUrl::parse(text).unwrap() else { panic!("{text}") };
+            assert_eq!(s3.checksum(), checksum, "{text}");
         }
     }
 }

@@ -260,7 +260,7 @@ async fn a_damaged_session_costs_what_it_wrote_and_the_next_backup_uploads_that_
             let opened = past.scene.open(past.scene.copy()).await.unwrap();
             damage(&opened.store, &key, &object::session_key(other.snapshot.id), how).await;
             // Its name is in those of its deltas.
-            facts(&past, &done.snapshot.id.to_string(), &opened, &what, true).await;
+            facts(&past, &done.snapshot.name(), &opened, &what, true).await;
         }
     }
 }

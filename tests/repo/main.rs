@@ -6,6 +6,7 @@
 mod compare;
 mod crash;
 mod damage;
+mod gc;
 mod roles;
 mod scene;
 mod stores;

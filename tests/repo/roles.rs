@@ -73,7 +73,7 @@ async fn a_writer_s_second_backup_opens_no_file_and_uploads_no_data() {
     assert_eq!(second.files(), BTreeSet::new());
     let effects: Vec<_> = log.effects().into_iter().map(|event| event.key).collect();
     let id = done.snapshot.id;
-    assert_eq!(effects, [format!("sessions/{id}"), format!("commits/{id}")]);
+    assert_eq!(effects, [kist::format::object::session_key(id), kist::format::object::commit_key(id)]);
     assert_eq!((done.summary.counts.read_bytes, done.stats.new_bytes), (0, 0));
     let owner = scene.open(scene.store()).await.unwrap();
     scene.restore_whole(&owner, &done.snapshot.name(), "the second").await;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kist::repo::{self, Class, Degrade, Error, Init};
 use kist::store::Store;
 use kist::store::Verb;

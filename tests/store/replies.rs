@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kist::store::{Class, Error, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
+use kist::store::{Class, Error, NetworkSettings, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -16,11 +16,10 @@ fn store(endpoint: &str, retry: Duration, request: Duration) -> Store {
     let token = Zeroizing::new("planted-token".to_owned());
     let s3 = S3Settings {
         keys: Some(S3Keys::new("planted-id".into(), secret, Some(token))),
-        retry_timeout: retry,
-        request_timeout: request,
         ..S3Settings::default()
     };
-    let settings = StoreSettings { create_folder: false, s3 };
+    let network = NetworkSettings { retry_timeout: retry, request_timeout: request, ..Default::default() };
+    let settings = StoreSettings { s3, network, ..Default::default() };
     assert!(!format!("{settings:?}").contains("planted"));
     let url = StoreUrl::parse(&format!("s3://bucket/repo?endpoint={endpoint}")).unwrap();
     let store = Store::open(&url, &settings).unwrap();

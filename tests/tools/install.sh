@@ -1,11 +1,13 @@
 #!/bin/bash
-# Installs what the tests need on Debian 12 with Rust and Go: Debian packages, and programs
-# built from Go modules into a cache outside the tree. Quiet and fast when all is there.
+# Installs what the tests need on Debian 12 with Rust, Go and Node.js: Debian packages, and programs
+# built from modules into a cache outside the tree. Quiet and fast when all is there.
 #
-#   install.sh [PART...]     apt | kubernetes | versitygw | cluster | all (the default)
+#   install.sh [PART...]     apt | kubernetes | versitygw | minio | fake-gcs | azurite |
+#                            cluster | stores | reader | all (the default)
 #
-# cluster is apt and kubernetes. The cache is $KIST_CACHE, or ~/.cache/kist-lab; a program
-# lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
+# cluster is apt and kubernetes; stores are the four servers in between; reader is a Python with
+# what format-spec/reader needs. The cache is $KIST_CACHE, or
+# ~/.cache/kist-lab; a program lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,6 +17,10 @@ BIN=$CACHE/bin
 # tests/e2e/cluster/tools.rs has the same two versions.
 KUBERNETES=1.34.4
 VERSITYGW=v1.8.0
+# tests/support has the same as each of these. MinIO has no versions that Go knows: it is a commit.
+MINIO=v0.0.0-20260212201848-7aac2a2c5b7c
+FAKE_GCS=v1.56.1
+AZURITE=3.37.0
 
 PACKAGES=(
     etcd-server containerd runc containernetworking-plugins  # the cluster's parts
@@ -119,24 +125,95 @@ part_kubernetes() {
     build_kubernetes "${missing[@]}"
 }
 
-build_versitygw() {
-    local work result=0
-    work=$(mktemp -d "$BIN/.versitygw.XXXXXX")
+# Builds a Go program by its module's name, into bin/NAME-VERSION.
+go_program() {
+    local name=$1 package=$2 version=$3
+    [ ! -x "$BIN/$name-$version" ] || return 0
+    need_go
+    step "$name $version" build_go_program "$name" "$package" "$version"
+}
+
+build_go_program() {
+    local name=$1 package=$2 version=$3 work result=0
+    work=$(mktemp -d "$BIN/.program.XXXXXX")
     GOBIN=$work CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" \
-        "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" 2> "$CACHE/versitygw.log" || result=$?
+        "$package@$version" 2> "$CACHE/$name.log" || result=$?
     if [ "$result" -eq 0 ]; then
-        mv "$work/versitygw" "$BIN/versitygw-$VERSITYGW" || result=$?
+        mv "$work/${package##*/}" "$BIN/$name-$version" || result=$?
     else
-        grep -v '^go: downloading' "$CACHE/versitygw.log" | tail -n 15 >&2 || true
+        grep -v '^go: downloading' "$CACHE/$name.log" | tail -n 15 >&2 || true
     fi
     rm -rf "$work"
     return "$result"
 }
 
 part_versitygw() {
-    [ ! -x "$BIN/versitygw-$VERSITYGW" ] || return 0
-    need_go
-    step "versitygw $VERSITYGW" build_versitygw
+    go_program versitygw github.com/versity/versitygw/cmd/versitygw "$VERSITYGW"
+}
+
+part_minio() {
+    go_program minio github.com/minio/minio "$MINIO"
+}
+
+part_fake-gcs() {
+    go_program fake-gcs-server github.com/fsouza/fake-gcs-server "$FAKE_GCS"
+}
+
+build_azurite() {
+    local work result=0
+    work=$(mktemp -d "$BIN/.program.XXXXXX")
+    # The lock file pins all that it brings along; no scripts of theirs are run.
+    cp "$HERE/azurite/package.json" "$HERE/azurite/package-lock.json" "$work/" &&
+        npm ci --prefix "$work" --omit=dev --ignore-scripts --no-audit --no-fund \
+            > "$CACHE/azurite.log" 2>&1 || result=$?
+    if [ "$result" -eq 0 ]; then
+        mv "$work" "$BIN/azurite-$AZURITE" || result=$?
+    else
+        # The addresses in it are this machine's own business.
+        tail -n 15 "$CACHE/azurite.log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    fi
+    rm -rf "$work"
+    return "$result"
+}
+
+part_azurite() {
+    grep -q "\"azurite\": \"$AZURITE\"" "$HERE/azurite/package.json" ||
+        die "tests/tools/azurite/package.json is not of version $AZURITE"
+    [ ! -d "$BIN/azurite-$AZURITE" ] || return 0
+    command -v npm > /dev/null || die "Node.js with npm is missing: azurite is a program for it"
+    step "azurite $AZURITE" build_azurite
+}
+
+part_stores() {
+    part_versitygw
+    part_minio
+    part_fake-gcs
+    part_azurite
+}
+
+# The folder has the hash of the requirements in its name: others get a folder of their own.
+part_reader() {
+    local requirements=$HERE/../../format-spec/reader/requirements.txt hash place work
+    hash=$(sha256sum < "$requirements")
+    place=$CACHE/reader-${hash:0:16}
+    [ ! -x "$place/bin/python" ] || return 0
+    if ! python3 -c 'import ensurepip' 2> /dev/null; then
+        [ "$(id -u)" = 0 ] || die "Python with venv is missing, and only root can install it (python3-venv)"
+        step "Debian packages: python3-venv" apt_install python3-venv
+    fi
+    work=$CACHE/.reader.$$
+    step "Python packages of format-spec/reader" build_reader "$work" "$requirements"
+    mv -T "$work" "$place"
+}
+
+build_reader() {
+    local log=$CACHE/reader.log
+    python3 -m venv "$1" &&
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+            --requirement "$2" > "$log" 2>&1 && return 0
+    # The addresses in it are this machine's own business.
+    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    return 1
 }
 
 mkdir -p "$BIN"
@@ -146,14 +223,14 @@ if ! flock --nonblock 9; then
     flock 9
 fi
 # Under the lock: what lies here is of a run that was killed.
-rm -rf "$BIN"/.kubernetes.* "$BIN"/.versitygw.*
+rm -rf "$BIN"/.kubernetes.* "$BIN"/.program.*
 
 [ $# -gt 0 ] || set -- all
 for part in "$@"; do
     case $part in
-        apt | kubernetes | versitygw) "part_$part" 9>&- ;;
+        apt | kubernetes | versitygw | minio | fake-gcs | azurite | stores) "part_$part" 9>&- ;;
         cluster) part_apt 9>&-; part_kubernetes 9>&- ;;
-        all) part_apt 9>&-; part_versitygw 9>&-; part_kubernetes 9>&- ;;
-        *) die "no such part: $part (apt, kubernetes, versitygw, cluster, all)" ;;
+        all) part_apt 9>&-; part_stores 9>&-; part_kubernetes 9>&- ;;
+        *) die "no such part: $part (apt, kubernetes, versitygw, minio, fake-gcs, azurite, cluster, stores, all)" ;;
     esac
 done

@@ -55,26 +55,31 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
     Ok(())
 }
 
-/// Sessions of ended epochs whose lane keys open no record that is left.
+/// Sessions of ended epochs whose commit is gone, and whose lane keys open no record that is left. One that was fenced
+/// stays for ever, as its fence does: its writer may come back and name its packs again.
 async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<Vec<String>> {
+    let of = |folder, key: &str| object::parse_session(folder, key).filter(|id| id.epoch() < epoch);
+    let resolved = repo.store.list(object::COMMITS).await?;
+    let resolved: HashSet<SessionId> =
+        resolved.iter().filter_map(|found| of(object::COMMITS, &found.key)).collect();
     let listed = repo.store.list(object::SESSIONS).await?;
-    let session = |key: &str| object::parse_session(object::SESSIONS, key).filter(|id| id.epoch() < epoch);
-    let of_ended: Vec<(SessionId, String)> =
-        listed.into_iter().filter_map(|found| Some((session(&found.key)?, found.key))).collect();
-    if of_ended.is_empty() {
+    let gone: Vec<(SessionId, String)> = listed
+        .into_iter()
+        .filter_map(|found| Some((of(object::SESSIONS, &found.key)?, found.key)))
+        .filter(|(id, _)| !resolved.contains(id) && !log.state.rows.contains_key(id))
+        .collect();
+    if gone.is_empty() {
         return Ok(Vec::new());
     }
     let (index, by) = Index::load_with_log(repo).await?;
+    let base = |log: &Log| log.base.as_ref().map(|(slot, _)| *slot);
     // Whoever has published since then will see to it.
-    if by.base.as_ref().map(|(slot, _)| *slot) != log.base.as_ref().map(|(slot, _)| *slot)
-        || !index.problems.is_empty()
-    {
+    if base(&by) != base(log) || !index.problems.is_empty() {
         return Ok(Vec::new());
     }
     let needed: HashSet<SessionId> =
         index.packs().iter().flat_map(|pack| pack.sessions.iter().copied()).collect();
-    let is_needed = |id: &SessionId| needed.contains(id);
-    Ok(of_ended.into_iter().filter(|(id, _)| !is_needed(id)).map(|(_, key)| key).collect())
+    Ok(gone.into_iter().filter(|(id, _)| !needed.contains(id)).map(|(_, key)| key).collect())
 }
 
 /// Checkpoints before the last two, and every generation that neither of them names.

@@ -101,12 +101,13 @@ pub fn plan(seen: &Seen<'_>, limits: Limits) -> PrunePlan {
         plan.total_bytes += u64::from(pack.len);
         plan.used_bytes += used[number];
         // What a session at work has uploaded belongs to it.
-        if pack.session.is_some_and(|session| seen.running.contains(&session)) || !is_there(seen, pack.id) {
+        if pack.session.is_some_and(|session| seen.running.contains(&session)) || seen.log.is_barred(pack.id)
+        {
             continue;
         }
         if used[number] == 0 {
             plan.unused.insert(pack.id);
-            plan.unused_bytes += u64::from(pack.len);
+            plan.unused_bytes += seen.listed.get(&pack.id).map_or(0, |found| found.size);
         } else if used[number] * 100 < u64::from(pack.len) * limits.min_used_percent {
             wasteful.push(number);
         } else if pack.len < limits.small_pack_bytes {

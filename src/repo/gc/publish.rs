@@ -115,10 +115,8 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     if let Some(damage) = snapshots.problems.first() {
         return Err(Error::Unsound { what: crate::repo::chain(damage) });
     }
-    let mut committed = snapshots.repacks.clone();
     for snapshot in snapshots.all.iter().chain(&snapshots.forgotten).chain(&snapshots.gone) {
         let commit = &snapshot.commit;
-        committed.insert(snapshot.id);
         let remembered = state.remembered.entry(commit.certificate.key).or_default();
         remembered.push((commit.sequence, snapshot.digest));
         remembered.sort_unstable();
@@ -141,6 +139,8 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     let is_gone = |id: &SessionId| log.fact(*id).gone;
     let gone: Vec<SessionId> = state.rows.keys().copied().filter(is_gone).collect();
     let mut pending = still_there(repo, std::mem::take(&mut state.pending)).await?;
+    // The packs of a session that only copied are in the index now; its end has no more to say.
+    pending.extend(snapshots.repacks.iter().map(|id| object::commit_key(*id)));
     for id in gone {
         pending.insert(object::commit_key(id));
         state.rows.remove(&id);

@@ -16,6 +16,7 @@ use crate::repo::pack_builder::{OpenPack, record_key_name};
 use crate::repo::snapshots::end_repack;
 use crate::repo::upload::Uploads;
 use crate::repo::{Begun, Error, Index, Repository, Result, WriterSettings, begin};
+use crate::store::Class as StoreClass;
 
 /// Copies what is used of the packs. Gives those whose used records all have a copy now.
 pub async fn repack(
@@ -31,7 +32,11 @@ pub async fn repack(
     for ((kind, origin), packs) in groups {
         let mut filling = Filling { repo: repo.clone(), uploads: uploads.clone(), kind, origin, open: None };
         for pack in packs {
-            let bytes = repo.store.get(&object::pack_key(pack)).await?;
+            let bytes = match repo.store.get(&object::pack_key(pack)).await {
+                // Another prune was quicker.
+                Err(error) if error.class() == StoreClass::Missing => continue,
+                bytes => bytes?,
+            };
             let len = bytes.len() as u64;
             let (index, live) = (index.clone(), live.clone());
             let copied = tokio::task::spawn_blocking(move || {

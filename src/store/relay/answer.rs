@@ -184,7 +184,7 @@ fn failed(error: &Error) -> Answer {
     let class = match (error, error.class()) {
         (Error::Unsupported { .. }, _) => Class::Unsupported,
         (_, StoreClass::Missing) => Class::Missing,
-        (_, StoreClass::Denied) => Class::Denied,
+        (_, StoreClass::Denied | StoreClass::Retained) => Class::Denied,
         (_, StoreClass::Full) => Class::Full,
         (_, StoreClass::Transient) => Class::Transient,
         (_, StoreClass::Corrupt | StoreClass::Usage | StoreClass::Other) => Class::Other,

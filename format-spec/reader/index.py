@@ -1,0 +1,51 @@
+"""Chapter 5: index deltas."""
+
+from dataclasses import dataclass
+
+import codec
+from codec import Decoder, Refused
+from crypto import digest, verify
+from layout import open_object
+from pack import Record, decode_records, pack_kind
+
+SIGN_INDEX = "kist 0 sign index"
+
+
+@dataclass(frozen=True)
+class Pack:
+    id: bytes
+    kind: int
+    length: int
+    hash: bytes
+    records: tuple[Record, ...]
+
+
+def open_delta(
+    structure: bytes, repository: bytes, key: str, lane_public: bytes, data: bytes
+) -> list[Pack]:
+    source = open_object(structure, repository, key, data, codec.INDEX_LEN)
+    count = source.count(codec.INDEX_PACKS, 54)
+    packs = []
+    records = 0
+    for _ in range(count):
+        packs.append(_pack(source))
+        records += len(packs[-1].records)
+        if records > codec.INDEX_RECORDS:
+            raise Refused("too-much", f"more than {codec.INDEX_RECORDS} records")
+    signed = source.data[: source.at]
+    signature = source.take(64)
+    source.end_or_zeros()
+    message = repository + key.encode() + b"\x00" + digest(signed)
+    verify(lane_public, SIGN_INDEX, message, signature)
+    return packs
+
+
+def _pack(source: Decoder) -> Pack:
+    name, kind, length, hash_ = source.take(16), pack_kind(source), source.u32(), source.take(32)
+    if length > codec.PACK_LEN:
+        raise Refused("too-much", f"a pack of {length} bytes")
+    records = decode_records(source, kind, short_hashes=False)
+    end = records[-1].offset + records[-1].length if records else 0
+    if end > length:
+        raise Refused("invalid", f"records to {end} in a pack of {length} bytes")
+    return Pack(name, kind, length, hash_, records)

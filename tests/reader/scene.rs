@@ -1,0 +1,100 @@
+//! A repository that kist makes, and the reader with the packages that its requirements name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/reader");
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+pub fn ended(command: &mut Command) -> Run {
+    let output = command.stdin(Stdio::null()).output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let run =
+        Run { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
+    assert!(!run.err.contains("panicked") && !run.err.contains("Traceback"), "{run:?}");
+    run
+}
+
+/// A program of the reader, run by the Python that `install.sh reader` prepared for these requirements.
+pub fn reader(program: &str) -> Command {
+    let requirements = fs::read(Path::new(READER).join("requirements.txt")).unwrap();
+    let hash: String = Sha256::digest(&requirements)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let cache = std::env::var_os("KIST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").expect("HOME or KIST_CACHE is set");
+        Path::new(&home).join(".cache/kist-lab")
+    });
+    let python = cache.join(format!("reader-{hash}/bin/python"));
+    assert!(python.exists(), "{python:?} is missing: run tests/tools/install.sh reader");
+    let mut command = Command::new(python);
+    command.arg(Path::new(READER).join(program)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// A scratch place with a repository, its owner's key file, and a folder to back up.
+pub struct Scene {
+    pub dir: TempDir,
+    pub repo: PathBuf,
+    pub source: PathBuf,
+    unlock: PathBuf,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (repo, source) = (dir.path().join("repo"), dir.path().join("source"));
+        let unlock = dir.path().join("owner.key");
+        fs::create_dir(&source).unwrap();
+        let scene = Self { dir, repo, source, unlock };
+        let made =
+            ended(scene.kist(&["init", "--new-key-file"]).arg(&scene.unlock).env_remove("KIST_KEY_FILE"));
+        assert_eq!(made.code, 0, "{made:?}");
+        scene
+    }
+
+    pub fn kist(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kist"));
+        command.args(args).env_clear().env("HOME", self.dir.path()).env("TZ", "UTC");
+        command.env("KIST_REPO", &self.repo).env("KIST_KEY_FILE", &self.unlock);
+        command
+    }
+
+    /// Backs the folder up and gives the snapshot's name.
+    pub fn backup(&self) -> String {
+        let run = ended(self.kist(&["--no-catalog", "--json", "backup", "files"]).arg(&self.source));
+        assert_eq!(run.code, 0, "{run:?}");
+        let last = run.out.lines().last().expect("a backup prints its snapshot");
+        let last: serde_json::Value = serde_json::from_str(last).unwrap();
+        last["snapshot"].as_str().unwrap().to_owned()
+    }
+
+    /// Has the reader restore into a new folder; gives how that ended and where the source's copy is.
+    pub fn restore(&self, args: &[&str]) -> (Run, TempDir, PathBuf) {
+        let target = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let mut command = reader("restore.py");
+        command.arg(&self.repo).arg(target.path()).args(args);
+        if !args.contains(&"--passphrase-file") {
+            command.arg("--key-file").arg(&self.unlock);
+        }
+        let run = ended(&mut command);
+        let copy = target.path().join(self.source.strip_prefix("/").unwrap());
+        (run, target, copy)
+    }
+
+    /// Restores a snapshot with the reader, and compares it in everything with the folder as it is now.
+    pub fn comes_back(&self, snapshot: &str) {
+        let (run, _target, copy) = self.restore(&["--snapshot", snapshot]);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(crate::compare::differences(&self.source, &copy), Vec::<String>::new());
+    }
+}
