@@ -12,7 +12,7 @@ use kist::crypto::secret::Key;
 use kist::crypto::{hash, seal, sign};
 use kist::format::config;
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
-use kist::format::id::{ChunkId, PackId, RecordId, RepoId, SessionId};
+use kist::format::id::{ChunkId, KeyId, PackId, RecordId, RepoId, SessionId};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
@@ -118,6 +118,9 @@ fn delta(world: &World) -> IndexDelta {
         kind: PackKind::Data,
         len: RECORDS * RECORD_BYTES,
         hash: world.bytes(),
+        origin: KeyId(world.bytes()),
+        verified: false,
+        sessions: vec![SessionId::new(0, world.bytes())],
         records: (0..RECORDS).map(record).collect(),
     };
     IndexDelta { packs: (0..PACKS).map(pack).collect() }
@@ -169,7 +172,7 @@ fn lookups(criterion: &mut Criterion) {
     for _ in 0..1_000_000 / (PACKS * RECORDS as usize) + 1 {
         for pack in delta(&world).packs {
             ids.push(pack.records[0].id);
-            index.add(&pack, SessionId::new(0, world.bytes()), true);
+            index.add(&pack, Some(SessionId::new(0, world.bytes())), true);
         }
     }
     ids.truncate(WANTED / 2);

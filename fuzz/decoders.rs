@@ -8,14 +8,16 @@
 
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
+use kist::format::checkpoint::{Checkpoint, State};
 use kist::format::codec::{Reader, Writer};
-use kist::format::commit::{Commit, Resolution};
+use kist::format::commit::{Commit, Resolution, fence};
 use kist::format::config::Config;
 use kist::format::entry::escape;
 use kist::format::frame::{Assembly, Frame, Message, opening, take_opening};
 use kist::format::id::{KeyId, PackId, RepoId};
 use kist::format::index::IndexDelta;
 use kist::format::keys::{KeyFile, Lock, Slot};
+use kist::format::log::Entry;
 use kist::format::node::{Node, NodeParts, decode_refs};
 use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
 use kist::format::relay::{Answer, Request};
@@ -29,6 +31,7 @@ type Target = fn(&[u8]);
 
 /// Every target, by name.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("checkpoint", checkpoint),
     ("codec", codec),
     ("commit", commit),
     ("config", config),
@@ -36,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("index", index),
     ("key_file", key_file),
     ("link", link),
+    ("log", log),
     ("message", message),
     ("node", node),
     ("record_header", record_header),
@@ -44,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("slot", slot),
     ("slot_contents", slot_contents),
+    ("state", state),
     ("store_url", store_url),
     ("summary", summary),
     ("task", task),
@@ -137,7 +142,8 @@ pub fn session(bytes: &[u8]) {
 pub fn commit(bytes: &[u8]) {
     match Resolution::decode(bytes) {
         Ok(Resolution::Commit(commit)) => assert!(is_padded(bytes, &Commit::encode(&commit))),
-        Ok(Resolution::Fence) => assert!(is_padded(bytes, &[2])),
+        Ok(Resolution::Fence) => assert!(is_padded(bytes, &fence())),
+        Ok(Resolution::Repack(repack)) => assert!(is_padded(bytes, &repack.encode())),
         Err(_) => {}
     }
 }
@@ -146,6 +152,34 @@ pub fn summary(bytes: &[u8]) {
     if let Ok(summary) = serde_json::from_slice::<Summary>(bytes) {
         let again = serde_json::to_vec(&summary).expect("a summary is JSON");
         assert_eq!(serde_json::from_slice::<Summary>(&again).expect("what was written"), summary);
+    }
+}
+
+/// An entry of the gc log.
+pub fn log(bytes: &[u8]) {
+    if let Ok(entry) = Entry::decode(bytes) {
+        assert!(is_padded(bytes, &entry.encode()));
+    }
+}
+
+pub fn checkpoint(bytes: &[u8]) {
+    if let Ok(checkpoint) = Checkpoint::decode(bytes) {
+        assert!(is_padded(bytes, &checkpoint.encode()));
+    }
+}
+
+/// The state of a checkpoint, its pieces put together; or one piece.
+pub fn state(bytes: &[u8]) {
+    if let Ok(piece) = State::piece(bytes) {
+        let mut again = Writer::new();
+        again.bytes(piece);
+        assert!(is_padded(bytes, &again.into_bytes()));
+    }
+    if let Ok(state) = State::decode(bytes) {
+        assert_eq!(state.encode(), bytes);
+        let pieces = state.pieces();
+        let pieces = pieces.iter().map(|piece| State::piece(piece).expect("what was written"));
+        assert_eq!(pieces.collect::<Vec<_>>().concat(), bytes);
     }
 }
 
@@ -168,8 +202,11 @@ pub fn task(bytes: &[u8]) {
     }
 }
 
-/// The packs of a delta, before the signature.
+/// The packs of a delta, before the signature; or of a part of a generation.
 pub fn index(bytes: &[u8]) {
+    if let Ok(part) = IndexDelta::decode_part(bytes) {
+        assert!(is_padded(bytes, &part.body()));
+    }
     let lane = key(7);
     let message = [&REPO.0[..], INDEX_KEY.as_bytes(), &[0], &hash::plain(bytes)].concat();
     let signature = sign::sign(&lane, context::SIGN_INDEX, &message);

@@ -63,7 +63,7 @@ pub const CHECKPOINT_PARTS: usize = 64 * 1024;
 /// A checkpoint as stored, without its parts, in bytes.
 pub const CHECKPOINT_LEN: usize = 8 * 1024 * 1024;
 /// Things of one sort in the state of a checkpoint.
-pub const STATE_ROWS: usize = 1 << 28;
+pub const STATE_ROWS: usize = 256 * 1024 * 1024;
 /// Sessions whose lane keys the records of one pack are sealed with.
 pub const PACK_SESSIONS: usize = 4096;
 /// The name of a key, in bytes of UTF-8.

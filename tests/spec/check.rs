@@ -1,10 +1,12 @@
 //! Decodes a vector by its form and encodes what came out again.
 
+mod gc;
 mod link;
 mod objects;
 mod pack;
 mod values;
 
+pub use gc::part_key;
 pub use objects::slot_plain;
 pub use values::join_node;
 
@@ -20,7 +22,7 @@ pub struct Checked {
 }
 
 /// Every form of vectors.
-pub const FORMS: [&str; 22] = [
+pub const FORMS: [&str; 26] = [
     "varint",
     "signed",
     "padded",
@@ -33,6 +35,10 @@ pub const FORMS: [&str; 22] = [
     "node",
     "session",
     "commit",
+    "log",
+    "checkpoint",
+    "state",
+    "index-part",
     "derive",
     "ids",
     "gear",
@@ -59,6 +65,10 @@ pub fn check(vector: &Vector) -> Result<Checked, Error> {
         "node" => values::node(vector),
         "session" => objects::session(vector),
         "commit" => objects::commit(vector),
+        "log" => gc::log(vector),
+        "checkpoint" => gc::checkpoint(vector),
+        "state" => gc::state(vector),
+        "index-part" => gc::index_part(vector),
         "derive" => Ok(values::derive(vector)),
         "ids" => Ok(values::ids(vector)),
         "gear" => Ok(values::gear(vector)),

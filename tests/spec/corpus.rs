@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use kist::crypto::seal;
 use kist::crypto::secret::Key;
+use kist::format::checkpoint::State;
 use kist::format::frame::opening;
 use kist::format::id::{RepoId, SessionId, hex};
 use kist::format::object;
 
-use crate::check::slot_plain;
+use crate::check::{part_key, slot_plain};
 use crate::decoders::TARGETS;
 use crate::make;
 use crate::material::draw;
@@ -20,6 +21,20 @@ use crate::vector::{Encoded, Vector};
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// The files of a target's corpus, by name.
+pub fn files(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = fuzz().join("corpus").join(target);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let read = |file: std::io::Result<std::fs::DirEntry>| {
+        let file = file.expect("a file's entry");
+        let bytes = std::fs::read(file.path()).expect("a readable file");
+        (file.file_name().to_string_lossy().into_owned(), bytes)
+    };
+    let mut files: Vec<_> = files.map(read).collect();
+    files.sort();
+    files
 }
 
 /// Writes a file that is not there; never changes one.
@@ -36,17 +51,12 @@ pub fn write_new(path: &Path, bytes: &[u8]) {
 fn every_corpus_file_passes_its_decoder() {
     seed();
     for (name, decode) in TARGETS {
-        let folder = fuzz().join("corpus").join(name);
-        let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        let mut run = 0;
-        for file in files {
-            let file = file.expect("a file's entry").path();
-            let bytes = std::fs::read(&file).expect("a readable file");
+        let files = files(name);
+        assert!(!files.is_empty(), "{name}: its corpus is empty");
+        for (file, bytes) in files {
             let passed = std::panic::catch_unwind(|| decode(&bytes));
-            assert!(passed.is_ok(), "{}", file.display());
-            run += 1;
+            assert!(passed.is_ok(), "{name}/{file}");
         }
-        assert!(run > 0, "{name}: its corpus is empty");
     }
 }
 
@@ -55,21 +65,19 @@ fn every_corpus_file_passes_its_decoder() {
 fn every_corpus_file_passes_its_decoder_with_bytes_changed_cut_and_doubled() {
     seed();
     for (name, decode) in TARGETS {
-        for file in std::fs::read_dir(fuzz().join("corpus").join(name)).expect("a corpus") {
-            let file = file.expect("a file's entry").path();
-            let bytes = std::fs::read(&file).expect("a readable file");
-            let world = draw(&file.file_name().expect("a name").to_string_lossy());
+        for (file, bytes) in files(name) {
+            let world = draw(&file);
             for round in 0..40 {
                 let changed = mutated(&bytes, world.bytes());
                 let passed = std::panic::catch_unwind(|| decode(&changed));
-                assert!(passed.is_ok(), "{}: round {round}: {}", file.display(), hex(&changed));
+                assert!(passed.is_ok(), "{name}/{file}: round {round}: {}", hex(&changed));
             }
         }
     }
 }
 
 /// One to three small changes: a byte, a bit, a cut, a stretch again, a large number.
-fn mutated(bytes: &[u8], random: [u8; 16]) -> Vec<u8> {
+pub fn mutated(bytes: &[u8], random: [u8; 16]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for change in random[..15].chunks(5).take(1 + usize::from(random[15] % 3)) {
         let at = u16::from_le_bytes([change[0], change[1]]) as usize % (out.len() + 1);
@@ -113,7 +121,7 @@ fn every_decoder_has_a_fuzz_target_and_a_corpus_and_nothing_else_has() {
 }
 
 /// With `KIST_VECTORS=write`: writes the seeds that are not there, once.
-fn seed() {
+pub fn seed() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         if std::env::var_os("KIST_VECTORS").is_none_or(|value| value != "write") {
@@ -166,6 +174,13 @@ fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
             let summary = summary.map(|c| ("summary", c.fields["summary"].to_string().into_bytes()));
             return plain.map(|plain| ("commit", plain)).into_iter().chain(summary).collect();
         }
+        "log" => open(object::log_key(v.number("slot"))).map(|plain| ("log", plain)),
+        "checkpoint" => open(object::checkpoint_key(v.number("slot"))).map(|plain| ("checkpoint", plain)),
+        "state" => open(part_key(v)).map(|plain| match State::piece(&plain) {
+            Ok(state) => ("state", state.to_vec()),
+            Err(_) => ("state", plain),
+        }),
+        "index-part" => open(part_key(v)).map(|plain| ("index", plain)),
         "opening" => Some(("link", bytes)),
         "frame" => return vec![("link", [&opening()[..], &bytes].concat()), ("frame", bytes)],
         "message" => return vec![("link", as_stream(&bytes)), ("message", bytes)],

@@ -1,5 +1,5 @@
 //! The format's spec, held against the code: every vector in both directions, every table
-//! of constants, every file of the fuzz corpora, and random values of every codec.
+//! of constants, every file of the fuzz corpora, random values of every codec, and what decoders take in memory.
 //!
 //! `KIST_VECTORS=write` writes vectors and corpus seeds that are missing; it never changes one.
 
@@ -9,6 +9,7 @@ mod corpus;
 mod decoders;
 mod make;
 mod material;
+mod memory;
 mod props;
 mod reader;
 mod shapes;

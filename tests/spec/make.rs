@@ -1,5 +1,6 @@
 //! Makes every vector from fixed inputs: what is sound by encoding, what is defective by hand.
 
+mod gc;
 mod keys;
 mod link;
 mod nodes;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Vector> {
     out.extend(packs::all(&material));
     out.extend(nodes::all());
     out.extend(snapshots::all(&material));
+    out.extend(gc::all(&material));
     out.extend(link::all());
     out
 }

@@ -1,5 +1,7 @@
 //! Random values of every codec come back, and encode to the same bytes.
 
+mod gc;
+
 use bytes::{Bytes, BytesMut};
 use kist::crypto::secret::Key;
 use kist::crypto::sign;
@@ -121,6 +123,7 @@ prop_compose! {
     fn pack()(
         id: [u8; 16], data: bool, hash: [u8; 32], padding in 0u32..5000,
         records in vec((any::<[u8; 32]>(), 125u32..60_000), 0..40),
+        (origin, verified) in any::<([u8; 16], bool)>(), sessions in btree_set(any::<[u8; 16]>(), 0..4),
     ) -> IndexPack {
         let mut end = 0;
         let records = records.into_iter().map(|(id, len)| {
@@ -131,7 +134,9 @@ prop_compose! {
         });
         let records = records.collect();
         let kind = if data { PackKind::Data } else { PackKind::Nodes };
-        IndexPack { id: PackId(id), kind, len: end + padding, hash, records }
+        let sessions = sessions.into_iter().map(SessionId).collect();
+        let (id, len, origin) = (PackId(id), end + padding, KeyId(origin));
+        IndexPack { id, kind, len, hash, origin, verified, sessions, records }
     }
 }
 
@@ -170,8 +175,9 @@ prop_compose! {
 
 prop_compose! {
     fn commit()(
-        (view, time, sequence) in any::<(u64, i64, u64)>(), source: [u8; 16], complete: bool,
-        previous: [u8; 32], roots in vec(any::<(u8, [u8; 16], [u8; 32])>(), 0..9),
+        (view, head, time, sequence) in any::<(u64, [u8; 32], i64, u64)>(), source: [u8; 16],
+        (complete, held) in any::<(bool, bool)>(), previous: [u8; 32],
+        class in vec(any::<u8>(), 0..=limits::CLASS_LEN), roots in vec(any::<(u8, [u8; 16], [u8; 32])>(), 0..9),
         summary in vec(any::<u8>(), 0..500), certificate in certificate(),
         signature in vec(any::<u8>(), 64),
     ) -> Commit {
@@ -180,7 +186,8 @@ prop_compose! {
             Root { kind: kinds[usize::from(kind % 3)], source: SourceId(source), node: NodeId(node) }
         };
         Commit {
-            view, time: Time(time), source: SourceId(source), complete, sequence, previous,
+            view, head, time: Time(time), source: SourceId(source), complete, sequence, previous,
+            class, held,
             roots: roots.into_iter().map(root).collect(), summary, certificate,
             signature: signature.try_into().expect("64 bytes"),
         }
@@ -243,7 +250,10 @@ proptest! {
         let mut bytes = delta.encode(&seed, REPO, "index/a/0-0");
         bytes.resize(bytes.len() + zeros, 0);
         let again = IndexDelta::decode(&bytes, &sign::public(&seed), REPO, "index/a/0-0");
-        prop_assert_eq!(again.unwrap(), delta);
+        prop_assert_eq!(again.unwrap(), delta.clone());
+        let mut bytes = delta.body();
+        bytes.resize(bytes.len() + zeros, 0);
+        prop_assert_eq!(IndexDelta::decode_part(&bytes).unwrap(), delta);
     }
 
     #[test]

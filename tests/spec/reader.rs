@@ -18,10 +18,10 @@ use kist::format::id::{ChunkId, KeyId, NodeId, PackId, RecordId, SessionId, Sour
 use kist::format::index::IndexDelta;
 use kist::format::keys::{KeyFile, KeyName, RoleSecrets, Slot};
 use kist::format::node::{Node, NodeParts};
-use kist::format::pack::{Compression, HEADER_LEN, RecordHeader, Toc, part_context};
+use kist::format::pack::{Compression, HEADER_LEN, PackKind, RecordHeader, Toc, part_context};
 use kist::format::session::{Session, unwrap_lane};
 use kist::format::summary::{Counts, Summary};
-use kist::repo::{self, Degrade, Index, Init, Snapshots, ToCommit, Unlock, Writer, WriterSettings};
+use kist::repo::{self, Begun, Degrade, Index, Init, Snapshots, ToCommit, Unlock, Writer, WriterSettings};
 use kist::store::Store;
 use kist::world::{World, fixed};
 
@@ -38,7 +38,7 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
     let (owner, file) = repo::init(store.clone(), world, init).await.unwrap();
     let bundle = repo::add_writer(&owner, "shop").await.unwrap();
     let repo = repo::open(store.clone(), world, &Unlock::KeyFile(bundle)).await.unwrap();
-    let (session, lanes, view) = repo::begin(&repo, 2).await.unwrap();
+    let Begun { session, lanes, view } = repo::begin(&repo, 2).await.unwrap();
     let before = Snapshots::load(&repo).await.unwrap();
     let index = Arc::new(Index::load(&repo).await.unwrap());
     let lane = lanes.into_iter().nth(1).unwrap();
@@ -72,7 +72,16 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         cluster: None,
     };
     let roots = vec![Root { kind: RootKind::Files, source: source_id, node }];
-    let what = ToCommit { view, time: NOW, source: source_id, complete: true, roots, summary };
+    let what = ToCommit {
+        view,
+        time: NOW,
+        source: source_id,
+        complete: true,
+        class: vec![],
+        held: false,
+        roots,
+        summary,
+    };
     repo::commit(&repo, session, &before, what).await.unwrap();
     file.unwrap()
 }
@@ -124,18 +133,21 @@ impl Reader {
 
     fn load(&mut self) {
         for (key, name) in self.keys("sessions/") {
-            let id = SessionId::parse(&name).unwrap();
+            let id = session_id(&name);
             let session = Session::decode(&self.sealed(&key)).unwrap();
             session.verify(&self.config.owner, self.config.repo, id).unwrap();
             self.sessions.insert(id, session);
         }
         for (key, name) in self.keys("index/") {
-            let (session, rest) = name.split_once('/').unwrap();
+            let (session, rest) = name.rsplit_once('/').unwrap();
             let (lane, _) = rest.split_once('-').unwrap();
-            let session = &self.sessions[&SessionId::parse(session).unwrap()];
+            let id = session_id(session);
+            let session = &self.sessions[&id];
             let signing = &session.lanes[lane.parse::<usize>().unwrap()].signing;
             let delta = IndexDelta::decode(&self.sealed(&key), signing, self.config.repo, &key).unwrap();
             for pack in delta.packs {
+                assert_eq!((pack.origin, pack.verified), (session.certificate.key, false));
+                assert_eq!(pack.sessions, if pack.kind == PackKind::Data { vec![id] } else { vec![] });
                 let bytes = &self.objects[&pack_key(pack.id)];
                 assert_eq!((bytes.len(), hash::plain(bytes)), (pack.len as usize, pack.hash));
                 let toc = Toc::open(&self.structure, self.config.repo, pack.id, bytes).unwrap();
@@ -228,11 +240,18 @@ impl Reader {
     /// Chapter 7: the only commit.
     fn commit(&self) -> (SessionId, Commit) {
         let [(key, name)] = <[_; 1]>::try_from(self.keys("commits/")).unwrap();
-        let id = SessionId::parse(&name).unwrap();
+        let id = session_id(&name);
         let Resolution::Commit(commit) = Resolution::decode(&self.sealed(&key)).unwrap() else { panic!() };
         commit.verify(&self.config.owner, self.config.repo, id).unwrap();
         (id, *commit)
     }
+}
+
+/// Chapter 2: the id of a session from `<epoch>/<the rest>`.
+fn session_id(name: &str) -> SessionId {
+    let (epoch, rest) = name.split_once('/').unwrap();
+    assert_eq!((epoch.len(), rest.len()), (8, 24));
+    SessionId::parse(&[epoch, rest].concat()).unwrap()
 }
 
 fn pack_key(id: PackId) -> String {
@@ -286,8 +305,8 @@ async fn a_repository_has_no_objects_but_those_of_chapter_2_each_of_a_padded_siz
             ["config"] => (true, 147),
             ["keys", id] => (hex(id, 32), 11 + 4096 + 40),
             ["packs", xx, id] => (hex(id, 32) && id.starts_with(xx) && xx.len() == 2, padded(&bytes)),
-            ["index", id, rest] => (hex(id, 32) && *rest == "1-0", padded(&bytes)),
-            ["sessions" | "commits", id] => (hex(id, 32), padded(&bytes)),
+            ["index", epoch, id, rest] => (hex(epoch, 8) && hex(id, 24) && *rest == "1-0", padded(&bytes)),
+            ["sessions" | "commits", epoch, id] => (hex(epoch, 8) && hex(id, 24), padded(&bytes)),
             _ => panic!("{key} is not in chapter 2"),
         };
         assert!(named && bytes.len() == len, "{key}: {} bytes", bytes.len());

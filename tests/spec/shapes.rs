@@ -1,11 +1,13 @@
 //! Types as the JSON of vectors. Two values never have the same JSON, so equal fields are equal values.
 
+use kist::format::checkpoint::{Checkpoint, Fact, Observed, Row, State};
 use kist::format::commit::{Commit, RootKind};
 use kist::format::config::{ChunkerKind, Config};
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind};
-use kist::format::id::{RecordId, hex};
+use kist::format::id::{RecordId, SessionId, hex};
 use kist::format::index::IndexPack;
 use kist::format::keys::{Certificate, KeyName, Lock, RoleSecrets, Secrets};
+use kist::format::log::{self, Action, Hold, Scope};
 use kist::format::node::Node;
 use kist::format::pack::{Compression, PackKind, PartHeader};
 use serde_json::{Value, json};
@@ -102,6 +104,9 @@ pub fn index_pack(pack: &IndexPack) -> Value {
         "kind": pack_kind(pack.kind),
         "len": pack.len,
         "hash": hex(&pack.hash),
+        "origin": pack.origin.to_string(),
+        "verified": pack.verified,
+        "sessions": texts(&pack.sessions),
         "records": pack.records.iter().map(record).collect::<Vec<_>>(),
     })
 }
@@ -117,16 +122,115 @@ pub fn commit(commit: &Commit) -> Value {
     };
     json!({
         "view": commit.view,
+        "head": hex(&commit.head),
         "time": commit.time.0,
         "source": commit.source.to_string(),
         "complete": commit.complete,
         "sequence": commit.sequence,
         "previous": hex(&commit.previous),
+        "class": hex(&commit.class),
+        "held": commit.held,
         "roots": commit.roots.iter().map(root).collect::<Vec<_>>(),
         "sealed_summary": hex(&commit.summary),
         "certificate": certificate(&commit.certificate),
         "signature": hex(&commit.signature),
     })
+}
+
+pub fn log_entry(entry: &log::Entry) -> Value {
+    json!({
+        "previous": hex(&entry.previous),
+        "time": entry.time.0,
+        "action": action(&entry.action),
+        "certificate": certificate(&entry.certificate),
+        "signature": hex(&entry.signature),
+    })
+}
+
+fn action(action: &Action) -> Value {
+    match action {
+        Action::Condemn { packs } => json!({"condemn": texts(packs)}),
+        Action::Sweep { condemned, packs } => {
+            json!({"sweep": {"condemned": condemned, "packs": texts(packs)}})
+        }
+        Action::Observe { sessions } => json!({"observe": texts(sessions)}),
+        Action::Forget { sessions } => json!({"forget": texts(sessions)}),
+        Action::Recall { sessions } => json!({"recall": texts(sessions)}),
+        Action::Hold(placed) => json!({"hold": hold(placed)}),
+        Action::Lift { holds } => json!({"lift": holds.iter().map(|id| hex(id)).collect::<Vec<_>>()}),
+        Action::Verify { packs } => json!({"verify": texts(packs)}),
+        Action::Revoke { key, serial } => json!({"revoke": {"key": key.to_string(), "serial": serial}}),
+    }
+}
+
+fn hold(hold: &Hold) -> Value {
+    let scope = match hold.scope {
+        Scope::All => json!("all"),
+        Scope::Source(id) => json!({"source": hex(&id)}),
+        Scope::Snapshot(id) => json!({"snapshot": id.to_string()}),
+    };
+    json!({"id": hex(&hold.id), "scope": scope, "note": hold.note})
+}
+
+pub fn checkpoint(checkpoint: &Checkpoint) -> Value {
+    let digests = |all: &[[u8; 32]]| all.iter().map(|digest| hex(digest)).collect::<Vec<_>>();
+    json!({
+        "entry": hex(&checkpoint.entry),
+        "time": checkpoint.time.0,
+        "epoch": checkpoint.epoch,
+        "name": hex(&checkpoint.name),
+        "state": digests(&checkpoint.state),
+        "index": digests(&checkpoint.index),
+        "certificate": certificate(&checkpoint.certificate),
+        "signature": hex(&checkpoint.signature),
+    })
+}
+
+pub fn state(state: &State) -> Value {
+    let row = |(id, row): (&SessionId, &Row)| {
+        json!({
+            "session": id.to_string(),
+            "digest": hex(&row.digest),
+            "key": row.key.to_string(),
+            "serial": row.serial,
+            "sequence": row.sequence,
+            "time": row.time.0,
+            "source": row.source.to_string(),
+            "class": hex(&row.class),
+            "complete": row.complete,
+            "held": row.held,
+        })
+    };
+    let fact = |(id, fact): (&SessionId, &Fact)| {
+        let observed =
+            |seen: Observed| json!({"not_before": seen.not_before.0, "not_after": seen.not_after.0});
+        json!({
+            "session": id.to_string(),
+            "observed": fact.observed.map(observed),
+            "forgotten": fact.forgotten,
+            "gone": fact.gone,
+            "lifted": fact.lifted,
+        })
+    };
+    let remembered = state.remembered.iter().map(|(key, all)| {
+        let commits = all.iter().map(|(sequence, digest)| json!([sequence, hex(digest)])).collect::<Vec<_>>();
+        json!({"key": key.to_string(), "commits": commits})
+    });
+    let revoked = state.revoked.iter().map(|(key, serial)| json!([key.to_string(), serial]));
+    json!({
+        "swept": texts(&state.swept),
+        "rows": state.rows.iter().map(row).collect::<Vec<_>>(),
+        "facts": state.facts.iter().map(fact).collect::<Vec<_>>(),
+        "remembered": remembered.collect::<Vec<_>>(),
+        "holds": state.holds.values().map(hold).collect::<Vec<_>>(),
+        "revoked": revoked.collect::<Vec<_>>(),
+        "last_observed": state.last_observed.map(|time| time.0),
+        "pending": state.pending,
+    })
+}
+
+fn texts(ids: &[impl ToString]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
 }
 
 pub fn node(node: &Node) -> Value {

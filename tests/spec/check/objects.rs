@@ -2,7 +2,7 @@
 
 use kist::crypto::secret::{Key, Passphrase};
 use kist::crypto::{hash, seal, sign};
-use kist::format::commit::{Resolution, summary_context};
+use kist::format::commit::{Resolution, fence, summary_context};
 use kist::format::config::{self, Config};
 use kist::format::id::{KeyId, RepoId, SessionId, hex};
 use kist::format::index::IndexDelta;
@@ -59,21 +59,21 @@ pub fn key_file(vector: &Vector) -> Result<Checked, Error> {
 }
 
 /// A sealed object opened, and what is needed to seal one like it.
-struct Opened {
+pub(super) struct Opened {
     structure: Key,
-    repo: RepoId,
-    key: String,
-    plain: Vec<u8>,
+    pub repo: RepoId,
+    pub key: String,
+    pub plain: Vec<u8>,
 }
 
 impl Opened {
-    fn new(vector: &Vector, key: String) -> Result<Self, Error> {
+    pub fn new(vector: &Vector, key: String) -> Result<Self, Error> {
         let (structure, repo) = (Key::new(vector.hex("structure")), RepoId(vector.hex("repository")));
         let plain = object::open_object("vector", &structure, repo, &key, vector.bytes())?;
         Ok(Self { structure, repo, key, plain })
     }
 
-    fn seal_again(&self, vector: &Vector, plain: Vec<u8>) -> Encoded {
+    pub fn seal_again(&self, vector: &Vector, plain: Vec<u8>) -> Encoded {
         let nonce = *vector.bytes().first_chunk().expect("what opened has a nonce");
         Encoded::Bytes(object::seal_object(&self.structure, nonce, self.repo, &self.key, plain))
     }
@@ -111,7 +111,16 @@ pub fn commit(vector: &Vector) -> Result<Checked, Error> {
     let commit = match Resolution::decode(&opened.plain)? {
         Resolution::Commit(commit) => commit,
         Resolution::Fence => {
-            return Ok(Checked { fields: json!("fence"), encoded: opened.seal_again(vector, vec![2]) });
+            return Ok(Checked { fields: json!("fence"), encoded: opened.seal_again(vector, fence()) });
+        }
+        Resolution::Repack(repack) => {
+            repack.verify(&vector.hex("owner"), opened.repo, id)?;
+            let repack_fields = json!({
+                "certificate": shapes::certificate(&repack.certificate),
+                "signature": hex(&repack.signature),
+            });
+            let fields = json!({"key": opened.key, "repack": repack_fields});
+            return Ok(Checked { fields, encoded: opened.seal_again(vector, repack.encode()) });
         }
     };
     commit.verify(&vector.hex("owner"), opened.repo, id)?;

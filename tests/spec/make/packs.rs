@@ -291,6 +291,9 @@ fn delta(m: &Material) -> IndexDelta {
         kind: PackKind::Data,
         len: pack.len() as u32,
         hash: hash::plain(&pack),
+        origin: m.writer,
+        verified: false,
+        sessions: vec![m.session],
         records: toc.records.iter().map(record).collect(),
     };
     let node = IndexRecord { id: RecordId::Node(NodeId([6; 32])), offset: 0, len: 700 };
@@ -299,6 +302,9 @@ fn delta(m: &Material) -> IndexDelta {
         kind: PackKind::Nodes,
         len: 1024,
         hash: [8; 32],
+        origin: m.writer,
+        verified: false,
+        sessions: vec![],
         records: vec![node],
     };
     IndexDelta { packs: vec![data, nodes] }
@@ -349,9 +355,10 @@ fn delta_bodies(m: &Material) -> Vec<Vector> {
         let signature = sign::sign(&m.lane_seed, context::SIGN_INDEX, &message);
         bytes(sealed(m, name, &key, [body, &signature].concat()))
     };
+    let head =
+        |kind: u8, len: u32| [&[1][..], &[2; 16], &[kind], &len.to_le_bytes(), &[3; 32], &[5; 16]].concat();
     let pack = |kind: u8, len: u32, records: &[Vec<u8>]| {
-        let head = [&[1][..], &[2; 16], &[kind], &len.to_le_bytes(), &[3; 32]].concat();
-        [head, vec![records.len() as u8], records.concat()].concat()
+        [head(kind, len), vec![0, 0, records.len() as u8], records.concat()].concat()
     };
     let record = |kind: u8, offset: u32, len: u32| {
         [&[kind][..], &[4; 32], &offset.to_le_bytes(), &len.to_le_bytes()].concat()
@@ -376,6 +383,18 @@ fn delta_bodies(m: &Material) -> Vec<Vector> {
     many.pop();
     many.extend([0x81, 0x80, 0x10]);
     bad("records-too-many", "too-much", "262,145 records", &many);
+    let sessions =
+        |count: &[u8], ids: &[[u8; 16]]| [&head(1, 1024)[..], &[0], count, &ids.concat(), &[0]].concat();
+    bad("verified-2", "invalid", "a flag of 2", &[&head(1, 1024)[..], &[2, 0, 0]].concat());
+    bad(
+        "sessions-not-ascending",
+        "invalid",
+        "sessions in another order",
+        &sessions(&[2], &[[7; 16], [6; 16]]),
+    );
+    bad("session-twice", "invalid", "a session twice", &sessions(&[2], &[[7; 16], [7; 16]]));
+    bad("sessions-too-many", "too-much", "4,097 sessions", &sessions(&[0x81, 0x20], &[]));
+    bad("sessions-beyond-the-end", "short", "4,096 that can't follow", &sessions(&[0x80, 0x20], &[]));
     bad("count-too-long", "invalid", "0 packs, in two bytes", &[0x80, 0]);
     g.out
 }

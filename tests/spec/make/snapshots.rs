@@ -5,6 +5,7 @@ use kist::crypto::{hash, seal, sign};
 use kist::format::commit::{Commit, Root, RootKind, summary_context};
 use kist::format::id::{DomainId, NodeId, SessionId, SourceId, hex};
 use kist::format::keys::{Certificate, Role};
+use kist::format::limits;
 use kist::format::object;
 use kist::format::session::{Lane, Session, wrap_lane};
 use kist::format::summary::{Counts, Missing, Summary};
@@ -135,11 +136,14 @@ fn summary(m: &Material) -> Vec<u8> {
 fn commit(m: &Material) -> Commit {
     let mut commit = Commit {
         view: 0,
+        head: [0; 32],
         time: NOW,
         source: m.source,
         complete: false,
         sequence: 1,
         previous: [0; 32],
+        class: vec![],
+        held: false,
         roots: vec![Root { kind: RootKind::Files, source: m.source, node: NodeId([6; 32]) }],
         summary: summary(m),
         certificate: m.certificate.clone(),
@@ -156,13 +160,17 @@ fn commits(m: &Material) -> Vec<Vector> {
     let ok = commit(m);
     let good = sealed(m, "commit/ok", &key, ok.encode());
     g.ok("ok", "a writer's first commit, of files, incomplete", given.clone(), bytes(good.clone()));
-    let mut cluster =
-        Commit { view: 7, complete: true, sequence: 2, previous: hash::plain(&good), ..ok.clone() };
+    let mut cluster = Commit { view: 7, head: [5; 32], complete: true, sequence: 2, ..ok.clone() };
+    cluster.previous = hash::plain(&good);
     let root = |kind, byte: u8| Root { kind, source: SourceId([byte; 16]), node: NodeId([byte; 32]) };
     cluster.roots = vec![root(RootKind::Manifests, 1), root(RootKind::Volume, 2), root(RootKind::Volume, 3)];
     cluster.sign(&m.writer_seed, m.repo, m.session);
     let cluster = bytes(sealed(m, "commit/cluster", &key, cluster.encode()));
     g.ok("cluster", "a second commit, of manifests and two volumes, complete", given.clone(), cluster);
+    let mut held = Commit { class: vec![9; limits::CLASS_LEN], held: true, ..ok.clone() };
+    held.sign(&m.writer_seed, m.repo, m.session);
+    let held = bytes(sealed(m, "commit/held", &key, held.encode()));
+    g.ok("held", "of a retention class of the most bytes, and held from the start", given.clone(), held);
     let fence = bytes(sealed(m, "commit/fence", &key, vec![2]));
     g.ok("fence", "a fence: the session never commits", given.clone(), fence);
 
@@ -208,19 +216,22 @@ fn commit_bodies(m: &Material) -> Vec<Vector> {
         out[at] = new;
         out
     };
-    bad("kind-unknown", "invalid", "neither commit nor fence", change(0, 3));
-    bad("complete-2", "invalid", "a flag of 2", change(33, 2));
-    bad("retention-class", "too-much", "the place of the retention class is not empty", change(74, 1));
-    bad("holds", "too-much", "the place of the holds is not empty", change(75, 1));
-    bad("root-kind-unknown", "invalid", "root kind 4", change(77, 4));
+    bad("kind-unknown", "invalid", "neither commit nor fence nor repack", change(0, 4));
+    bad("complete-2", "invalid", "a flag of 2", change(65, 2));
+    bad("class-too-long", "too-much", "a retention class of 65 bytes", change(106, 65));
+    bad("held-2", "invalid", "a flag of 2", change(107, 2));
+    bad("root-kind-unknown", "invalid", "root kind 4", change(109, 4));
     bad("padding-not-zero", "invalid", "a 1 behind the signature", [&good[..], &[1]].concat());
     bad("fence-left-over", "invalid", "a fence with something behind it", vec![2, 0, 1]);
-    let roots = |count: &[u8]| [&good[..76], count].concat();
+    let roots = |count: &[u8]| [&good[..108], count].concat();
     bad("roots-too-many", "too-much", "65,537 roots", roots(&[0x81, 0x80, 0x04]));
     bad("roots-beyond-the-end", "short", "65,536 roots that can't follow", roots(&[0x80, 0x80, 0x04]));
-    let summary = |len: &[u8]| [&good[..77 + 49], len].concat();
+    let summary = |len: &[u8]| [&good[..109 + 49], len].concat();
     bad("summary-too-long", "too-much", "16 MiB and 41 bytes", summary(&[0xa9, 0x80, 0x80, 0x08]));
     bad("summary-beyond-the-end", "short", "16 MiB that can't follow", summary(&[0x80, 0x80, 0x80, 0x08]));
+    let class = [&good[..106], &[64], &[7; 63]].concat();
+    let class = bytes(sealed_unpadded(m, "commit/class-beyond-the-end", &key, &class));
+    g.bad("class-beyond-the-end", "short", "64 bytes that can't follow", given.clone(), class);
     let short = sealed_unpadded(m, "commit/cut-inside", &key, &good[..good.len() - 1]);
     g.bad("cut-inside", "short", "the signature's last byte is missing", given, bytes(short));
     g.out

@@ -1,0 +1,5 @@
+//! Fuzzes `decoders::log`.
+#![no_main]
+#[path = "../decoders.rs"]
+mod decoders;
+libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::log(data));
