@@ -69,6 +69,8 @@ impl Collector {
         match self.at {
             CollectorAt::Off | CollectorAt::Stuck => {}
             CollectorAt::Begin => self.proposals(config, store, out),
+            // A slot that is taken: start again, or condemn the same behind it.
+            CollectorAt::Condemn if store.log.head != self.head => out.extend([0, 1]),
             CollectorAt::ListCommits => self.listing.results(config, listable(store.commits), out),
             CollectorAt::LoadIndex => self.listing.results(config, listable(store.deltas), out),
             CollectorAt::ListEndedCommits => self.listing.results(config, store.commits, out),
@@ -122,7 +124,7 @@ impl Collector {
         match self.at {
             CollectorAt::Off | CollectorAt::Stuck => {}
             CollectorAt::Begin => self.begin(config, store, choice),
-            CollectorAt::Condemn => self.condemn(config, store),
+            CollectorAt::Condemn => self.condemn(config, store, choice == 1),
             CollectorAt::ListSessions => {
                 self.sessions = self.unresolved(config, store, self.plan);
                 self.at = if self.sessions == 0 { self.mark(config) } else { CollectorAt::Fence };
@@ -192,8 +194,10 @@ impl Collector {
         }
     }
 
-    fn condemn(&mut self, config: &Config, store: &mut Store) {
-        if store.log.head != self.head || store.log.is_full() {
+    fn condemn(&mut self, config: &Config, store: &mut Store, is_late: bool) {
+        let meaning = store.truth(config, store.log.head);
+        let may_be_late = is_late && meaning.open == 0 && meaning.epoch < config.plans;
+        if (store.log.head != self.head && !may_be_late) || store.log.is_full() {
             *self = Collector::new(true);
             return;
         }
