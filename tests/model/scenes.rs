@@ -1,0 +1,206 @@
+//! The scenes: who takes part, each small enough to be searched to the end.
+
+use crate::config::{Config, Proposal, Task};
+use crate::log::Entry;
+use crate::store::Store;
+
+pub const A: u8 = 1;
+pub const B: u8 = 2;
+
+/// Two snapshots, each with a pack of its own.
+fn two_packs() -> Store {
+    Store::default().with_snapshot(A, A).with_snapshot(B, B)
+}
+
+/// The same, and the second snapshot is forgotten.
+fn one_forgotten() -> Store {
+    let mut store = two_packs();
+    store.log.push(Entry::Forget(1));
+    store
+}
+
+pub fn writers() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]],
+        collectors: 2,
+        forgettable: 1,
+        forgets: 1,
+        sessions: 6,
+        ..Config::new("two writers, two collectors, one plan", two_packs())
+    }
+}
+
+pub fn plans() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        collectors: 2,
+        plans: 2,
+        forgettable: 0b111,
+        forgets: 2,
+        ..Config::new("one writer, two collectors, two plans", two_packs())
+    }
+}
+
+pub fn copies() -> Config {
+    Config {
+        collectors: 2,
+        plans: 2,
+        proposal: Proposal::Any,
+        settle: true,
+        ..Config::new("two copies, two plans", Store::default().with_snapshot(A, A).with_snapshot(A, A))
+    }
+}
+
+pub fn repack() -> Config {
+    Config {
+        writers: vec![vec![Task::Repack(B)], vec![Task::Snapshot(A)]],
+        plans: 2,
+        forgettable: 1,
+        forgets: 1,
+        sessions: 5,
+        settle: true,
+        ..Config::new(
+            "a repack, a writer, two plans",
+            Store::default().with_snapshot(A, A | B).with_snapshot(B, 0),
+        )
+    }
+}
+
+pub fn recall() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        collectors: 2,
+        forgettable: 0b111,
+        forgets: 2,
+        recalls: 1,
+        ..Config::new("forgotten and recalled", two_packs())
+    }
+}
+
+pub fn reader() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A), Task::Snapshot(A)]],
+        reader: true,
+        plans: 2,
+        forgettable: 0b100,
+        forgets: 2,
+        sessions: 4,
+        ..Config::new("a reader", one_forgotten())
+    }
+}
+
+pub fn reader_paged() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A), Task::Snapshot(A)]],
+        reader: true,
+        plans: 1,
+        paged: true,
+        ..Config::new("a reader, lists that take time", one_forgotten())
+    }
+}
+
+pub fn reader_copies() -> Config {
+    let store = Store::default().with_snapshot(A, A).with_snapshot(A, A).with_snapshot(A, A);
+    Config {
+        reader: true,
+        plans: 2,
+        proposal: Proposal::Any,
+        settle: true,
+        ..Config::new("a reader of three copies", store)
+    }
+}
+
+pub fn any() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A | B)]],
+        collectors: 2,
+        forgettable: 0b111,
+        forgets: 1,
+        sessions: 4,
+        proposal: Proposal::Any,
+        ..Config::new("a plan of any packs", two_packs())
+    }
+}
+
+pub fn doubt() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        collectors: 2,
+        plans: 2,
+        doubt: true,
+        forgettable: 0b111,
+        forgets: 2,
+        ..Config::new("a commit without an answer", Store::default().with_snapshot(A, A))
+    }
+}
+
+pub fn runs() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(B), Task::Snapshot(A)]],
+        plans: 2,
+        forgettable: 0b1,
+        forgets: 1,
+        sessions: 5,
+        settle: true,
+        ..Config::new("a writer with a cache, twice", two_packs())
+    }
+}
+
+pub fn paged() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]],
+        plans: 1,
+        sessions: 5,
+        paged: true,
+        forgettable: 0b1,
+        forgets: 1,
+        settle: true,
+        ..Config::new("lists that take time", two_packs())
+    }
+}
+
+pub fn paged_late() -> Config {
+    Config { paged: true, settle: false, ..late() }
+}
+
+pub fn echo() -> Config {
+    Config { doubt: false, echoes: 1, name: "requests that arrive twice", ..doubt() }
+}
+
+pub fn late() -> Config {
+    Config {
+        writers: vec![vec![Task::Repack(A)]],
+        collectors: 2,
+        plans: 2,
+        proposal: Proposal::GreedyBothWays,
+        settle: true,
+        ..Config::new("late deltas", one_forgotten())
+    }
+}
+
+/// Larger ones, for a machine that has an hour.
+pub fn deep() -> Vec<Config> {
+    vec![
+        Config {
+            writers: vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]],
+            sessions: 5,
+            name: "deep: plans with two writers",
+            ..plans()
+        },
+        Config {
+            collectors: 2,
+            proposal: Proposal::Any,
+            sessions: 5,
+            name: "deep: a reader, two collectors",
+            ..reader()
+        },
+        Config {
+            collectors: 2,
+            plans: 2,
+            name: "deep: lists that take time, two collectors, two plans",
+            ..paged()
+        },
+        Config { plans: 3, name: "deep: late deltas, three plans", ..late() },
+        Config { plans: 2, name: "deep: recalls, two plans", ..recall() },
+    ]
+}
