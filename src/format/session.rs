@@ -44,7 +44,7 @@ impl Session {
 
     /// Holds the certificate against the owner's key, and the signature against the certificate.
     pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, id: SessionId) -> Result<(), Error> {
-        self.certificate.verify_adds(owner, repo)?;
+        self.certificate.verify_begins(owner, repo)?;
         sign::verify(
             &self.certificate.signing,
             context::SIGN_SESSION,

@@ -28,10 +28,39 @@ pub enum Error {
     WrongKeyFile { slot: String },
     #[error("`config` is not the one that this key was made for: it was changed or replaced")]
     ConfigChanged,
-    #[error("this needs the {needed} key; the {have} key can't do it")]
+    /// Whose keys can: `owner's`.
+    #[error("this needs the {needed} key; the {have}'s can't do it")]
     Role { needed: &'static str, have: String },
     #[error("the name of a key must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}")]
     KeyName { name: String },
+    #[error(
+        "the name of a domain must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}"
+    )]
+    DomainName { name: String },
+    #[error("the {role}'s key is of the domain {have}, not of {asked:?}")]
+    OtherDomain { asked: String, have: String, role: String },
+    #[error("there is a key with the name {name:?} already")]
+    KeyNameTaken { name: String },
+    #[error("there is no key with the name or id {which:?}")]
+    NoKey { which: String },
+    #[error("{which:?} may be any of these keys: {keys}")]
+    AmbiguousKey { which: String, keys: String },
+    #[error("{key} is the only slot that opens for the owner: without it the repository is lost")]
+    LastOwner { key: String },
+    #[error("{name:?} is a passphrase of the owner's, which can't be drawn anew")]
+    Passphrase { name: String },
+    #[error("{key} is still there: the store did not remove it")]
+    KeyKept {
+        key: String,
+        #[source]
+        source: store::Error,
+    },
+    #[error("nothing was changed: {key} can't be read, and must be removed first")]
+    UnreadableKey {
+        key: String,
+        #[source]
+        source: Box<Error>,
+    },
     #[error("the repository was pruned by a newer kist, whose log this one can't read")]
     NewerLog,
     #[error("the session was fenced while it ran: nothing was committed, run it again")]
@@ -88,7 +117,7 @@ impl Error {
     pub fn class(&self) -> Class {
         use crate::format::Error as Format;
         match self {
-            Error::Store(source) => match source.class() {
+            Error::Store(source) | Error::KeyKept { source, .. } => match source.class() {
                 store::Class::Missing => Class::Missing,
                 store::Class::Denied => Class::Denied,
                 store::Class::Full => Class::Full,
@@ -101,12 +130,22 @@ impl Error {
             | Error::Exists { .. }
             | Error::UnfitStore { .. }
             | Error::KeyName { .. }
+            | Error::DomainName { .. }
+            | Error::KeyNameTaken { .. }
+            | Error::NoKey { .. }
+            | Error::AmbiguousKey { .. }
+            | Error::LastOwner { .. }
+            | Error::Passphrase { .. }
             | Error::NewerLog => Class::Usage,
             Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => Class::Usage,
-            Error::Object { .. } | Error::Damaged { .. } | Error::Unknown { .. } => Class::Corrupt,
+            Error::Object { .. }
+            | Error::Damaged { .. }
+            | Error::Unknown { .. }
+            | Error::UnreadableKey { .. } => Class::Corrupt,
             Error::WrongPassphrase
             | Error::WrongKeyFile { .. }
             | Error::ConfigChanged
+            | Error::OtherDomain { .. }
             | Error::Role { .. } => Class::Denied,
             Error::Fenced => Class::Conflict,
             Error::Reopen { .. } | Error::Abandoned => Class::Bug,

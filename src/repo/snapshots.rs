@@ -114,6 +114,7 @@ fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result
         Resolution::Fence => Ok(None),
         Resolution::Commit(commit) => {
             commit.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
+            repo.keys.check_domain(&commit.certificate).map_err(Error::object(key))?;
             Ok(Some(Snapshot { id, commit: *commit, digest: hash::plain(sealed) }))
         }
     }
@@ -137,10 +138,10 @@ pub async fn commit(
     what: ToCommit,
 ) -> Result<Snapshot> {
     let (keys, world) = (&repo.keys, &repo.world);
+    keys.check_adds()?;
     let own = |snapshot: &&Snapshot| snapshot.commit.certificate.key == keys.certificate.key;
     let last = before.all.iter().filter(own).max_by_key(|snapshot| snapshot.commit.sequence);
-    let (name, key) = keys.own_meta_key(what.source);
-    debug_assert!(keys.meta_key(&name).is_some());
+    let (_, key) = keys.own_meta_key(what.source)?;
     let plain = serde_json::to_vec(&what.summary).expect("a summary is plain data");
     if plain.len() > limits::SUMMARY_LEN {
         let (found, most) = (plain.len() as u64, limits::SUMMARY_LEN as u64);

@@ -6,6 +6,9 @@
 mod compare;
 mod crash;
 mod damage;
+mod domains;
+mod keys;
+mod planted;
 mod roles;
 mod scene;
 mod stores;

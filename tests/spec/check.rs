@@ -20,13 +20,14 @@ pub struct Checked {
 }
 
 /// Every form of vectors.
-pub const FORMS: [&str; 22] = [
+pub const FORMS: [&str; 23] = [
     "varint",
     "signed",
     "padded",
     "config",
     "slot",
     "key-file",
+    "kit",
     "record-header",
     "pack",
     "index",
@@ -53,6 +54,7 @@ pub fn check(vector: &Vector) -> Result<Checked, Error> {
         "config" => objects::config(vector),
         "slot" => objects::slot(vector),
         "key-file" => objects::key_file(vector),
+        "kit" => objects::kit(vector),
         "record-header" => pack::header(vector),
         "pack" => pack::pack(vector),
         "index" => objects::index(vector),
