@@ -14,9 +14,11 @@ use kist::format::commit::{Commit, Resolution, fence};
 use kist::format::config::Config;
 use kist::format::entry::escape;
 use kist::format::frame::{Assembly, Frame, Message, opening, take_opening};
-use kist::format::id::{KeyId, PackId, RepoId};
+use kist::format::id::{KeyId, PackId, RepoId, SlotId};
 use kist::format::index::IndexDelta;
-use kist::format::keys::{KeyFile, Lock, Slot};
+use kist::format::keys::{
+    Domain, INFO_LEN, KeyFile, Lock, OwnerSecrets, Role, RoleSecrets, Secrets, Slot, SlotInfo, Trust,
+};
 use kist::format::log::Entry;
 use kist::format::node::{Node, NodeParts, decode_refs};
 use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
@@ -25,6 +27,7 @@ use kist::format::session::Session;
 use kist::format::summary::Summary;
 use kist::format::task::{Failure, Progress, Report, Task};
 use kist::store::StoreUrl;
+use kist::world::Time;
 
 /// What must hold of any bytes; panics if it does not.
 type Target = fn(&[u8]);
@@ -38,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("index", index),
     ("key_file", key_file),
+    ("kit", kit),
     ("link", link),
     ("log", log),
     ("message", message),
@@ -49,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("slot", slot),
     ("slot_contents", slot_contents),
     ("state", state),
+    ("slot_info", slot_info),
     ("store_url", store_url),
     ("summary", summary),
     ("task", task),
@@ -57,7 +62,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 const REPO: RepoId = RepoId([1; 16]);
 const PACK: PackId = PackId([2; 16]);
-const KEY_ID: KeyId = KeyId([3; 16]);
+const SLOT_ID: SlotId = SlotId([3; 16]);
 const NONCE: [u8; seal::NONCE_LEN] = [4; seal::NONCE_LEN];
 const INDEX_KEY: &str = "index/00000000000000000000000000000000/0-0";
 
@@ -104,23 +109,85 @@ pub fn config(bytes: &[u8]) {
 pub fn slot(bytes: &[u8]) {
     if let Ok(slot) = Slot::decode(bytes) {
         assert_eq!(slot.encode(), bytes);
-        assert!(slot.open(&key(6), REPO, KEY_ID).is_err());
+        assert!(slot.open(&key(6), REPO, SLOT_ID).is_err());
+        assert!(slot.open_info(&key(6), REPO, SLOT_ID).is_err());
     }
+}
+
+const SLOT_HEADER: &[u8] = b"KISTSLOT\0\0\x02";
+
+/// A slot with what may be no info, and what may be no secrets.
+fn sealed_slot(info: &[u8], secrets: &[u8]) -> Vec<u8> {
+    let padded = |plain: &[u8], len: usize| {
+        let mut out = plain.to_vec();
+        out.resize(len, 0);
+        out
+    };
+    let context = [b"kist slot info".as_slice(), &REPO.0, &SLOT_ID.0, SLOT_HEADER].concat();
+    let info = seal::seal(&key(9), NONCE, &context, &padded(info, INFO_LEN));
+    let context = [b"kist slot".as_slice(), &REPO.0, &SLOT_ID.0, SLOT_HEADER, &info].concat();
+    let padded = padded(secrets, secrets.len().next_multiple_of(4096).max(4096));
+    let secrets = seal::seal(&hash::derive(context::SLOT, &key(6), &SLOT_ID.0), NONCE, &context, &padded);
+    [SLOT_HEADER, &info, &secrets].concat()
+}
+
+/// The info that a slot with these secrets gets here.
+fn any_info() -> SlotInfo {
+    SlotInfo {
+        role: Role::Owner,
+        key: KeyId::OWNER,
+        serial: 0,
+        domain: Domain::default_one(),
+        name: String::new(),
+        created: Time(0),
+        trust: Trust::Own,
+        unlock: key(6),
+    }
+}
+
+/// Whether two slots are the same, their tags set aside. The same nonces give the same stream, so equal
+/// plaintext is equal ciphertext.
+fn is_same_plaintext(one: &[u8], other: &[u8]) -> bool {
+    let info = SLOT_HEADER.len()..SLOT_HEADER.len() + seal::NONCE_LEN + INFO_LEN;
+    let secrets = info.end + seal::TAG_LEN..one.len().min(other.len()) - seal::TAG_LEN;
+    one[info.clone()] == other[info] && one[secrets.clone()] == other[secrets]
 }
 
 /// The secrets in a slot, padding included.
 pub fn slot_contents(bytes: &[u8]) {
-    let header = b"KISTSLOT\0\0\x02";
-    let bound_to = [b"kist slot".as_slice(), &REPO.0, &KEY_ID.0, header].concat();
-    let mut plain = bytes.to_vec();
-    plain.resize(plain.len().next_multiple_of(4096).max(4096), 0);
-    let sealed = seal::seal(&hash::derive(context::SLOT, &key(6), &KEY_ID.0), NONCE, &bound_to, &plain);
-    let Ok(slot) = Slot::decode(&[&header[..], &sealed].concat()) else { return };
-    let Ok(secrets) = slot.open(&key(6), REPO, KEY_ID) else { return };
-    let again = Slot::seal(Lock::KeyFile, &key(6), REPO, KEY_ID, &secrets, NONCE).encode();
-    // The same nonce gives the same stream, so equal plaintext is equal ciphertext.
-    let common = again.len().min(header.len() + sealed.len()) - seal::TAG_LEN;
-    assert_eq!(again[..common], [&header[..], &sealed].concat()[..common]);
+    // As `any_info` is encoded: owner, zeros, trust own, the unlock key.
+    let info = [&[1][..], &[0; 44], &[1], &[6; 32]].concat();
+    let whole = sealed_slot(&info, bytes);
+    let Ok(slot) = Slot::decode(&whole) else { return };
+    let Ok(secrets) = slot.open(&key(6), REPO, SLOT_ID) else { return };
+    let again = Slot::seal(Lock::KeyFile, (REPO, SLOT_ID), &key(9), &any_info(), &secrets, [NONCE; 2]);
+    assert!(is_same_plaintext(&again.encode(), &whole));
+}
+
+fn owner_secrets() -> Secrets {
+    let owner = OwnerSecrets { root: key(5), epochs: vec![], like: None };
+    Secrets { config_digest: [0; 32], holds: RoleSecrets::Owner(Box::new(owner)) }
+}
+
+/// The info of a slot, padding included.
+pub fn slot_info(bytes: &[u8]) {
+    if bytes.len() > INFO_LEN {
+        return;
+    }
+    let whole = sealed_slot(bytes, &[]);
+    let slot = Slot::decode(&whole).expect("it was made so");
+    let Ok(info) = slot.open_info(&key(9), REPO, SLOT_ID) else { return };
+    let again = Slot::seal(Lock::KeyFile, (REPO, SLOT_ID), &key(9), &info, &owner_secrets(), [NONCE; 2]);
+    let info = SLOT_HEADER.len()..SLOT_HEADER.len() + INFO_LEN + seal::OVERHEAD;
+    assert_eq!(again.encode()[info.clone()], whole[info]);
+}
+
+/// A kit as it was typed.
+pub fn kit(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(file) = KeyFile::from_kit(text) {
+        assert_eq!(KeyFile::from_kit(&file.to_kit()).as_ref(), Ok(&file));
+    }
 }
 
 pub fn key_file(bytes: &[u8]) {

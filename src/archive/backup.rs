@@ -29,7 +29,7 @@ use crate::format::keys::KeyName;
 use crate::format::node::NodeCut;
 use crate::format::summary::{Counts, Missing};
 use crate::progress::Progress;
-use crate::repo::{Result, Writer};
+use crate::repo::{Ids, Result, Writer};
 
 /// How often a file that changes while it is read is read.
 pub const TRIES: u32 = 3;
@@ -69,6 +69,7 @@ pub struct Moved {
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     pub writer: &'a Writer,
+    pub ids: &'a Ids,
     pub chunker: &'a Chunker,
     pub meta: &'a (KeyName, Key),
     pub moving: Moving,
@@ -78,6 +79,7 @@ pub struct Setting<'a> {
 /// What all threads of a backup share.
 pub struct Shared<'a> {
     pub writer: &'a Writer,
+    pub ids: &'a Ids,
     pub chunker: &'a Chunker,
     meta: &'a (KeyName, Key),
     cut: NodeCut,
@@ -91,12 +93,13 @@ pub struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     pub fn new(setting: Setting<'a>) -> Self {
-        let Setting { writer, chunker, meta, moving, progress } = setting;
+        let Setting { writer, ids, chunker, meta, moving, progress } = setting;
         Self {
             writer,
             chunker,
             meta,
-            cut: writer.repo().keys.node_cut(),
+            cut: ids.node_cut(),
+            ids,
             room: Room::new(IN_FLIGHT_BYTES),
             progress,
             moving,

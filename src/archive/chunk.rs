@@ -6,7 +6,7 @@
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 
 use crate::format::config;
-use crate::repo::Keys;
+use crate::repo::Ids;
 
 /// Finds where chunks end.
 pub struct Chunker {
@@ -19,8 +19,8 @@ pub struct Chunker {
 }
 
 impl Chunker {
-    pub fn new(config: &config::Chunker, keys: &Keys) -> Self {
-        Self::with_table(config, keys.gear_table())
+    pub fn new(config: &config::Chunker, ids: &Ids) -> Self {
+        Self::with_table(config, ids.gear_table())
     }
 
     /// With a given table; for tests and benches.

@@ -41,7 +41,7 @@ pub fn save(
 }
 
 fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Vec<u8>) -> Result<Small> {
-    let hash = setting.writer.repo().keys.file_hash(&data);
+    let hash = setting.ids.file_hash(&data);
     let known = match old.entry(&path)?.map(|entry| entry.kind) {
         Some(Kind::File { content, hash: Some(same), .. }) if same == hash => {
             let is_usable = old.is_whole(&content)?;

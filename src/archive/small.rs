@@ -12,15 +12,15 @@ use crate::format::entry::{Content, Extent};
 
 /// Reads a file's content; `old` is the parent's hash and content of the same path.
 pub fn read(shared: &Shared<'_>, found: Found, old: Option<([u8; 32], Content)>) -> Result<Small, Problem> {
-    let keys = &shared.writer.repo().keys;
+    let ids = shared.ids;
     for attempt in 1..=TRIES {
         let Some(Whole { segments, data, size, moved }) = read_whole(&found, attempt)? else { continue };
         if moved {
             shared.moved(&found.path)?;
         }
         let hash = match segments.as_slice() {
-            [] | [Segment::Data { .. }] => keys.file_hash(&data),
-            _ => keys.file_hash(&with_zeros(&segments, &data)),
+            [] | [Segment::Data { .. }] => ids.file_hash(&data),
+            _ => ids.file_hash(&with_zeros(&segments, &data)),
         };
         let known =
             old.as_ref().filter(|(old_hash, content)| *old_hash == hash && same_holes(content, &segments));

@@ -1,10 +1,14 @@
 //! The arguments as they are typed. Nothing is checked here beyond their form.
 
+mod key;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::cli::keep::KeepArgs;
+
+pub use key::{KeyAdd, KeyRecover, KeyRecovery, KeyRotate, KeyWhat, Role, Trust};
 
 /// Back up and restore Kubernetes clusters and files, sealed, into storage that is not trusted
 #[derive(Parser)]
@@ -19,6 +23,9 @@ pub struct Args {
     /// File with a key or a bundle, instead of a passphrase
     #[arg(long, env = "KIST_KEY_FILE", global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Domain to work in: the owner's choice; other keys have theirs [default: the default one]
+    #[arg(long, env = "KIST_DOMAIN", global = true, value_name = "NAME")]
+    pub domain: Option<String>,
     /// Where the local catalog is kept [default: in the user's cache folder]
     #[arg(long, env = "KIST_CATALOG", global = true, value_name = "FILE")]
     pub catalog: Option<PathBuf>,
@@ -437,34 +444,9 @@ pub struct Prune {
 
 #[derive(ClapArgs)]
 pub struct Check {
-    /// Open every record and compare it with its id; needs the owner
+    /// Open every record and compare it with its id; needs the owner's or a reader's key
     #[arg(long)]
     pub read_data: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Adds backups; can't read contents
-    Writer,
-}
-
-#[derive(Subcommand)]
-pub enum KeyWhat {
-    /// Make a key for a role
-    Add(KeyAdd),
-}
-
-#[derive(ClapArgs)]
-pub struct KeyAdd {
-    /// What its holder may do
-    #[arg(long)]
-    pub role: Role,
-    /// Name of the key, such as the cluster's
-    #[arg(long)]
-    pub name: String,
-    /// File to write the bundle to; it must not exist yet
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
 }
 
 #[derive(Subcommand)]

@@ -57,7 +57,7 @@ fn to_files(args: BackupFiles) -> Result<Files, Failure> {
 
 /// The catalog is a convenience: that it can't be filled is said, and fails nothing.
 pub async fn fill_catalog(settings: &Settings, opened: &Repository, snapshot: &Snapshot) {
-    let Some(path) = settings.catalog_path(opened.config.repo) else { return };
+    let Some(path) = settings.catalog_path(opened.catalog_id()) else { return };
     if let Err(error) = record::add(opened, &path, Arc::new(snapshot.clone())).await {
         render::note(&format!("kist: the catalog was not filled, the backup is fine: {}", chain(&error)));
     }

@@ -10,7 +10,7 @@ use crate::job::record;
 pub async fn rebuild(settings: &Settings) -> Result<Exit, Failure> {
     let opened = settings.open().await?;
     let path = settings
-        .catalog_path(opened.config.repo)
+        .catalog_path(opened.catalog_id())
         .ok_or_else(|| Failure::usage("no place for a catalog").hint("set KIST_CATALOG or HOME"))?;
     let rebuilt = record::rebuild(&opened, &path).await?;
     if settings.json {

@@ -80,7 +80,7 @@ pub async fn restore(settings: &Settings, args: RestoreCluster) -> Result<Exit, 
     let ready_limit = duration(&args.timeout)?;
     let opened = settings.open().await?;
     let which = Which::parse(&args.snapshot);
-    let found = find::find(&opened, settings.catalog(opened.config.repo).as_ref(), &which, &filter).await?;
+    let found = find::find(&opened, settings.catalog(opened.catalog_id()).as_ref(), &which, &filter).await?;
     let cluster = connect(&args.cluster).await?;
     let mut prepared = cluster_restore::prepare(&opened, &found, &cluster, &options).await?;
     if args.plan {

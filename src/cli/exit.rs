@@ -76,7 +76,17 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
         repo::Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => {
             Some("nothing was written; use a newer kist")
         }
-        repo::Error::Role { .. } => Some("use the owner's passphrase or key file"),
+        repo::Error::Role { .. } => Some("KIST_KEY_FILE, KIST_PASSPHRASE_FILE say which key is used"),
+        repo::Error::OtherDomain { .. } => Some("leave out --domain and KIST_DOMAIN: the key knows its own"),
+        repo::Error::Passphrase { .. } => Some(
+            "`kist key add --role owner --name NEW --new-passphrase-file FILE`, then `kist key remove` the old",
+        ),
+        repo::Error::UnreadableKey { .. } => {
+            Some("`kist key list` shows it, `kist key remove ID` removes it")
+        }
+        repo::Error::KeyKept { .. } => {
+            Some("what it opens stays open; remove the object with credentials of the store that may")
+        }
         _ if error.class() == Class::Full => {
             Some("what was uploaded counts for the next run; make room and run it again")
         }

@@ -25,6 +25,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
         cost: Params::DEFAULT,
         chunker: Chunker::DEFAULT,
         degrade: if args.single_writer { Degrade::SingleWriter } else { Degrade::Refuse },
+        like: None,
     };
     let (made, key_file) = repo::init(store, &settings.world, init).await?;
     if let (Some(path), Some(key)) = (&args.new_key_file, &key_file) {

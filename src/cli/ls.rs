@@ -15,7 +15,7 @@ pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     let (which, path) = snapshot_and_path(&args.snapshot);
     let path = list::tree_path(path.unwrap_or_default())?;
     let opened = settings.open().await?;
-    let catalog = settings.catalog(opened.config.repo);
+    let catalog = settings.catalog(opened.catalog_id());
     let found = find::find(&opened, catalog.as_ref(), &which, &filter).await?;
     let part = match (args.volume, args.manifests) {
         (Some(volume), _) => find::Part::Volume(volume),

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, BackupWhat, CatalogWhat, KeyWhat, MoverWhat, RestoreWhat, Verb};
+use crate::cli::args::{Args, BackupWhat, CatalogWhat, MoverWhat, RestoreWhat, Verb};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::settings::Settings;
 
@@ -80,7 +80,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Hold { what } => hold::run(&settings, what).await,
             Verb::Prune(args) => prune::run(&settings, args).await,
             Verb::Check(check) => check::run(&settings, check).await,
-            Verb::Key { what: KeyWhat::Add(add) } => key::add(&settings, add).await,
+            Verb::Key { what } => key::run(&settings, what).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,
             Verb::Install(args) => install::run(&settings, *args).await,
             Verb::Mover { what: MoverWhat::Wait } => mover::wait().await,

@@ -27,7 +27,7 @@ pub async fn files(settings: &Settings, args: RestoreFiles) -> Result<Exit, Fail
         dry_run: args.dry_run,
     };
     let opened = settings.open().await?;
-    let found = find::find(&opened, settings.catalog(opened.config.repo).as_ref(), &which, &filter).await?;
+    let found = find::find(&opened, settings.catalog(opened.catalog_id()).as_ref(), &which, &filter).await?;
     let shown = Shown::start(settings.json);
     let report = restore::files(&opened, &found, &from, &target, &request, shown.clone()).await;
     shown.done();

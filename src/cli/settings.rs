@@ -21,12 +21,13 @@ use crate::store::{AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store,
 use crate::world::{Clock, Random, Time, World};
 
 /// The most that a passphrase or key file may have, in bytes.
-const SECRET_FILE_LIMIT: u64 = 64 * 1024;
+pub const SECRET_FILE_LIMIT: u64 = 64 * 1024;
 
 pub struct Settings {
     repo: Option<String>,
     passphrase_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
+    domain: Option<String>,
     catalog: Option<PathBuf>,
     no_catalog: bool,
     pub json: bool,
@@ -43,6 +44,7 @@ impl Settings {
             repo: args.repo.clone(),
             passphrase_file: args.passphrase_file.clone(),
             key_file: args.key_file.clone(),
+            domain: args.domain.clone(),
             catalog: args.catalog.clone(),
             no_catalog: args.no_catalog,
             json: args.json,
@@ -69,7 +71,7 @@ impl Settings {
 
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
-        Ok(repo::open(store, &self.world, unlock).await?)
+        Ok(repo::open(store, &self.world, unlock, self.domain.as_deref()).await?)
     }
 
     /// How a mover reaches the store without us. None for a folder of this machine; and for other
@@ -235,7 +237,7 @@ fn read_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: std::io::Error| Failure::usage(format!("{} can't be read: {error}", path.display()));
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > SECRET_FILE_LIMIT {

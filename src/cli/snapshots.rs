@@ -13,7 +13,7 @@ pub async fn run(settings: &Settings, args: Snapshots) -> Result<Exit, Failure> 
     let filter = args.choice.filter()?;
     let opened = settings.open().await?;
     let (found, problems) =
-        find::list(&opened, settings.catalog(opened.config.repo).as_ref(), &filter).await?;
+        find::list(&opened, settings.catalog(opened.catalog_id()).as_ref(), &filter).await?;
     for problem in &problems {
         render::note(&format!("damaged: {}", chain(problem)));
     }

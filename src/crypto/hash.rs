@@ -18,7 +18,7 @@ pub fn keyed(key: &Key, parts: &[&[u8]]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// A key derived from `parent` for `context` and `input`. `input` has a fixed length for each context.
+/// A key derived from `parent` for `context` and `input`. Nothing follows `input`, so it may have any length.
 pub fn derive(context: &'static str, parent: &Key, input: &[u8]) -> Key {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(parent.expose()).update(input);

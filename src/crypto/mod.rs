@@ -14,10 +14,13 @@ pub mod wrap;
 pub mod context {
     pub const OWNER_SIGNING: &str = "kist 0 owner signing key";
     pub const OWNER_RECIPIENT: &str = "kist 0 owner recipient key";
+    pub const DOMAIN_ID: &str = "kist 0 domain id";
     pub const DOMAIN: &str = "kist 0 domain";
+    pub const RECIPIENT: &str = "kist 0 recipient key";
     pub const ID: &str = "kist 0 id key";
     pub const CHUNKER: &str = "kist 0 chunker key";
     pub const STRUCTURE: &str = "kist 0 structure key";
+    pub const META_ROOT: &str = "kist 0 meta root";
     pub const META_SCOPE: &str = "kist 0 meta scope";
     pub const META: &str = "kist 0 meta key";
     pub const CHUNK_ID: &str = "kist 0 chunk id";
@@ -28,6 +31,7 @@ pub mod context {
     pub const GEAR: &str = "kist 0 gear table";
     pub const NODE_CUT: &str = "kist 0 node cut";
     pub const SLOT: &str = "kist 0 key slot";
+    pub const SLOT_INFO: &str = "kist 0 key slot info";
     pub const LANE_WRAP: &[u8] = b"kist 0 lane key";
     pub const SIGN_CONFIG: &[u8] = b"kist 0 sign config";
     pub const SIGN_CERTIFICATE: &[u8] = b"kist 0 sign certificate";

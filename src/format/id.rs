@@ -1,7 +1,7 @@
 //! Names of things: typed ids, so that one can't be taken for another.
 //!
 //! Spec: chapter 1. Chunk and node ids are keyed hashes; repository, session, pack, key
-//! and domain ids are random; source ids are keyed hashes cut to 16 bytes.
+//! and slot ids are random; source and domain ids are keyed hashes cut to 16 bytes.
 
 use crate::format::Error;
 use crate::format::codec::Reader;
@@ -52,10 +52,14 @@ id!(
     /// A repository: random, in `config`.
     RepoId, 16);
 id!(
-    /// A key slot or bundle: random. Also the scope of the meta keys that its holder makes.
+    /// A key, as its certificate names it: random; zeros for the owner. Also the scope of the meta keys that
+    /// its holder makes. It stays when the key is rotated.
     KeyId, 16);
 id!(
-    /// A domain: random.
+    /// A slot: random. A rotated key gets another.
+    SlotId, 16);
+id!(
+    /// A domain: drawn from its name with the owner's root; zeros for the default one.
     DomainId, 16);
 id!(
     /// What a snapshot is of: keyed hash of its description. Opaque without the id key.
@@ -66,6 +70,16 @@ id!(
 id!(
     /// A session and the snapshot that it commits: four bytes of epoch, twelve random.
     SessionId, 16);
+
+impl DomainId {
+    /// The domain that every repository has.
+    pub const DEFAULT: DomainId = DomainId([0; 16]);
+}
+
+impl KeyId {
+    /// The owner's.
+    pub const OWNER: KeyId = KeyId([0; 16]);
+}
 
 impl SessionId {
     pub fn new(epoch: u32, random: [u8; 12]) -> Self {

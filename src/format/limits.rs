@@ -40,6 +40,8 @@ pub const CONFIG_LEN: usize = 64 * 1024;
 pub const SLOT_LEN: usize = 256 * 1024;
 /// Recipients that a lane's key is wrapped to.
 pub const RECIPIENTS: usize = 64;
+/// Epochs of the owner's recipient, the first included.
+pub const EPOCHS: usize = 64;
 /// Lanes of a session.
 pub const LANES: usize = 16 * 1024;
 /// A session as stored, in bytes.
@@ -68,6 +70,8 @@ pub const STATE_ROWS: usize = 256 * 1024 * 1024;
 pub const PACK_SESSIONS: usize = 4096;
 /// The name of a key, in bytes of UTF-8.
 pub const KEY_NAME_LEN: usize = 64;
+/// The name of a domain, in bytes of ASCII.
+pub const DOMAIN_NAME_LEN: usize = 64;
 /// A key in the store, in bytes.
 pub const STORE_KEY_LEN: usize = 512;
 /// A frame of a link, in bytes.

@@ -1,17 +1,18 @@
 //! The envelope of small sealed objects (index deltas, sessions, commits), and all keys in the store.
 //!
 //! Spec: chapter 2. An object is sealed under the structure key of its domain, bound to
-//! the repository and to its own key in the store, and padded before sealing. Nothing in
+//! the repository and to its own key in the domain's place, and padded before sealing. Nothing in
 //! it can be read without the key, not even what it is.
 
 use crate::crypto::seal;
 use crate::crypto::secret::Key;
 use crate::format::codec::padded_len;
-use crate::format::id::{KeyId, PackId, RepoId, SessionId, hex};
+use crate::format::id::{DomainId, PackId, RepoId, SessionId, SlotId, hex};
 use crate::format::{Error, VERSION};
 
 pub const CONFIG: &str = "config";
 pub const KEYS: &str = "keys";
+pub const DOMAINS: &str = "domains";
 pub const PACKS: &str = "packs";
 pub const INDEX: &str = "index";
 pub const SESSIONS: &str = "sessions";
@@ -20,7 +21,12 @@ pub const GC_LOG: &str = "gc";
 pub const CHECKPOINTS: &str = "checkpoints";
 pub const GENERATIONS: &str = "generations";
 
-pub fn slot_key(id: KeyId) -> String {
+/// Where the objects of a domain lie; none for the default one: at the top.
+pub fn domain_folder(id: DomainId) -> Option<String> {
+    (id != DomainId::DEFAULT).then(|| format!("{DOMAINS}/{id}"))
+}
+
+pub fn slot_key(id: SlotId) -> String {
     format!("{KEYS}/{id}")
 }
 

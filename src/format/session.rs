@@ -8,7 +8,7 @@ use crate::crypto::secret::Key;
 use crate::crypto::{context, hash, sign, wrap};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{RepoId, SessionId};
-use crate::format::keys::{Certificate, Recipient, Role};
+use crate::format::keys::{Certificate, Recipient};
 use crate::format::{Error, limits};
 use crate::world::{Random, Time};
 
@@ -44,7 +44,7 @@ impl Session {
 
     /// Holds the certificate against the owner's key, and the signature against the certificate.
     pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, id: SessionId) -> Result<(), Error> {
-        self.certificate.verify_as(&[Role::Owner, Role::Writer, Role::Maintainer], owner, repo)?;
+        self.certificate.verify_begins(owner, repo)?;
         sign::verify(
             &self.certificate.signing,
             context::SIGN_SESSION,

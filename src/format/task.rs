@@ -358,7 +358,7 @@ mod tests {
 
     fn task() -> Task {
         let signing = Key::new([2; 32]);
-        let of = (Role::Writer, KeyId([4; 16]), DomainId([0; 16]));
+        let of = (Role::Writer, KeyId([4; 16]), DomainId::DEFAULT, 0);
         let certificate =
             Certificate::issue(&Key::new([1; 32]), RepoId([3; 16]), of, sign::public(&signing), "shop");
         let hidden = |text: &str| Hidden(Zeroizing::new(text.to_owned()));

@@ -9,15 +9,17 @@ use crate::archive::chunk::Chunker;
 use crate::archive::compare::{Parent, Planned, Planner};
 use crate::archive::exclude::Exclude;
 use crate::archive::walk::{FoundKind, Options, Step, Walk};
+use crate::crypto::secret::Key;
 use crate::format::commit::{Root, RootKind};
 use crate::format::entry::{Kind, escape};
 use crate::format::id::{NodeId, SourceId};
+use crate::format::keys::KeyName;
 use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    Begun, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
-    commit_again,
+    Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings,
+    begin, commit_again,
 };
 
 /// What to back up.
@@ -71,12 +73,12 @@ impl Files {
     }
 
     /// Hands the walk over these paths to `work`.
-    fn walk<T>(&self, repo: &Repository, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
+    fn walk<T>(&self, ids: &Ids, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
         let options = Options {
             exclude: &self.exclude,
             one_file_system: self.one_file_system,
             exclude_caches: self.exclude_caches,
-            link_group: &|first| repo.keys.link_group(first),
+            link_group: &|first| ids.link_group(first),
         };
         let walk =
             Walk::of_paths(&self.paths, options).map_err(|problem| Error::BadPath { source: problem })?;
@@ -104,9 +106,12 @@ pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>)
 
 async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>) -> Result<Done> {
     files.check_paths()?;
+    repo.keys.check_adds()?;
     let time = repo.world.now();
     let source = files.source();
-    let source_id = repo.keys.source_id(&source);
+    let ids = repo.keys.ids()?.clone();
+    let source_id = ids.source_id(&source);
+    let meta = repo.keys.own_meta_key(source_id)?;
     // The order is law (spec chapter 8): session, log, commits, index.
     let Begun { session, mut lanes, view } = begin(repo, 1).await?;
     let before = Snapshots::load(repo).await?;
@@ -115,7 +120,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
     let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
-    let (writer, outcome) = run(files.clone(), writer, parent_tree, source_id, progress).await;
+    let (writer, outcome) = run(files.clone(), writer, parent_tree, (ids, meta), progress).await;
     let outcome = outcome?;
     if outcome.cancelled {
         // What is open goes to the store if that is quick; if not, it is only uploaded again.
@@ -145,21 +150,20 @@ async fn run(
     files: Arc<Files>,
     writer: Writer,
     parent: Option<Parent>,
-    source: SourceId,
+    (ids, meta): (Ids, (KeyName, Key)),
     progress: Arc<dyn Progress>,
 ) -> (Writer, Result<Outcome>) {
     let work = move || {
-        let repo = writer.repo();
-        let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
-        let meta = repo.keys.own_meta_key(source);
+        let chunker = Chunker::new(&writer.repo().config.chunker, &ids);
         let setting = Setting {
             writer: &writer,
+            ids: &ids,
             chunker: &chunker,
             meta: &meta,
             moving: Moving::LeaveOut,
             progress: progress.as_ref(),
         };
-        let outcome = files.walk(repo, |walk| Ok(backup(walk, parent, setting)?));
+        let outcome = files.walk(&ids, |walk| Ok(backup(walk, parent, setting)?));
         (writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
@@ -198,17 +202,17 @@ fn summarize(
 /// Tells what a backup would read, and writes nothing.
 pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Preview> {
     files.check_paths()?;
-    let source_id = repo.keys.source_id(&files.source());
+    let ids = repo.keys.ids()?.clone();
+    let source_id = ids.source_id(&files.source());
     let before = Snapshots::load(repo).await?;
     let index = Arc::new(Index::load(repo).await?);
     let parent = before.parent_of(repo, source_id);
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
     let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);
     let mut preview = Preview { parent: parent.map(Snapshot::name), ..Default::default() };
-    let repo = repo.clone();
     let work = move || {
         let mut planner = Planner::new(parent_tree, index, bundle_below);
-        files.walk(&repo, |walk| {
+        files.walk(&ids, |walk| {
             for step in walk {
                 if progress.is_cancelled() {
                     return Err(Error::Interrupted);

@@ -70,6 +70,7 @@ pub async fn cluster(
     request: Request,
     progress: Arc<dyn Progress>,
 ) -> Result<Done> {
+    repo.keys.check_adds()?;
     let stop = progress.clone();
     let found = unless_cancelled(stop.as_ref(), discover(cluster, &request.selection)).await?;
     let claims = volume::claims(&found.manifests);
@@ -109,7 +110,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn carry_out(&self, progress: Arc<dyn Progress>) -> Result<(Snapshot, Summary)> {
         let (repo, source) = (self.repo, source(&self.cluster.uid, &self.request.selection));
-        let source_id = repo.keys.source_id(&source);
+        let source_id = repo.keys.ids()?.source_id(&source);
         let groups = groups(self.claims, &self.hooks.pods);
         let (claims, most) = (self.claims.len(), (limits::LANES - 1) / TRIES);
         if claims > most {
@@ -179,12 +180,12 @@ impl Run<'_> {
             runtime: tokio::runtime::Handle::current(),
         });
         let writer = Writer::new(self.repo, index, lane, WriterSettings::default());
+        let (ids, meta) = (self.repo.keys.ids()?.clone(), self.repo.keys.own_meta_key(source)?);
         let work = move || {
-            let repo = writer.repo();
-            let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
-            let meta = repo.keys.own_meta_key(source);
+            let chunker = Chunker::new(&writer.repo().config.chunker, &ids);
             let setting = Setting {
                 writer: &writer,
+                ids: &ids,
                 chunker: &chunker,
                 meta: &meta,
                 moving: Moving::LeaveOut,

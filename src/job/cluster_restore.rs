@@ -98,9 +98,7 @@ pub async fn prepare(
     let snapshot = find::load(repo, found).await?;
     let root = snapshot.commit.roots.iter().find(|root| root.kind == RootKind::Manifests);
     let root = root.ok_or_else(|| Error::NotOfCluster { snapshot: found.name() })?.node;
-    if !repo.keys.can_read_data() {
-        return Err(repo::Error::Role { needed: "owner", have: repo.keys.role.to_string() }.into());
-    }
+    repo.keys.check_reads_data()?;
     let not_of_cluster = || Error::NotOfCluster { snapshot: found.name() };
     let summary = repo::summary(repo, &snapshot)?.ok_or_else(not_of_cluster)?;
     let Source::Cluster { cluster: of, .. } = summary.source.clone() else { return Err(not_of_cluster()) };
@@ -329,7 +327,7 @@ impl Filling<'_> {
 /// The tree of a claim: of this very claim, by its cluster and UID, never of one that is only called so.
 fn root_of(repo: &Repository, snapshot: &Snapshot, cluster: &str, claim: &ClaimToFill) -> Option<Root> {
     let source = volume_source(cluster, &claim.from_namespace, &claim.from_name, &claim.from_uid);
-    let source = repo.keys.source_id(&source);
+    let source = repo.keys.ids().ok()?.source_id(&source);
     let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
     snapshot.commit.roots.iter().find(is_it).copied()
 }

@@ -231,7 +231,7 @@ pub fn root_of(repo: &Repository, snapshot: &Snapshot, part: &Part) -> Result<Ro
                 volumes.into_iter().find(|volume| format!("{}/{}", volume.namespace, volume.name) == *wanted);
             let volume = named.ok_or_else(none)?;
             let source = volume_source(cluster, &volume.namespace, &volume.name, &volume.uid);
-            let source = repo.keys.source_id(&source);
+            let source = repo.keys.ids()?.source_id(&source);
             let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
             roots.iter().find(is_it).copied().ok_or_else(none)
         }

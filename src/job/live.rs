@@ -250,7 +250,7 @@ impl Reading<'_> {
     async fn read_one(&self, mover: &Mover, claim: usize, k: usize, lane: &Lane) -> Result<Volume> {
         let claim = &self.claims[claim];
         let source = volume_source(&self.cluster.uid, &claim.namespace, &claim.name, &claim.uid);
-        let source = self.repo.keys.source_id(&source);
+        let source = self.repo.keys.ids()?.source_id(&source);
         let work = Work::Backup {
             path: volume_path(k),
             source: Hex(source),
@@ -262,7 +262,7 @@ impl Reading<'_> {
                 signing: Hex(lane.signing.clone()),
             },
         };
-        let meta = self.repo.keys.own_meta_key(source).0;
+        let meta = self.repo.keys.own_meta_key(source)?.0;
         let task = task(self.repo, meta, self.movers.direct.as_ref(), work).await?;
         let order = Order { task, may: May::backup(lane.session, lane.number), keys: None };
         let report = drive(mover, self.repo, order, self.progress.clone()).await?;

@@ -37,7 +37,7 @@ use crate::format::{limits, object};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, Writer, WriterSettings, chain,
+    AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, Writer, WriterSettings, chain, place_of,
 };
 use crate::store::{NetworkSettings, Remote, RemoteGone, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::wire::{Calls, Limits, Receiver, Sender, link};
@@ -185,7 +185,11 @@ async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) 
         );
     };
     match tokio::time::timeout(PROBE, reach(direct, &task.config.0)).await {
-        Ok(Ok(store)) => (store, Transport::Direct, "the store can be reached from the pod".into()),
+        Ok(Ok(store)) => (
+            place_of(&store, task.keys.certificate.0.domain),
+            Transport::Direct,
+            "the store can be reached from the pod".into(),
+        ),
         Ok(Err(why)) => (relay(), Transport::Relay, why),
         Err(_) => {
             let why = format!("the store did not answer the pod within {} s", PROBE.as_secs());
@@ -296,19 +300,20 @@ fn read_volume(
     progress: &dyn Progress,
 ) -> Result<(Outcome, Option<String>)> {
     let repo = writer.repo();
+    let ids = repo.keys.ids()?;
     let exclude = Exclude::new(&[format!("/{LOST_AND_FOUND}/")]).expect("the pattern is a constant");
     let options = walk::Options {
         exclude: &exclude,
         one_file_system: false,
         exclude_caches: false,
-        link_group: &|first| repo.keys.link_group(first),
+        link_group: &|first| ids.link_group(first),
     };
     let walk = || {
         Walk::of_folder(Path::new(&volume.path), options.clone()).map_err(|source| Error::BadPath { source })
     };
-    let chunker = Chunker::new(&repo.config.chunker, &repo.keys);
-    let meta = repo.keys.own_meta_key(volume.source);
-    let setting = Setting { writer, chunker: &chunker, meta: &meta, moving: Moving::Keep, progress };
+    let chunker = Chunker::new(&repo.config.chunker, ids);
+    let meta = repo.keys.own_meta_key(volume.source)?;
+    let setting = Setting { writer, ids, chunker: &chunker, meta: &meta, moving: Moving::Keep, progress };
     let outcome = backup(walk()?, parent, setting)?;
     let again = Witness::of(walk()?, &|| progress.is_cancelled());
     let between = outcome.seen.change_to(&again).map(|path| format!("something changed, last {path}"));

@@ -30,7 +30,7 @@ pub struct Rebuilt {
 
 /// Takes a snapshot that was just made into the catalog; makes it anew if it is not usable.
 pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Result<()> {
-    let catalog = match Catalog::open(path, repo.config.repo) {
+    let catalog = match Catalog::open(path, repo.catalog_id()) {
         Err(error) if error.needs_rebuild() => return rebuild(repo, path).await.map(drop),
         catalog => catalog?,
     };
@@ -48,7 +48,7 @@ pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Res
 /// Deletes the catalog and makes it from the repository.
 pub async fn rebuild(repo: &Repository, path: &Path) -> Result<Rebuilt> {
     Catalog::delete(path)?;
-    let catalog = Catalog::open(path, repo.config.repo)?;
+    let catalog = Catalog::open(path, repo.catalog_id())?;
     let snapshots = Snapshots::load(repo).await?;
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     take_in(repo, catalog, &snapshots, &reader).await

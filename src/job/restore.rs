@@ -33,9 +33,7 @@ pub async fn files(
 ) -> Result<Report> {
     let snapshot = find::load(repo, found).await?;
     let root = root_of(repo, &snapshot, &request.part)?;
-    if !repo.keys.can_read_data() {
-        return Err(crate::repo::Error::Role { needed: "owner", have: repo.keys.role.to_string() }.into());
-    }
+    repo.keys.check_reads_data()?;
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let shown = target.display().to_string();
     let failed = |problem| Error::Target { path: shown.clone(), source: problem };

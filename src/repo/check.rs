@@ -70,11 +70,11 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// Checks everything. `read_data` opens every record, which takes the owner's key.
+/// Checks everything. `read_data` opens every record, which takes the owner's or a reader's key.
 /// `progress` is told of each pack's bytes.
 pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Report> {
-    if read_data && !repo.keys.can_read_data() {
-        return Err(repo.keys.lacks("owner"));
+    if read_data {
+        repo.keys.check_reads_data()?;
     }
     // Commits first, then the index: what a commit needs was indexed before it.
     let mut snapshots = Snapshots::load(repo).await?;
@@ -220,7 +220,8 @@ fn node_opens(reader: &Reader, id: NodeId, bytes: &[u8]) -> bool {
     };
     let (Some(entries), Some(refs)) = (parts.pop(), parts.pop()) else { return false };
     let parts = crate::format::node::NodeParts { refs, entries };
-    keys.node_id(&name, &parts) == id && crate::format::node::Node::decode(&parts).is_ok()
+    keys.ids().is_ok_and(|ids| ids.node_id(&name, &parts) == id)
+        && crate::format::node::Node::decode(&parts).is_ok()
 }
 
 /// Walks the references of a snapshot; nodes seen in an earlier one are not walked again.

@@ -28,7 +28,8 @@ pub enum Error {
     WrongKeyFile { slot: String },
     #[error("`config` is not the one that this key was made for: it was changed or replaced")]
     ConfigChanged,
-    #[error("this needs the {needed} key; the {have} key can't do it")]
+    /// Whose keys can: `owner's`.
+    #[error("this needs the {needed} key; the {have}'s can't do it")]
     Role { needed: &'static str, have: String },
     #[error("the name of a key must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}")]
     KeyName { name: String },
@@ -45,6 +46,34 @@ pub enum Error {
     Unsound { what: String },
     #[error("the repository changes faster than it can be read: try again")]
     Moving,
+    #[error(
+        "the name of a domain must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash, underscore: {name:?}"
+    )]
+    DomainName { name: String },
+    #[error("the {role}'s key is of the domain {have}, not of {asked:?}")]
+    OtherDomain { asked: String, have: String, role: String },
+    #[error("there is a key with the name {name:?} already")]
+    KeyNameTaken { name: String },
+    #[error("there is no key with the name or id {which:?}")]
+    NoKey { which: String },
+    #[error("{which:?} may be any of these keys: {keys}")]
+    AmbiguousKey { which: String, keys: String },
+    #[error("{key} is the only slot that opens for the owner: without it the repository is lost")]
+    LastOwner { key: String },
+    #[error("{name:?} is a passphrase of the owner's, which can't be drawn anew")]
+    Passphrase { name: String },
+    #[error("{key} is still there: the store did not remove it")]
+    KeyKept {
+        key: String,
+        #[source]
+        source: store::Error,
+    },
+    #[error("nothing was changed: {key} can't be read, and must be removed first")]
+    UnreadableKey {
+        key: String,
+        #[source]
+        source: Box<Error>,
+    },
     #[error("the session was fenced while it ran: nothing was committed, run it again")]
     Fenced,
     #[error("{id} is not in the index")]
@@ -99,7 +128,7 @@ impl Error {
     pub fn class(&self) -> Class {
         use crate::format::Error as Format;
         match self {
-            Error::Store(source) => match source.class() {
+            Error::Store(source) | Error::KeyKept { source, .. } => match source.class() {
                 store::Class::Missing => Class::Missing,
                 store::Class::Denied => Class::Denied,
                 store::Class::Full => Class::Full,
@@ -113,16 +142,24 @@ impl Error {
             | Error::UnfitStore { .. }
             | Error::KeyName { .. }
             | Error::NoSuchHold { .. }
-            | Error::NoSuchSnapshot { .. } => Class::Usage,
+            | Error::NoSuchSnapshot { .. }
+            | Error::DomainName { .. }
+            | Error::KeyNameTaken { .. }
+            | Error::NoKey { .. }
+            | Error::AmbiguousKey { .. }
+            | Error::LastOwner { .. }
+            | Error::Passphrase { .. } => Class::Usage,
             Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => Class::Usage,
             Error::Object { .. }
             | Error::Damaged { .. }
             | Error::Unknown { .. }
             | Error::Log { .. }
-            | Error::Unsound { .. } => Class::Corrupt,
+            | Error::Unsound { .. }
+            | Error::UnreadableKey { .. } => Class::Corrupt,
             Error::WrongPassphrase
             | Error::WrongKeyFile { .. }
             | Error::ConfigChanged
+            | Error::OtherDomain { .. }
             | Error::Role { .. } => Class::Denied,
             Error::Fenced | Error::Moving | Error::Held { .. } => Class::Conflict,
             Error::Reopen { .. } | Error::Abandoned => Class::Bug,

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::format::id::{KeyId, NodeId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
-use crate::format::keys::Role;
+use crate::format::keys::{Role, Trust};
 use crate::format::pack::PackKind;
 use crate::format::{limits, object};
 use crate::repo::log::{newest_checkpoint, part};
@@ -71,6 +71,8 @@ pub struct Index {
     /// Further copies of records, where one was not enough (another writer's, a race).
     copies: HashMap<RecordId, Vec<Slot>>,
     numbers: HashMap<PackId, u32>,
+    /// Every pack of the domain may be referred to, whoever has written it.
+    trusted: bool,
     /// Numbers of packs that must not be referred to.
     barred: HashSet<u32>,
     /// Nodes that were read since, and are what their ids say.
@@ -153,6 +155,8 @@ impl Index {
             }
             pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
             let own = pack.origin == repo.keys.certificate.key;
+            // Whose records they are decides which copy stands first; whom one trusts, whether it may be referred to.
+            self.trusted |= repo.keys.trust() == Trust::Shared;
             self.add(&pack, session, own);
         }
     }
@@ -260,7 +264,10 @@ impl Index {
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.slots(id).any(|slot| self.packs[slot.pack as usize].own && !self.barred.contains(&slot.pack))
+        self.slots(id).any(|slot| {
+            let pack = &self.packs[slot.pack as usize];
+            (pack.own || pack.verified || self.trusted) && !self.barred.contains(&slot.pack)
+        })
     }
 
     fn slots<'a>(&'a self, id: &RecordId) -> impl Iterator<Item = &'a Slot> + use<'a> {

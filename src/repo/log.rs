@@ -110,6 +110,7 @@ impl Log {
             .map_err(Error::object(&key))?;
         let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
         checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
+        repo.keys.check_domain(&checkpoint.certificate).map_err(Error::object(&key))?;
         let mut state = Vec::new();
         for (number, digest) in checkpoint.state.iter().enumerate() {
             let piece = part(repo, slot, &checkpoint, number, digest).await?;
@@ -357,6 +358,7 @@ async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 
         .map_err(Error::object(&key))?;
     let entry = Entry::decode(&plain).map_err(Error::object(&key))?;
     entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
+    repo.keys.check_domain(&entry.certificate).map_err(Error::object(&key))?;
     Ok(Some((entry, hash::plain(&sealed))))
 }
 

@@ -9,13 +9,16 @@ mod error;
 mod fenced;
 mod forget;
 mod gc;
+mod ids;
 mod index;
 mod keys;
 mod log;
 mod open;
+mod owner;
 mod pack_builder;
 mod reader;
 mod session;
+mod slots;
 mod snapshots;
 mod upload;
 mod writer;
@@ -25,12 +28,18 @@ pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
+pub use ids::Ids;
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
 pub use log::{Appended, Log, Plan};
-pub use open::{Degrade, Init, Unlock, add_writer, init, open, stored_config};
+pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
+pub use owner::LikeKeys;
 pub use reader::Reader;
 pub use session::{Begun, Lane, Session, View, begin};
+pub use slots::{
+    KeyInfo, KeyList, NewKey, Rotated, add_key, add_passphrase, list_keys, remove_key, rotate_key,
+    rotate_owner,
+};
 pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
@@ -38,20 +47,32 @@ pub use writer::{Saved, Stats, Writer, WriterSettings};
 use std::sync::Arc;
 
 use crate::format::config::Config;
+use crate::format::id::RepoId;
 use crate::store::Store;
 use crate::world::World;
 
-/// An opened repository; cheap to clone.
+/// A domain of an opened repository; cheap to clone.
 #[derive(Clone)]
 pub struct Repository {
+    /// Where the domain's objects lie.
     pub store: Store,
+    /// Where `config` and the slots lie, of all domains. A mover that works through its job has only the
+    /// domain's.
+    pub top: Store,
     pub config: Config,
     pub keys: Arc<Keys>,
     pub world: World,
 }
 
 impl Repository {
-    /// A mover's view, from what it was handed; `config` was read and pinned by who hands it out.
+    /// What a local catalog is of: a domain of a repository. It is the repository's id for the default one.
+    pub fn catalog_id(&self) -> RepoId {
+        let (repo, domain) = (self.config.repo.0, self.keys.certificate.domain.0);
+        RepoId(std::array::from_fn(|at| repo[at] ^ domain[at]))
+    }
+
+    /// A mover's view, from what it was handed; `config` was read and pinned by who hands it out, and `store`
+    /// is the domain's.
     pub fn at_mover(
         store: Store,
         config: Config,
@@ -61,6 +82,6 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
-        Self { store, config, keys, world }
+        Self { top: store.clone(), store, config, keys, world }
     }
 }

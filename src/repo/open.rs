@@ -1,4 +1,4 @@
-//! Making and opening a repository, and making keys for it.
+//! Making and opening a repository.
 //!
 //! Spec: chapters 2 and 3. A repository exists when its `config` does; the owner's slot is
 //! written before it. `config` is believed only after an unlocked slot's pin fits it.
@@ -9,12 +9,13 @@ use bytes::Bytes;
 
 use crate::crypto::kdf::Params;
 use crate::crypto::secret::{Key, Passphrase};
-use crate::crypto::sign;
 use crate::format::config::{self, Chunker, Config, FEATURE_SINGLE_WRITER};
-use crate::format::id::{KeyId, RepoId};
-use crate::format::keys::{KeyFile, Lock, RoleSecrets, Secrets, Slot};
+use crate::format::id::{DomainId, RepoId, SlotId};
+use crate::format::keys::{KeyFile, OwnerSecrets, RoleSecrets, Secrets, Slot};
 use crate::format::{limits, object};
-use crate::repo::keys::{Keys, owner_signing};
+use crate::repo::keys::Keys;
+use crate::repo::owner::{LikeKeys, Owner};
+use crate::repo::slots::{NewSlot, Opens};
 use crate::repo::{Error, Repository, Result};
 use crate::store::{Class as StoreClass, Created, Store};
 use crate::world::World;
@@ -41,6 +42,8 @@ pub struct Init {
     pub cost: Params,
     pub chunker: Chunker,
     pub degrade: Degrade,
+    /// Keys and sizes that are taken over from another repository, in place of `chunker`.
+    pub like: Option<LikeKeys>,
 }
 
 /// Makes a repository in an empty place, and gives the owner's key file if there is no passphrase.
@@ -51,36 +54,26 @@ pub async fn init(store: Store, world: &World, init: Init) -> Result<(Repository
     let features = probe(&store, world, init.degrade).await?;
     let store = if features & FEATURE_SINGLE_WRITER != 0 { store.degraded() } else { store };
     let root = Key::new(world.bytes());
-    let signing = owner_signing(&root);
-    let config = Config {
-        repo: RepoId(world.bytes()),
-        features,
-        chunker: init.chunker,
-        owner: sign::public(&signing),
+    let (sizes, like) = match init.like {
+        Some(like) => (like.sizes, Some(like.ids)),
+        None => (init.chunker, None),
     };
-    let encoded = config.encode(&signing);
-    let holds = RoleSecrets::Owner { root };
-    let secrets = Secrets { config_digest: config::digest(&encoded), holds };
-    let slot = KeyId(world.bytes());
-    let (lock, unlock, key_file) = match &init.passphrase {
-        Some(passphrase) => {
-            let lock = Lock::Passphrase { params: init.cost, salt: world.bytes() };
-            let unlock = passphrase_key(passphrase, &lock)?;
-            (lock, unlock, None)
-        }
-        None => {
-            let unlock = Key::new(world.bytes());
-            let key_file = KeyFile { repo: config.repo, slot, unlock: unlock.clone() };
-            (Lock::KeyFile, unlock, Some(key_file))
-        }
+    let owner = Owner { repo: RepoId(world.bytes()), secrets: OwnerSecrets { root, epochs: vec![], like } };
+    let config = Config { repo: owner.repo, features, chunker: sizes, owner: owner.public() };
+    let encoded = config.encode(&owner.signing());
+    let opens = match &init.passphrase {
+        Some(passphrase) => Opens::by_passphrase(passphrase, init.cost, world)?,
+        None => Opens::by_key_file(world),
     };
-    put_slot(&store, world, &config, (slot, lock), &unlock, &secrets).await?;
+    let slot = NewSlot::of_owner("owner", opens, world);
+    slot.put(&store, &owner, 0, config::digest(&encoded), world).await?;
+    let key_file = init.passphrase.is_none().then(|| slot.key_file(config.repo));
     match store.create_exclusive(object::CONFIG, encoded.into()).await? {
         Created::Mine => {}
         Created::Other(_) => return Err(Error::Exists { store: store.to_string() }),
     }
-    let keys = Keys::new(&config, secrets.holds)?;
-    Ok((Repository { store, config, keys: Arc::new(keys), world: world.clone() }, key_file))
+    let keys = Arc::new(Keys::new(&config, RoleSecrets::Owner(Box::new(owner.secrets)), None)?);
+    Ok((Repository { store: store.clone(), top: store, config, keys, world: world.clone() }, key_file))
 }
 
 async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
@@ -95,29 +88,9 @@ async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
     Err(Error::UnfitStore { store: store.to_string(), broken })
 }
 
-fn passphrase_key(passphrase: &Passphrase, lock: &Lock) -> Result<Key> {
-    let Lock::Passphrase { params, salt } = lock else { return Err(Error::WrongPassphrase) };
-    crate::crypto::kdf::passphrase_key(passphrase, salt, *params).map_err(|source| Error::Object {
-        key: object::KEYS.into(),
-        source: crate::format::Error::Crypto { what: "key slot", source },
-    })
-}
-
-async fn put_slot(
-    store: &Store,
-    world: &World,
-    config: &Config,
-    (id, lock): (KeyId, Lock),
-    unlock: &Key,
-    secrets: &Secrets,
-) -> Result<()> {
-    let slot = Slot::seal(lock, unlock, config.repo, id, secrets, world.bytes());
-    store.put(&object::slot_key(id), slot.encode().into()).await?;
-    Ok(())
-}
-
-/// Opens a repository with a passphrase or a key file.
-pub async fn open(store: Store, world: &World, unlock: &Unlock) -> Result<Repository> {
+/// Opens a repository with a passphrase or a key file. An owner opens the default domain or the one that is
+/// named; who else names one that is not his is refused.
+pub async fn open(store: Store, world: &World, unlock: &Unlock, domain: Option<&str>) -> Result<Repository> {
     let encoded =
         read_config(&store).await?.ok_or_else(|| Error::NotARepository { store: store.to_string() })?;
     let config = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
@@ -128,9 +101,15 @@ pub async fn open(store: Store, world: &World, unlock: &Unlock) -> Result<Reposi
     if secrets.config_digest != config::digest(&encoded) {
         return Err(Error::ConfigChanged);
     }
-    let keys = Keys::new(&config, secrets.holds)?;
-    let store = if config.single_writer() { store.degraded() } else { store };
-    Ok(Repository { store, config, keys: Arc::new(keys), world: world.clone() })
+    let keys = Arc::new(Keys::new(&config, secrets.holds, domain)?);
+    let top = if config.single_writer() { store.degraded() } else { store };
+    let store = place_of(&top, keys.certificate.domain);
+    Ok(Repository { store, top, config, keys, world: world.clone() })
+}
+
+/// Where the objects of a domain lie.
+pub fn place_of(top: &Store, domain: DomainId) -> Store {
+    object::domain_folder(domain).map_or_else(|| top.clone(), |folder| top.within(&folder))
 }
 
 async fn read_config(store: &Store) -> Result<Option<Bytes>> {
@@ -143,14 +122,13 @@ async fn read_config(store: &Store) -> Result<Option<Bytes>> {
 
 /// `config` as stored; still the one that the repository was opened with.
 pub async fn stored_config(repo: &Repository) -> Result<Bytes> {
-    let encoded = read_config(&repo.store)
-        .await?
-        .ok_or_else(|| Error::NotARepository { store: repo.store.to_string() })?;
+    let encoded =
+        read_config(&repo.top).await?.ok_or_else(|| Error::NotARepository { store: repo.top.to_string() })?;
     let read = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
     if read == repo.config { Ok(encoded) } else { Err(Error::ConfigChanged) }
 }
 
-async fn read_slot(store: &Store, key: &str) -> Result<Slot> {
+pub(super) async fn read_slot(store: &Store, key: &str) -> Result<Slot> {
     let bytes = store.get_at_most(key, limits::SLOT_LEN as u64).await?;
     Slot::decode(&bytes).map_err(Error::object(key))
 }
@@ -172,7 +150,7 @@ async fn unlock_by_passphrase(store: &Store, config: &Config, passphrase: &Passp
     let mut unreadable = None;
     for listed in store.list(object::KEYS).await? {
         let name = listed.key.rsplit('/').next().unwrap_or_default();
-        let Some(id) = KeyId::parse(name) else { continue };
+        let Some(id) = SlotId::parse(name) else { continue };
         let opened = match read_slot(store, &listed.key).await {
             Ok(slot) => try_passphrase(slot, config, passphrase, id).await,
             Err(error) => Err(error),
@@ -190,7 +168,7 @@ async fn try_passphrase(
     slot: Slot,
     config: &Config,
     passphrase: &Passphrase,
-    id: KeyId,
+    id: SlotId,
 ) -> Result<Option<Secrets>> {
     let (repo, passphrase) = (config.repo, passphrase.clone());
     let opened = tokio::task::spawn_blocking(move || {
@@ -202,21 +180,4 @@ async fn try_passphrase(
         Some(Ok(secrets)) => Ok(secrets),
         Some(Err(source)) => Err(Error::Object { key: object::slot_key(id), source }),
     }
-}
-
-/// Makes a writer's bundle: puts its slot and gives the file that opens it. Needs the owner.
-pub async fn add_writer(repo: &Repository, name: &str) -> Result<KeyFile> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.len() > limits::KEY_NAME_LEN || !name.chars().all(fine) {
-        return Err(Error::KeyName { name: name.to_owned() });
-    }
-    let world = &repo.world;
-    let slot = KeyId(world.bytes());
-    let writer = repo.keys.new_writer(slot, Key::new(world.bytes()), name)?;
-    let encoded = stored_config(repo).await?;
-    let secrets =
-        Secrets { config_digest: config::digest(&encoded), holds: RoleSecrets::Writer(Box::new(writer)) };
-    let unlock = Key::new(world.bytes());
-    put_slot(&repo.store, world, &repo.config, (slot, Lock::KeyFile), &unlock, &secrets).await?;
-    Ok(KeyFile { repo: repo.config.repo, slot, unlock })
 }

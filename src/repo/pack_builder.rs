@@ -101,7 +101,7 @@ pub fn chunk_record(
     RecordHeader::chunk(id, name, header).seal_into(&mut record, &keys.structure, keys.repo, world.bytes());
     record.extend_from_slice(&body);
     let again = open_record(keys, &id, &record, |_| Some(key.clone()))?;
-    match again.len() == 1 && keys.chunk_id(&again[0]).0 == *id.bytes() {
+    match again.len() == 1 && keys.ids()?.chunk_id(&again[0]).0 == *id.bytes() {
         true => Ok(record),
         false => Err(Error::Reopen { id }),
     }
@@ -127,7 +127,7 @@ pub fn node_record(
     let mut again = open_record(keys, &id, &record, |_| Some(key.clone()))?;
     let entries = again.pop().unwrap_or_default();
     let refs = again.pop().unwrap_or_default();
-    match keys.node_id(&name, &NodeParts { refs, entries }).0 == *id.bytes() {
+    match keys.ids()?.node_id(&name, &NodeParts { refs, entries }).0 == *id.bytes() {
         true => Ok(record),
         false => Err(Error::Reopen { id }),
     }

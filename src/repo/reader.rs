@@ -15,6 +15,7 @@ use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
 use crate::repo::index::Place;
+use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
 use crate::repo::session::{Session, load_session};
 use crate::repo::{Error, Index, Repository, Result};
@@ -55,7 +56,7 @@ impl Reader {
     /// A node's content; needs the meta key of its entries.
     pub async fn node(&self, id: NodeId) -> Result<Node> {
         let parts = self.node_parts(id).await?;
-        let Some(entries) = parts.1 else { return Err(self.repo.keys.lacks("owner")) };
+        let Some(entries) = parts.1 else { return Err(self.repo.keys.lacks(READERS)) };
         Node::decode(&NodeParts { refs: parts.0, entries })
             .map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
     }
@@ -98,7 +99,10 @@ impl Reader {
         let refs = parts.pop().unwrap_or_default();
         let Some(entries) = entries else { return Ok((refs, None)) };
         let parts = NodeParts { refs, entries };
-        let same = name.is_some_and(|name| keys.node_id(&name, &parts) == id);
+        let same = match name {
+            Some(name) => keys.ids()?.node_id(&name, &parts) == id,
+            None => false,
+        };
         match same {
             true => {
                 self.index.found_sound(id);
@@ -128,13 +132,11 @@ impl Reader {
     pub fn open_chunk(&self, id: ChunkId, place: &Place, record: &[u8]) -> Result<Vec<u8>> {
         let record_id = RecordId::Chunk(id);
         let keys = &self.repo.keys;
-        if !keys.can_read_data() {
-            return Err(keys.lacks("owner"));
-        }
+        keys.check_reads_data()?;
         let mut parts = open_record(keys, &record_id, record, |name| self.lane_key(name))
             .map_err(|_| damaged(record_id, place, "it does not open"))?;
         let plain = parts.pop().ok_or_else(|| damaged(record_id, place, "its key is missing"))?;
-        match keys.chunk_id(&plain) == id {
+        match keys.ids()?.chunk_id(&plain) == id {
             true => Ok(plain),
             false => Err(damaged(record_id, place, "its content is not what its id says")),
         }

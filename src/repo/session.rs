@@ -132,5 +132,6 @@ async fn load(repo: &Repository, key: &str) -> Result<Session> {
         .map_err(Error::object(key))?;
     let body = wire::Session::decode(&plain).map_err(Error::object(key))?;
     body.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
+    repo.keys.check_domain(&body.certificate).map_err(Error::object(key))?;
     Ok(Session { id, body })
 }

@@ -16,7 +16,6 @@ use crate::repo::{Error, Log, Repository, Result, View};
 use crate::store::Created;
 use crate::world::Time;
 
-pub(super) const SERIAL: u32 = 0; // FIXME merge
 /// Commits that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
 
@@ -133,7 +132,7 @@ impl Snapshot {
         } else {
             log.check_view(self.id.epoch(), commit.view, commit.head)?;
         }
-        let revoked = log.is_revoked(commit.certificate.key, SERIAL);
+        let revoked = log.is_revoked(commit.certificate.key, commit.certificate.serial);
         Ok(!revoked || fact.observed.is_some())
     }
 }
@@ -192,10 +191,12 @@ fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result
         Resolution::Fence => Ok(Ended::Fence),
         Resolution::Repack(repack) => {
             repack.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
+            repo.keys.check_domain(&repack.certificate).map_err(Error::object(key))?;
             Ok(Ended::Repack)
         }
         Resolution::Commit(commit) => {
             commit.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
+            repo.keys.check_domain(&commit.certificate).map_err(Error::object(key))?;
             Ok(Ended::Snapshot(Box::new(Snapshot { id, commit: *commit, digest: hash::plain(sealed) })))
         }
     }
@@ -246,9 +247,9 @@ pub async fn commit(
     what: ToCommit,
 ) -> Result<Snapshot> {
     let (keys, world) = (&repo.keys, &repo.world);
+    keys.check_adds()?;
     let last = before.last_of(keys.certificate.key);
-    let (name, key) = keys.own_meta_key(what.source);
-    debug_assert!(keys.meta_key(&name).is_some());
+    let (_, key) = keys.own_meta_key(what.source)?;
     let plain = serde_json::to_vec(&what.summary).expect("a summary is plain data");
     if plain.len() > limits::SUMMARY_LEN {
         let (found, most) = (plain.len() as u64, limits::SUMMARY_LEN as u64);

@@ -112,7 +112,7 @@ impl Writer {
     /// Saves a piece of plaintext, at most [`limits::CHUNK_LEN`] long.
     pub fn save_chunk(&self, plain: &[u8]) -> Result<Saved<ChunkId>> {
         assert!(plain.len() <= limits::CHUNK_LEN, "chunkers keep to the limit");
-        let id = self.repo.keys.chunk_id(plain);
+        let id = self.repo.keys.ids()?.chunk_id(plain);
         if self.index.may_refer_to(&RecordId::Chunk(id)) || !self.claim(RecordId::Chunk(id)) {
             self.uploads.check()?;
             return Ok(Saved { id, new: false });
@@ -138,7 +138,7 @@ impl Writer {
                 return Err(Error::TooLarge { what: "a node", found, most });
             }
         }
-        let id = self.repo.keys.node_id(&meta.0, &parts);
+        let id = self.repo.keys.ids()?.node_id(&meta.0, &parts);
         let record_id = RecordId::Node(id);
         if self.may_refer_to_node(id)? || !self.claim(record_id) {
             self.uploads.check()?;

@@ -106,6 +106,12 @@ impl Store {
         Store { inner, name: name.into(), prefix: prefix.into(), degraded: false }
     }
 
+    /// The part of this store below a folder, which keys are relative to.
+    pub fn within(&self, folder: &str) -> Store {
+        let (name, prefix) = (format!("{}/{folder}", self.name), format!("{}{folder}/", self.prefix));
+        Store { name: name.into(), prefix: prefix.into(), ..self.clone() }
+    }
+
     /// Gives up the exclusive create, for a store that lacks it: then there may be one
     /// writer only, ever, and nothing but the user's word that it is so.
     pub fn degraded(mut self) -> Store {
@@ -181,7 +187,8 @@ impl Store {
         }
     }
 
-    /// Writes an object whose name is random and never used twice (a pack, an index delta).
+    /// Writes an object whose name is random and never used twice (a pack, an index delta), or a slot that
+    /// the owner replaces.
     ///
     /// It may be sent again after a failure, so under a name that others use it could undo
     /// what they wrote. On return the object is durable.
@@ -261,5 +268,28 @@ impl Store {
         }
         let path = Path::parse(format!("{}{key}", self.prefix));
         Ok(path.expect("prefix and key hold only characters that a path may hold"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_of_a_store_has_keys_of_its_own_and_shows_nothing_beside_it() {
+        let top = Store::memory();
+        let (shop, bank) = (top.within("domains/5a"), top.within("domains/5b"));
+        conformance::all(&top.within("domains/laws")).await;
+        shop.put("packs/aa/1", Bytes::from_static(b"of shop")).await.unwrap();
+        shop.create_exclusive("config", Bytes::from_static(b"of shop too")).await.unwrap();
+        bank.put("packs/aa/1", Bytes::from_static(b"of bank")).await.unwrap();
+        let keys = |listed: Vec<Object>| listed.into_iter().map(|found| found.key).collect::<Vec<_>>();
+        assert_eq!(keys(shop.list("").await.unwrap()), ["config", "packs/aa/1"]);
+        assert_eq!(keys(shop.list("packs").await.unwrap()), ["packs/aa/1"]);
+        assert_eq!(bank.get("packs/aa/1").await.unwrap(), "of bank");
+        assert_eq!(top.get("domains/5a/packs/aa/1").await.unwrap(), "of shop");
+        bank.delete("packs/aa/1").await.unwrap();
+        assert_eq!(keys(top.list("domains/5b").await.unwrap()), [""; 0]);
+        assert!(top.degraded().within("x").is_degraded() && shop.to_string().ends_with("/domains/5a"));
     }
 }

@@ -9,7 +9,10 @@ fn types(objects: &[Value]) -> Vec<String> {
     let fields = |kind: &str| -> &[&str] {
         match kind {
             "init" => &["repository", "store", "singleWriter"],
-            "key" => &["role", "name", "id"],
+            "key" => &["role", "name", "id", "domain"],
+            "removed" | "recovered" => &["id"],
+            "rotated" => &["slots"],
+            "recovery" => &["name", "id"],
             "preview" => &["parent", "counts", "missing"],
             "backup" => &["snapshot", "complete", "parent", "counts", "missing"],
             "snapshot" => {
@@ -47,6 +50,18 @@ fn every_verb_prints_objects_of_version_0() {
     let bundle = kist.path("shop.key");
     let add = kist.json(0, &["key", "add", "--role", "writer", "--name", "shop", "--out"], &[&bundle]);
     assert_eq!(types(&add), ["key"]);
+    let keys = kist.json(0, &["key", "list"], &[]);
+    assert_eq!(types(&keys), ["key", "key"]);
+    for field in ["key", "serial", "created", "trust", "passphrase"] {
+        assert!(keys.iter().all(|key| key.get(field).is_some()), "{field}: {keys:?}");
+    }
+    let (again, page, recovered) = (kist.path("again.key"), kist.path("page"), kist.path("recovered.key"));
+    assert_eq!(types(&kist.json(0, &["key", "rotate", "shop", "--out"], &[&again])), ["key"]);
+    assert_eq!(types(&kist.json(0, &["key", "rotate", "--owner"], &[])), ["rotated"]);
+    assert_eq!(types(&kist.json(0, &["key", "recovery", "--out"], &[&page])), ["recovery"]);
+    let recover = ["key", "recover", "--from", page.to_str().unwrap(), "--out"];
+    assert_eq!(types(&kist.json(0, &recover, &[&recovered])), ["recovered"]);
+    assert_eq!(types(&kist.json(0, &["key", "remove", "shop"], &[])), ["removed"]);
     assert_eq!(types(&kist.json(0, &["backup", "files", "--dry-run"], &[&source])), ["preview"]);
     assert_eq!(types(&kist.json(0, &["snapshots"], &[])), [""; 0]);
     let backup = kist.json(0, &["backup", "files"], &[&source]);

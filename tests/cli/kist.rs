@@ -75,7 +75,8 @@ impl Kist {
         self.unlock = ("KIST_KEY_FILE", key.to_owned());
     }
 
-    fn knows(&mut self, key: &Path) {
+    /// From now on what this key file has in it must not be shown.
+    pub fn knows(&mut self, key: &Path) {
         let text = fs::read_to_string(key).unwrap();
         let secret = text.lines().find_map(|line| line.strip_prefix("kist-key-0:")).unwrap();
         // The unlock key stands behind two ids, which may be seen.

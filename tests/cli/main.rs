@@ -6,6 +6,7 @@ mod choosing;
 mod compare;
 mod full;
 mod json;
+mod keys;
 mod killed;
 mod kist;
 mod refused;

@@ -17,7 +17,7 @@ use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, over
 
 /// How a run ends in the midst of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub enum End {
     /// The next effect never reaches the store.
     Before,
     /// It does, but nobody is there any more to hear of it.
@@ -25,7 +25,7 @@ enum End {
 }
 
 /// The store of a run that is killed at its effect number `nth`.
-fn killed(beneath: &InMemory, nth: u64, end: End) -> Store {
+pub fn killed(beneath: &InMemory, nth: u64, end: End) -> Store {
     let faults = Faulty::over(Arc::new(beneath.clone()));
     let faults = match end {
         End::Before => faults.stop_after(nth, Failure::Denied),
@@ -52,7 +52,7 @@ async fn indexed(repo: &Repository) -> (u64, u64) {
 async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
     let log = Log::default();
     let recorded = Store::over(Recording::over(Arc::new(scene.beneath.fork()), &log));
-    let reference = kist::repo::open(recorded, &scene.world(), writer).await.unwrap();
+    let reference = kist::repo::open(recorded, &scene.world(), writer, None).await.unwrap();
     let before = indexed(&reference).await;
     let done = backup(&reference, &scene.source()).await.unwrap();
     let all = (before.0 + done.stats.new_chunks, before.1 + done.stats.new_nodes);
@@ -66,7 +66,7 @@ async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
     for nth in 0.. {
         let what = format!("{end:?} effect {nth} of about {}", effects.len());
         let beneath = scene.beneath.fork();
-        let dying = kist::repo::open(killed(&beneath, nth, end), &scene.world(), writer).await.unwrap();
+        let dying = kist::repo::open(killed(&beneath, nth, end), &scene.world(), writer, None).await.unwrap();
         let ended = backup(&dying, &scene.source()).await;
         if ended.is_ok() {
             // Records go to packs at random, so a run may have some effects more or less than another.
@@ -76,7 +76,7 @@ async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
         let commits = over(beneath.clone()).list("commits").await.unwrap().len();
         assert!(commits == had || (end == End::After && commits == had + 1), "{what}");
         landed += commits - had;
-        let opened = kist::repo::open(over(beneath.clone()), &scene.world(), writer).await.unwrap();
+        let opened = kist::repo::open(over(beneath.clone()), &scene.world(), writer, None).await.unwrap();
         let there = indexed(&opened).await;
         let next = backup(&opened, &scene.source()).await.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(next.snapshot.commit.complete, "{what}");
@@ -105,7 +105,7 @@ async fn a_second_backup_killed_after_any_effect_harms_neither_the_first_nor_the
     let scene = Scene::new().await;
     grow(&scene.source());
     let writer = scene.writer("killed").await;
-    let opened = kist::repo::open(scene.store(), &scene.world(), &writer).await.unwrap();
+    let opened = kist::repo::open(scene.store(), &scene.world(), &writer, None).await.unwrap();
     let first = backup(&opened, &scene.source()).await.unwrap();
     let owner = scene.open(scene.store()).await.unwrap();
     scene.restore_whole(&owner, &first.snapshot.name(), "the first").await;

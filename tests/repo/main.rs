@@ -6,7 +6,10 @@
 mod compare;
 mod crash;
 mod damage;
+mod domains;
 mod gc;
+mod keys;
+mod planted;
 mod roles;
 mod scene;
 mod stores;

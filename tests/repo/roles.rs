@@ -1,29 +1,29 @@
-//! What a writer can do, and what it can't: add and find what changed, but read no content, not even its
-//! own; and what whoever holds the store sees of all this.
+//! What each role can do with its real bundle, and what it can't. A writer adds and finds what changed, but
+//! reads no content, not even its own; a maintainer checks what it can't open; a reader reads and adds nothing.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use kist::format::id::RecordId;
+use kist::format::keys::{KeyName, Role};
 use kist::format::pack::PackKind;
 use kist::job::find::Part;
 use kist::job::{self, list};
-use kist::repo::{self, Class, Error, Index, Reader, Repository, Unlock};
+use kist::repo::{self, Class, Error, Index, NewKey, Reader, Repository, Snapshots, Unlock};
+use kist::store::Store;
 use kist::store::testing::{Log, Recording};
-use kist::store::{Store, StoreSettings, StoreUrl};
 use rustix::fs::inotify;
 
-use crate::scene::{Scene, backup, change, described, grow, init, repo_error, restore_into};
+use crate::scene::{Scene, backup, change, check, described, grow, repo_error, restore_into};
 
 async fn open(scene: &Scene, unlock: &Unlock) -> Repository {
-    repo::open(scene.store(), &scene.world(), unlock).await.unwrap()
+    scene.open_with(unlock).await
 }
 
-fn is_role(error: &Error) -> bool {
+pub fn is_role(error: &Error) -> bool {
     matches!(error, Error::Role { .. }) && error.class() == Class::Denied
 }
 
@@ -67,7 +67,7 @@ async fn a_writer_s_second_backup_opens_no_file_and_uploads_no_data() {
     assert!(first.files().contains("a large file"));
     let log = Log::default();
     let recorded = Store::over(Recording::over(Arc::new(scene.beneath.clone()), &log));
-    let again = repo::open(recorded, &scene.world(), &writer).await.unwrap();
+    let again = repo::open(recorded, &scene.world(), &writer, None).await.unwrap();
     let second = Opened::watch(&scene.source());
     let done = backup(&again, &scene.source()).await.unwrap();
     assert_eq!(second.files(), BTreeSet::new());
@@ -106,8 +106,10 @@ async fn a_writer_can_t_restore_nor_open_a_chunk_that_it_has_written() {
         }
     }
     assert!(tried > 100, "{tried} chunks");
-    let made = repo::add_writer(&opened, "another").await.err().unwrap();
+    let made = repo::add_key(&opened, &NewKey::of(Role::Writer, "another")).await.err().unwrap();
     assert!(is_role(&made), "{made}");
+    let listed = repo::list_keys(&opened).await.err().unwrap();
+    assert!(is_role(&listed), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,75 +172,121 @@ async fn a_writer_checks_every_byte_but_no_content() {
     let mut bytes = store.get(&key).await.unwrap().to_vec();
     bytes[200] ^= 1;
     store.put(&key, bytes.into()).await.unwrap();
-    let rotten = repo::open(store, &scene.world(), &writer).await.unwrap();
+    let rotten = repo::open(store, &scene.world(), &writer, None).await.unwrap();
     let report = repo::check(&rotten, false, &|_| {}).await.unwrap();
     assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
     assert!(report.findings[0].to_string().contains(&key), "{}", report.findings[0]);
 }
 
-/// What is planted in contents, names, attributes, and around them.
-const SECRETS: [&str; 9] = [
-    "planted-in-a-small-file",
-    "planted-in-a-large-file",
-    "planted-file-name",
-    "planted-folder-name",
-    "planted-link-target",
-    "planted-attribute",
-    "planted-passphrase",
-    "planted-writer-name",
-    crate::scene::HOST,
-];
-
-fn plant(source: &Path) {
-    let folder = source.join("planted-folder-name");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("planted-file-name"), "planted-in-a-small-file".repeat(20)).unwrap();
-    let mut large = crate::scene::noise(200_000, 5);
-    large[100_000..100_023].copy_from_slice(b"planted-in-a-large-file");
-    fs::write(source.join("large"), large).unwrap();
-    std::os::unix::fs::symlink("planted-link-target", folder.join("link")).unwrap();
-    let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::lsetxattr(&folder, "trusted.planted", b"planted-attribute", flags).unwrap();
+/// Opens with a key, and notes what is asked of the store.
+async fn recorded(scene: &Scene, unlock: &Unlock) -> (Repository, Log) {
+    let log = Log::default();
+    let store = Store::over(Recording::over(Arc::new(scene.beneath.clone()), &log));
+    (repo::open(store, &scene.world(), unlock, None).await.unwrap(), log)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_planted_is_in_any_byte_or_name_of_the_store() {
+async fn a_maintainer_opens_no_name_and_no_byte_and_can_t_tell_what_is_there_yet_checks_the_structure() {
     let scene = Scene::new().await;
-    plant(&scene.source());
-    let place = scene.dir.path().join("store");
-    let url = StoreUrl::parse(place.to_str().unwrap()).unwrap();
-    let settings = StoreSettings { create_folder: true, ..Default::default() };
-    let store = Store::open(&url, &settings).unwrap();
-    let passphrase = kist::crypto::secret::Passphrase::new(b"planted-passphrase".to_vec());
-    let with = repo::Init { passphrase: Some(passphrase.clone()), ..init() };
-    repo::init(store.clone(), &scene.world(), with).await.unwrap();
-    let unlock = Unlock::Passphrase(passphrase);
-    let owner = repo::open(store.clone(), &scene.world(), &unlock).await.unwrap();
-    let bundle = repo::add_writer(&owner, "planted-writer-name").await.unwrap();
-    let text = bundle.to_text("x");
-    let writer = repo::open(store, &scene.world(), &Unlock::KeyFile(bundle)).await.unwrap();
-    for opened in [&writer, &owner, &writer] {
-        let done = backup(opened, &scene.source()).await.unwrap();
-        scene.restore_whole(&owner, &done.snapshot.name(), "planted").await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let writer = scene.writer("shop").await;
+    let snapshots = [backup(&open(&scene, &writer).await, &scene.source()).await.unwrap().snapshot, {
+        backup(&owner, &scene.source()).await.unwrap().snapshot
+    }];
+    let unlock = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
+    let (opened, log) = recorded(&scene, &unlock).await;
+    let keys = &opened.keys;
+    assert!(keys.can_maintain() && !keys.can_add() && !keys.can_read_data() && !keys.can_read_names());
+    assert!(is_role(&keys.ids().err().unwrap()), "it makes no ids");
+    let reader = Arc::new(Reader::new(&opened, Arc::new(Index::load(&opened).await.unwrap())));
+    for snapshot in &snapshots {
+        let name = KeyName::Meta { scope: snapshot.commit.certificate.key, source: snapshot.commit.source };
+        assert!(keys.meta_key(&name).is_none() && is_role(&keys.for_mover(name).err().unwrap()));
+        assert!(repo::summary(&opened, snapshot).unwrap().is_none());
+        assert!(described(&opened, &snapshot.name()).await.unwrap().info.is_none());
+        let refused = reader.node(snapshot.commit.roots[0].node).await.err().unwrap();
+        assert!(is_role(&refused), "{refused}");
+        let (_, level, refs) = reader.node_refs(snapshot.commit.roots[0].node).await.unwrap();
+        assert!(level > 0 && !refs.nodes.is_empty(), "it sees what refers to what");
+        let target = scene.dir.path().join("target");
+        let refused = restore_into(&opened, &snapshot.name(), &scene.source(), &target).await;
+        assert!(is_role(&repo_error(refused.err().unwrap())) && !target.exists());
     }
-    let mut secrets: Vec<Vec<u8>> = SECRETS.iter().map(|text| text.as_bytes().to_vec()).collect();
-    let source = scene.source();
-    secrets.extend(source.components().skip(3).map(|part| part.as_os_str().as_encoded_bytes().to_vec()));
-    let hex = text.lines().find_map(|line| line.strip_prefix("kist-key-0:")).unwrap();
-    // The unlock key, behind the ids of the repository and the slot.
-    secrets.push(hex.as_bytes()[64..128].to_vec());
-    secrets.push(kist::format::id::unhex(&hex[64..128]).unwrap());
-    let mut looked_at = 0;
-    for path in crate::compare::paths(&place) {
-        let name = path.as_os_str().as_encoded_bytes().to_vec();
-        let full = place.join(&path);
-        let bytes = if full.is_file() { fs::read(&full).unwrap() } else { Vec::new() };
-        looked_at += bytes.len();
-        for secret in &secrets {
-            let is_in = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
-            let shown = String::from_utf8_lossy(secret);
-            assert!(!is_in(&name) && !is_in(&bytes), "{shown:?} is in {path:?}");
+    let mut tried = 0;
+    for id in reader.index().records() {
+        if let RecordId::Chunk(id) = id {
+            assert!(is_role(&reader.chunk(*id).await.err().unwrap()));
+            tried += 1;
         }
     }
-    assert!(looked_at > 400_000, "{looked_at} bytes");
+    assert!(tried > 100, "{tried} chunks");
+    let refused = repo_error(backup(&opened, &scene.source()).await.err().unwrap());
+    assert!(is_role(&refused), "{refused}");
+    let report = repo::check(&opened, false, &|_| {}).await.unwrap();
+    assert!(report.findings.is_empty() && report.snapshots == 2, "{:?}", report.findings);
+    assert!(is_role(&repo::check(&opened, true, &|_| {}).await.err().unwrap()));
+    assert_eq!(log.effects(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_restores_everything_in_its_domain_and_adds_nothing() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let mut names = vec![backup(&owner, &scene.source()).await.unwrap().snapshot.name()];
+    for writer in ["shop", "bank"] {
+        let opened = open(&scene, &scene.writer(writer).await).await;
+        names.push(backup(&opened, &scene.source()).await.unwrap().snapshot.name());
+    }
+    let unlock = scene.add(NewKey::of(Role::Reader, "drill")).await;
+    let (opened, log) = recorded(&scene, &unlock).await;
+    let keys = &opened.keys;
+    assert!(keys.can_read_data() && keys.can_read_names() && !keys.can_add() && !keys.can_maintain());
+    for name in &names {
+        scene.restore_whole(&opened, name, "the reader").await;
+        assert!(described(&opened, name).await.unwrap().info.is_some());
+    }
+    let report = check(&opened).await;
+    assert!(report.findings.is_empty() && report.records > 100, "{:?}", report.findings);
+    let refused = repo_error(backup(&opened, &scene.source()).await.err().unwrap());
+    assert!(is_role(&refused), "{refused}");
+    assert!(is_role(&repo::begin(&opened, 1).await.err().unwrap()));
+    assert!(is_role(&repo::add_key(&opened, &NewKey::of(Role::Reader, "more")).await.err().unwrap()));
+    assert!(is_role(&repo::rotate_owner(&opened).await.err().unwrap()));
+    assert_eq!(log.effects(), []);
+}
+
+/// The store may take what somebody without the right puts there. It does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_by_who_may_not_add_is_no_snapshot() {
+    use kist::crypto::{seal, sign};
+    use kist::format::commit::summary_context;
+    use kist::format::object;
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let done = backup(&owner, &scene.source()).await.unwrap();
+    for role in [Role::Maintainer, Role::Reader] {
+        let Unlock::KeyFile(file) = scene.add(NewKey::of(role, &role.to_string())).await else { panic!() };
+        // Its own slot, opened by hand: everything that whoever steals the bundle has.
+        let slot = owner.top.get(&object::slot_key(file.slot)).await.unwrap();
+        let slot = kist::format::keys::Slot::decode(&slot).unwrap();
+        let secrets = slot.open(&file.unlock, file.repo, file.slot).unwrap();
+        let bundle = secrets.holds.bundle().unwrap();
+        assert_eq!(sign::public(&bundle.signing), bundle.certificate.signing);
+        let repo::Begun { session, .. } = repo::begin(&owner, 0).await.unwrap();
+        let mut commit = done.snapshot.commit.clone();
+        commit.certificate = bundle.certificate.clone();
+        let context = summary_context(owner.config.repo, session);
+        commit.summary = seal::seal(&bundle.structure, owner.world.bytes(), &context, b"{}");
+        commit.sign(&bundle.signing, owner.config.repo, session);
+        let key = object::commit_key(session);
+        let (repo, nonce) = (owner.config.repo, owner.world.bytes());
+        let forged = object::seal_object(&bundle.structure, nonce, repo, &key, commit.encode());
+        owner.store.put(&key, forged.into()).await.unwrap();
+        let seen = Snapshots::load(&owner).await.unwrap();
+        assert_eq!(seen.all.len(), 1, "{role}");
+        assert!(crate::scene::chain(seen.problems.last().unwrap()).contains("adds no snapshot"), "{role}");
+    }
 }

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
 use kist::format::id::hex;
+use kist::format::keys::Role;
 use kist::job::backup::{Done, Files, files};
 use kist::job::find::{Described, Filter, Part, Which, find};
 use kist::job::{Error, Result, restore};
 use kist::progress::{Progress, Silent};
-use kist::repo::{self, Degrade, Init, Report as CheckReport, Repository, Unlock, WriterSettings};
+use kist::repo::{self, Degrade, Init, NewKey, Report as CheckReport, Repository, Unlock, WriterSettings};
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
 use object_store::memory::InMemory;
@@ -86,12 +87,28 @@ impl Scene {
 
     /// As the owner.
     pub async fn open(&self, store: Store) -> repo::Result<Repository> {
-        repo::open(store, &self.world(), &self.owner).await
+        repo::open(store, &self.world(), &self.owner, None).await
     }
 
-    /// A new writer.
+    /// A new writer of the default domain.
     pub async fn writer(&self, name: &str) -> Unlock {
-        Unlock::KeyFile(repo::add_writer(&self.open(self.store()).await.unwrap(), name).await.unwrap())
+        self.add(NewKey::of(Role::Writer, name)).await
+    }
+
+    /// A new key.
+    pub async fn add(&self, new: NewKey) -> Unlock {
+        let owner = self.open(self.store()).await.unwrap();
+        Unlock::KeyFile(repo::add_key(&owner, &new).await.unwrap())
+    }
+
+    /// With some key, in its domain.
+    pub async fn open_with(&self, unlock: &Unlock) -> Repository {
+        repo::open(self.store(), &self.world(), unlock, None).await.unwrap()
+    }
+
+    /// As the owner, in a domain.
+    pub async fn open_in(&self, domain: &str) -> Repository {
+        repo::open(self.store(), &self.world(), &self.owner, Some(domain)).await.unwrap()
     }
 
     /// Restores a snapshot into a folder of its own and compares it with the source.
@@ -120,7 +137,7 @@ fn next_world(runs: &AtomicU64) -> World {
 
 /// With a key file as the owner's.
 pub fn init() -> Init {
-    Init { passphrase: None, cost: Params::CHEAP, chunker: CHUNKER, degrade: Degrade::Refuse }
+    Init { passphrase: None, cost: Params::CHEAP, chunker: CHUNKER, degrade: Degrade::Refuse, like: None }
 }
 
 pub fn over(beneath: InMemory) -> Store {

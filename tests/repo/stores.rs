@@ -32,7 +32,7 @@ async fn with_a_single_writer_it_is_taken_and_the_repository_remembers() {
     let alone = Init { degrade: Degrade::SingleWriter, ..init() };
     let (_, key) = repo::init(ignoring_create(&beneath), &scene.world(), alone).await.unwrap();
     let unlock = repo::Unlock::KeyFile(key.unwrap());
-    let opened = repo::open(ignoring_create(&beneath), &scene.world(), &unlock).await.unwrap();
+    let opened = repo::open(ignoring_create(&beneath), &scene.world(), &unlock, None).await.unwrap();
     assert!(opened.store.is_degraded() && opened.config.single_writer());
     let done = backup(&opened, &scene.source()).await.unwrap();
     scene.restore_whole(&opened, &done.snapshot.name(), "degraded").await;

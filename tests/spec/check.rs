@@ -22,13 +22,14 @@ pub struct Checked {
 }
 
 /// Every form of vectors.
-pub const FORMS: [&str; 26] = [
+pub const FORMS: [&str; 27] = [
     "varint",
     "signed",
     "padded",
     "config",
     "slot",
     "key-file",
+    "kit",
     "record-header",
     "pack",
     "index",
@@ -59,6 +60,7 @@ pub fn check(vector: &Vector) -> Result<Checked, Error> {
         "config" => objects::config(vector),
         "slot" => objects::slot(vector),
         "key-file" => objects::key_file(vector),
+        "kit" => objects::kit(vector),
         "record-header" => pack::header(vector),
         "pack" => pack::pack(vector),
         "index" => objects::index(vector),

@@ -144,7 +144,10 @@ pub fn seed() {
 fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
     let bytes = match &v.encoded {
         Encoded::None => return vec![],
-        Encoded::Text(text) => return vec![("key_file", text.clone().into_bytes())],
+        Encoded::Text(text) => {
+            let target = if v.form == "kit" { "kit" } else { "key_file" };
+            return vec![(target, text.clone().into_bytes())];
+        }
         Encoded::Bytes(bytes) => bytes.clone(),
     };
     let open = |key: String| {
@@ -159,8 +162,10 @@ fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
         "signed" => Some(("codec", [&[1], &bytes[..]].concat())),
         "config" => Some(("config", bytes[..bytes.len().min(83)].to_vec())),
         "slot" => {
-            let contents = slot_plain(v).map(|plain| ("slot_contents", plain));
-            return contents.into_iter().chain([("slot", bytes)]).collect();
+            let [info, secrets] = slot_plain(v);
+            let info = info.map(|plain| ("slot_info", plain));
+            let secrets = secrets.map(|plain| ("slot_contents", plain));
+            return info.into_iter().chain(secrets).chain([("slot", bytes)]).collect();
         }
         "record-header" => opened(v, b"kist record header", &[], &bytes).map(|p| ("record_header", p)),
         "pack" => toc_plain(v, &bytes).map(|plain| ("toc", plain)),

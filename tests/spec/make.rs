@@ -5,6 +5,7 @@ mod keys;
 mod link;
 mod nodes;
 mod packs;
+mod slots;
 mod snapshots;
 mod values;
 
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Vector> {
     let material = Material::new();
     let mut out = values::all(&material);
     out.extend(keys::all(&material));
+    out.extend(slots::all(&material));
     out.extend(packs::all(&material));
     out.extend(nodes::all());
     out.extend(snapshots::all(&material));

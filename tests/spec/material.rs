@@ -1,7 +1,7 @@
 //! The fixed keys and names that all vectors are made from.
 
 use kist::crypto::secret::Key;
-use kist::crypto::{context, hash, sign, wrap};
+use kist::crypto::{context, hash, sign};
 use kist::format::id::{DomainId, KeyId, PackId, RepoId, SessionId, SourceId};
 use kist::format::keys::{Certificate, KeyName, Recipient, Role};
 use kist::format::summary::Source;
@@ -22,7 +22,10 @@ pub struct Material {
     pub structure: Key,
     pub writer: KeyId,
     pub writer_seed: Key,
+    pub meta_root: Key,
     pub meta_scope: Key,
+    /// Of the first epoch.
+    pub info_key: Key,
     pub certificate: Certificate,
     pub source: SourceId,
     pub meta: KeyName,
@@ -42,24 +45,27 @@ impl Material {
         let world = fixed::world(1, NOW);
         let root = Key::new(world.bytes());
         let owner_seed = hash::derive(context::OWNER_SIGNING, &root, b"");
-        let recipient_seed = hash::derive(context::OWNER_RECIPIENT, &root, b"");
+        let recipient_secret = hash::derive(context::OWNER_RECIPIENT, &root, b"");
         let domain = DomainId([0; 16]);
         let domain_key = hash::derive(context::DOMAIN, &root, &domain.0);
+        let recipient_seed = hash::derive(context::RECIPIENT, &recipient_secret, &domain.0);
         let id_key = hash::derive(context::ID, &domain_key, b"");
         let (repo, writer) = (RepoId(world.bytes()), KeyId(world.bytes()));
         let writer_seed = Key::new(world.bytes());
-        let meta_scope = hash::derive(context::META_SCOPE, &domain_key, &writer.0);
+        let meta_root = hash::derive(context::META_ROOT, &domain_key, b"");
+        let meta_scope = hash::derive(context::META_SCOPE, &meta_root, &writer.0);
         let source_key = hash::derive(context::SOURCE_ID, &id_key, b"");
         let source = SourceId(half(hash::keyed(&source_key, &[&source().canonical()])));
         Self {
             owner: sign::public(&owner_seed),
-            recipient: Recipient { public: wrap::public(&recipient_seed) },
+            recipient: Recipient::of(&recipient_seed),
+            info_key: hash::derive(context::SLOT_INFO, &recipient_secret, b""),
             chunker: hash::derive(context::CHUNKER, &domain_key, b""),
             structure: hash::derive(context::STRUCTURE, &domain_key, b""),
             certificate: Certificate::issue(
                 &owner_seed,
                 repo,
-                (Role::Writer, writer, domain),
+                (Role::Writer, writer, domain, 0),
                 sign::public(&writer_seed),
                 "shop",
             ),
@@ -76,6 +82,7 @@ impl Material {
             id_key,
             writer,
             writer_seed,
+            meta_root,
             meta_scope,
             source,
         }

@@ -10,7 +10,7 @@ use kist::format::commit::{Commit, Resolution, Root, RootKind};
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
 use kist::format::frame::{Assembly, Frame, Message, Pieces};
 use kist::format::id::{
-    ChunkId, DomainId, KeyId, LinkGroup, NodeId, PackId, RecordId, RepoId, SessionId, SourceId,
+    ChunkId, DomainId, KeyId, LinkGroup, NodeId, PackId, RecordId, RepoId, SessionId, SlotId, SourceId,
 };
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::keys::{Certificate, KeyFile, KeyName, Role};
@@ -142,13 +142,14 @@ prop_compose! {
 
 prop_compose! {
     fn certificate()(
-        role in 0usize..4, key: [u8; 16], domain: [u8; 16], signing: [u8; 32],
+        role in 0usize..4, key: [u8; 16], domain: [u8; 16], serial: u32, signing: [u8; 32],
         name in "\\PC{0,16}", signature in vec(any::<u8>(), 64),
     ) -> Certificate {
         Certificate {
             role: [Role::Owner, Role::Writer, Role::Maintainer, Role::Reader][role],
             key: KeyId(key),
             domain: DomainId(domain),
+            serial,
             signing,
             name,
             signature: signature.try_into().expect("64 bytes"),
@@ -273,7 +274,7 @@ proptest! {
     #[test]
     fn a_signed_commit_holds_until_a_byte_changes(commit in commit(), at: prop::sample::Index) {
         let (owner, writer) = (Key::new([4; 32]), Key::new([5; 32]));
-        let names = (Role::Writer, KeyId([6; 16]), DomainId([0; 16]));
+        let names = (Role::Writer, KeyId([6; 16]), DomainId::DEFAULT, 0);
         let mut commit = commit;
         commit.certificate = Certificate::issue(&owner, REPO, names, sign::public(&writer), "shop");
         commit.sign(&writer, REPO, SESSION);
@@ -312,8 +313,9 @@ proptest! {
 
     #[test]
     fn key_files_come_back(slot: [u8; 16], unlock: [u8; 32], comment in "[a-z :]{0,30}") {
-        let file = KeyFile { repo: REPO, slot: KeyId(slot), unlock: Key::new(unlock) };
-        prop_assert_eq!(KeyFile::parse(&file.to_text(&comment)).unwrap(), file);
+        let file = KeyFile { repo: REPO, slot: SlotId(slot), unlock: Key::new(unlock) };
+        prop_assert_eq!(KeyFile::parse(&file.to_text(&comment)).unwrap(), file.clone());
+        prop_assert_eq!(KeyFile::from_kit(&file.to_kit().to_lowercase()).unwrap(), file);
     }
 
     #[test]

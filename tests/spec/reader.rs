@@ -16,12 +16,14 @@ use kist::format::config::{Chunker, Config};
 use kist::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use kist::format::id::{ChunkId, KeyId, NodeId, PackId, RecordId, SessionId, SourceId};
 use kist::format::index::IndexDelta;
-use kist::format::keys::{KeyFile, KeyName, RoleSecrets, Slot};
+use kist::format::keys::{KeyFile, KeyName, Role, RoleSecrets, Slot};
 use kist::format::node::{Node, NodeParts};
 use kist::format::pack::{Compression, HEADER_LEN, PackKind, RecordHeader, Toc, part_context};
 use kist::format::session::{Session, unwrap_lane};
 use kist::format::summary::{Counts, Summary};
-use kist::repo::{self, Begun, Degrade, Index, Init, Snapshots, ToCommit, Unlock, Writer, WriterSettings};
+use kist::repo::{
+    self, Begun, Degrade, Index, Init, NewKey, Snapshots, ToCommit, Unlock, Writer, WriterSettings,
+};
 use kist::store::Store;
 use kist::world::{World, fixed};
 
@@ -34,17 +36,19 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         cost: kist::crypto::kdf::Params::CHEAP,
         chunker: Chunker::DEFAULT,
         degrade: Degrade::Refuse,
+        like: None,
     };
     let (owner, file) = repo::init(store.clone(), world, init).await.unwrap();
-    let bundle = repo::add_writer(&owner, "shop").await.unwrap();
-    let repo = repo::open(store.clone(), world, &Unlock::KeyFile(bundle)).await.unwrap();
+    let bundle = repo::add_key(&owner, &NewKey::of(Role::Writer, "shop")).await.unwrap();
+    let repo = repo::open(store.clone(), world, &Unlock::KeyFile(bundle), None).await.unwrap();
     let Begun { session, lanes, view } = repo::begin(&repo, 2).await.unwrap();
     let before = Snapshots::load(&repo).await.unwrap();
     let index = Arc::new(Index::load(&repo).await.unwrap());
     let lane = lanes.into_iter().nth(1).unwrap();
     let writer = Writer::new(&repo, index, lane, WriterSettings::default());
-    let source_id = repo.keys.source_id(&source());
-    let (files, meta, cut) = (files.clone(), repo.keys.own_meta_key(source_id), repo.keys.node_cut());
+    let ids = repo.keys.ids().unwrap();
+    let source_id = ids.source_id(&source());
+    let (files, meta, cut) = (files.clone(), repo.keys.own_meta_key(source_id).unwrap(), ids.node_cut());
     let save = move || {
         let sink = NodeSink { writer: &writer, meta: &meta, cut: &cut };
         let mut tree = TreeBuilder::new();
@@ -109,12 +113,14 @@ impl Reader {
         let slot = Slot::decode(&objects[&format!("keys/{}", file.slot)]).unwrap();
         let secrets = slot.open(&file.unlock, file.repo, file.slot).unwrap();
         assert_eq!(secrets.config_digest, hash::plain(&objects["config"]), "the pin");
-        let RoleSecrets::Owner { root } = secrets.holds else { panic!("not an owner's slot") };
+        let RoleSecrets::Owner(owner) = secrets.holds else { panic!("not an owner's slot") };
+        let root = owner.root;
         let seed = derive(context::OWNER_SIGNING, &root, b"");
         assert_eq!(kist::crypto::sign::public(&seed), config.owner);
         let domain = derive(context::DOMAIN, &root, &[0; 16]);
         let structure = derive(context::STRUCTURE, &domain, b"");
-        let recipient = derive(context::OWNER_RECIPIENT, &root, b"");
+        let secret = derive(context::OWNER_RECIPIENT, &root, b"");
+        let recipient = derive(context::RECIPIENT, &secret, &[0; 16]);
         let (sessions, places, lane_keys) = Default::default();
         let mut reader = Self { objects, config, domain, structure, recipient, sessions, places, lane_keys };
         reader.load();
@@ -200,7 +206,8 @@ impl Reader {
     }
 
     fn meta(&self, scope: KeyId, source: SourceId) -> Key {
-        derive(context::META, &derive(context::META_SCOPE, &self.domain, &scope.0), &source.0)
+        let root = derive(context::META_ROOT, &self.domain, b"");
+        derive(context::META, &derive(context::META_SCOPE, &root, &scope.0), &source.0)
     }
 
     /// Chapter 6: everything below a node.
@@ -303,7 +310,7 @@ async fn a_repository_has_no_objects_but_those_of_chapter_2_each_of_a_padded_siz
         let parts: Vec<&str> = key.split('/').collect();
         let (named, len) = match parts.as_slice() {
             ["config"] => (true, 147),
-            ["keys", id] => (hex(id, 32), 11 + 4096 + 40),
+            ["keys", id] => (hex(id, 32), 11 + 256 + 40 + 4096 + 40),
             ["packs", xx, id] => (hex(id, 32) && id.starts_with(xx) && xx.len() == 2, padded(&bytes)),
             ["index", epoch, id, rest] => (hex(epoch, 8) && hex(id, 24) && *rest == "1-0", padded(&bytes)),
             ["sessions" | "commits", epoch, id] => (hex(epoch, 8) && hex(id, 24), padded(&bytes)),

@@ -1,12 +1,15 @@
 //! Types as the JSON of vectors. Two values never have the same JSON, so equal fields are equal values.
 
+use kist::crypto::secret::Key;
 use kist::format::checkpoint::{Checkpoint, Fact, Observed, Row, State};
 use kist::format::commit::{Commit, RootKind};
 use kist::format::config::{ChunkerKind, Config};
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind};
 use kist::format::id::{RecordId, SessionId, hex};
 use kist::format::index::IndexPack;
-use kist::format::keys::{Certificate, KeyName, Lock, RoleSecrets, Secrets};
+use kist::format::keys::{
+    Bundle, Certificate, Domain, IdKeys, KeyName, Lock, RoleSecrets, Secrets, SlotInfo,
+};
 use kist::format::log::{self, Action, Hold, Scope};
 use kist::format::node::Node;
 use kist::format::pack::{Compression, PackKind, PartHeader};
@@ -43,27 +46,71 @@ pub fn certificate(certificate: &Certificate) -> Value {
         "role": certificate.role.to_string(),
         "key": certificate.key.to_string(),
         "domain": certificate.domain.to_string(),
+        "serial": certificate.serial,
         "signing": hex(&certificate.signing),
         "name": certificate.name,
         "signature": hex(&certificate.signature),
     })
 }
 
+fn domain(domain: &Domain) -> Value {
+    json!({"id": domain.id().to_string(), "name": domain.name()})
+}
+
+fn keys(keys: &[Key]) -> Value {
+    keys.iter().map(|key| json!(hex(key.expose()))).collect()
+}
+
+fn ids(ids: &IdKeys) -> Value {
+    json!({"id": hex(ids.id.expose()), "chunker": hex(ids.chunker.expose())})
+}
+
+fn bundle(bundle: &Bundle) -> Value {
+    json!({
+        "certificate": certificate(&bundle.certificate),
+        "domain": domain(&bundle.domain),
+        "signing": hex(bundle.signing.expose()),
+        "structure": hex(bundle.structure.expose()),
+    })
+}
+
+pub fn slot_info(info: &SlotInfo) -> Value {
+    json!({
+        "role": info.role.to_string(),
+        "key": info.key.to_string(),
+        "serial": info.serial,
+        "domain": domain(&info.domain),
+        "name": info.name,
+        "created": info.created.0,
+        "trust": info.trust.to_string(),
+        "unlock": hex(info.unlock.expose()),
+    })
+}
+
 pub fn secrets(secrets: &Secrets) -> Value {
     let holds = match &secrets.holds {
-        RoleSecrets::Owner { root } => json!({"role": "owner", "root": hex(root.expose())}),
+        RoleSecrets::Owner(owner) => json!({
+            "root": hex(owner.root.expose()),
+            "epochs": keys(&owner.epochs),
+            "like": owner.like.as_ref().map(ids),
+        }),
         RoleSecrets::Writer(writer) => json!({
-            "role": "writer",
-            "certificate": certificate(&writer.certificate),
-            "signing": hex(writer.signing.expose()),
-            "id": hex(writer.id.expose()),
-            "chunker": hex(writer.chunker.expose()),
-            "structure": hex(writer.structure.expose()),
+            "bundle": bundle(&writer.bundle),
+            "ids": ids(&writer.ids),
             "meta_scope": hex(writer.meta_scope.expose()),
+            "trust": writer.trust.to_string(),
             "recipients": writer.recipients.iter().map(|r| hex(&r.public)).collect::<Vec<_>>(),
         }),
+        RoleSecrets::Maintainer(maintainer) => json!({"bundle": bundle(maintainer)}),
+        RoleSecrets::Reader(reader) => json!({
+            "bundle": bundle(&reader.bundle),
+            "ids": ids(&reader.ids),
+            "meta_root": hex(reader.meta_root.expose()),
+            "seeds": keys(&reader.seeds),
+        }),
     };
-    json!({"config_digest": hex(&secrets.config_digest), "holds": holds})
+    let role = secrets.holds.role().to_string();
+    json!({"config_digest": hex(&secrets.config_digest), "role": role, "holds": holds})
 }
 
 pub fn record_id(id: &RecordId) -> Value {

@@ -126,7 +126,7 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
         let row = Row {
             digest: snapshot.digest,
             key: commit.certificate.key,
-            serial: super::super::snapshots::SERIAL,
+            serial: commit.certificate.serial,
             sequence: commit.sequence,
             time: commit.time,
             source: commit.source,

@@ -4,9 +4,9 @@ use kist::crypto::secret::{Key, Passphrase};
 use kist::crypto::{hash, seal, sign};
 use kist::format::commit::{Resolution, fence, summary_context};
 use kist::format::config::{self, Config};
-use kist::format::id::{KeyId, RepoId, SessionId, hex};
+use kist::format::id::{RepoId, SessionId, SlotId, hex};
 use kist::format::index::IndexDelta;
-use kist::format::keys::{KeyFile, KeyName, Slot};
+use kist::format::keys::{INFO_LEN, KeyFile, KeyName, Slot};
 use kist::format::object;
 use kist::format::session::{Session, unwrap_lane};
 use kist::format::{Error, keys::Lock};
@@ -25,7 +25,7 @@ pub fn config(vector: &Vector) -> Result<Checked, Error> {
 }
 
 pub fn slot(vector: &Vector) -> Result<Checked, Error> {
-    let (repo, id) = (RepoId(vector.hex("repository")), KeyId(vector.hex("key_id")));
+    let (repo, id) = (RepoId(vector.hex("repository")), SlotId(vector.hex("slot_id")));
     let slot = Slot::decode(vector.bytes())?;
     let unlock = match &slot.lock {
         Lock::KeyFile => Key::new(vector.hex("unlock")),
@@ -34,28 +34,44 @@ pub fn slot(vector: &Vector) -> Result<Checked, Error> {
             slot.passphrase_key(&passphrase).expect("a passphrase unlocks it")?
         }
     };
+    let info_key = Key::new(vector.hex("info_key"));
+    let info = slot.open_info(&info_key, repo, id)?;
     let secrets = slot.open(&unlock, repo, id)?;
     let header_len = if slot.lock == Lock::KeyFile { 11 } else { 39 };
-    let nonce = *vector.bytes()[header_len..].first_chunk().expect("a nonce");
+    let nonce = |at: usize| *vector.bytes()[at..].first_chunk().expect("a nonce");
+    let nonces = [nonce(header_len), nonce(header_len + INFO_LEN + seal::OVERHEAD)];
     let fields = json!({
         "lock": shapes::lock(&slot.lock),
         "unlock": hex(unlock.expose()),
+        "info": shapes::slot_info(&info),
         "secrets": shapes::secrets(&secrets),
     });
-    let encoded = Slot::seal(slot.lock, &unlock, repo, id, &secrets, nonce).encode();
+    let encoded = Slot::seal(slot.lock, (repo, id), &info_key, &info, &secrets, nonces).encode();
     Ok(Checked { fields, encoded: Encoded::Bytes(encoded) })
 }
 
-pub fn key_file(vector: &Vector) -> Result<Checked, Error> {
+fn text(vector: &Vector) -> &str {
     let Encoded::Text(text) = &vector.encoded else { panic!("{}: text expected", vector.name) };
-    let file = KeyFile::parse(text)?;
-    let fields = json!({
+    text
+}
+
+fn key_file_fields(file: &KeyFile) -> Value {
+    json!({
         "repository": file.repo.to_string(),
-        "key_id": file.slot.to_string(),
+        "slot_id": file.slot.to_string(),
         "unlock": hex(file.unlock.expose()),
-    });
+    })
+}
+
+pub fn key_file(vector: &Vector) -> Result<Checked, Error> {
+    let file = KeyFile::parse(text(vector))?;
     let encoded = file.to_text(vector.text("comment")).to_string();
-    Ok(Checked { fields, encoded: Encoded::Text(encoded) })
+    Ok(Checked { fields: key_file_fields(&file), encoded: Encoded::Text(encoded) })
+}
+
+pub fn kit(vector: &Vector) -> Result<Checked, Error> {
+    let file = KeyFile::from_kit(text(vector))?;
+    Ok(Checked { fields: key_file_fields(&file), encoded: Encoded::Text(file.to_kit().to_string()) })
 }
 
 /// A sealed object opened, and what is needed to seal one like it.
@@ -154,16 +170,23 @@ pub fn meta_key(scope: &Key, name: &KeyName) -> Key {
     hash::derive(kist::crypto::context::META, scope, &source.0)
 }
 
-/// What is in a slot, without its padding; none if it does not open.
-pub fn slot_plain(vector: &Vector) -> Option<Vec<u8>> {
-    let slot = Slot::decode(vector.bytes()).ok()?;
-    if slot.lock != Lock::KeyFile {
-        return None;
+/// Info and secrets of a slot, without their padding; those that open.
+pub fn slot_plain(vector: &Vector) -> [Option<Vec<u8>>; 2] {
+    if !Slot::decode(vector.bytes()).is_ok_and(|slot| slot.lock == Lock::KeyFile) {
+        return [None, None];
     }
-    let (header, sealed) = vector.bytes().split_at(11);
-    let (repo, id): ([u8; 16], [u8; 16]) = (vector.hex("repository"), vector.hex("key_id"));
+    let (header, rest) = vector.bytes().split_at(11);
+    let (info, secrets) = rest.split_at(INFO_LEN + seal::OVERHEAD);
+    let (repo, id): ([u8; 16], [u8; 16]) = (vector.hex("repository"), vector.hex("slot_id"));
     let key = hash::derive(kist::crypto::context::SLOT, &Key::new(vector.hex("unlock")), &id);
-    let mut plain = seal::open(&key, &[b"kist slot".as_slice(), &repo, &id, header].concat(), sealed).ok()?;
-    plain.truncate(plain.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
-    Some(plain)
+    let open = |key: &Key, context: &[&[u8]], sealed: &[u8]| {
+        let mut plain = seal::open(key, &context.concat(), sealed).ok()?;
+        plain.truncate(plain.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
+        Some(plain)
+    };
+    let info_key = Key::new(vector.hex("info_key"));
+    [
+        open(&info_key, &[b"kist slot info", &repo, &id, header], info),
+        open(&key, &[b"kist slot", &repo, &id, header, info], secrets),
+    ]
 }

@@ -73,24 +73,31 @@ pub fn derive(vector: &Vector) -> Checked {
     let root = Key::new(vector.hex("root"));
     let (domain, scope): ([u8; 16], [u8; 16]) = (vector.hex("domain"), vector.hex("key_id"));
     let (source, unlock): ([u8; 16], Key) = (vector.hex("source"), Key::new(vector.hex("unlock")));
+    let slot: [u8; 16] = vector.hex("slot_id");
     let signing = hash::derive(context::OWNER_SIGNING, &root, b"");
-    let recipient = hash::derive(context::OWNER_RECIPIENT, &root, b"");
+    let secret = hash::derive(context::OWNER_RECIPIENT, &root, b"");
+    let recipient = hash::derive(context::RECIPIENT, &secret, &domain);
+    let name = vector.text("domain_name").as_bytes();
     let domain_key = hash::derive(context::DOMAIN, &root, &domain);
     let id = hash::derive(context::ID, &domain_key, b"");
     let chunker = hash::derive(context::CHUNKER, &domain_key, b"");
-    let meta_scope = hash::derive(context::META_SCOPE, &domain_key, &scope);
+    let meta_root = hash::derive(context::META_ROOT, &domain_key, b"");
+    let meta_scope = hash::derive(context::META_SCOPE, &meta_root, &scope);
     let show = |key: &Key| hex(key.expose());
     let from = |context, key: &Key, input: &[u8]| show(&hash::derive(context, key, input));
     computed(json!({
         "owner_signing_seed": show(&signing),
         "owner_signing_public": hex(&sign::public(&signing)),
-        "owner_recipient_seed": show(&recipient),
-        "owner_recipient_public": hex(&wrap::public(&recipient)),
-        "owner_recipient_id": hex(&half(hash::plain(&wrap::public(&recipient)))),
+        "recipient_secret": show(&secret),
+        "recipient_seed": show(&recipient),
+        "recipient_public": hex(&wrap::public(&recipient)),
+        "recipient_id": hex(&half(hash::plain(&wrap::public(&recipient)))),
+        "named_domain_id": hex(&half(*hash::derive(context::DOMAIN_ID, &root, name).expose())),
         "domain_key": show(&domain_key),
         "id_key": show(&id),
         "chunker_key": show(&chunker),
         "structure_key": from(context::STRUCTURE, &domain_key, b""),
+        "meta_root": show(&meta_root),
         "meta_scope": show(&meta_scope),
         "meta_key": from(context::META, &meta_scope, &source),
         "chunk_id_key": from(context::CHUNK_ID, &id, b""),
@@ -99,7 +106,8 @@ pub fn derive(vector: &Vector) -> Checked {
         "source_id_key": from(context::SOURCE_ID, &id, b""),
         "link_group_key": from(context::LINK_GROUP, &id, b""),
         "node_cut_key": from(context::NODE_CUT, &chunker, b""),
-        "slot_key": from(context::SLOT, &unlock, &scope),
+        "slot_key": from(context::SLOT, &unlock, &slot),
+        "slot_info_key": from(context::SLOT_INFO, &secret, b""),
     }))
 }
 

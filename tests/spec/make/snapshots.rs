@@ -74,11 +74,24 @@ fn sessions(m: &Material) -> Vec<Vector> {
         "certificate-of-another-key",
         "signed by the wrong writer",
         &|s| {
-            let names = (Role::Writer, m.writer, DomainId([0; 16]));
+            let names = (Role::Writer, m.writer, DomainId::DEFAULT, 0);
             s.certificate = Certificate::issue(&m.owner_seed, m.repo, names, sign::public(&m.lane_seed), "x");
         },
         true,
     );
+    let mut of_role = |name: &str, role: Role, class: Option<&str>, what: &str| {
+        let of = (role, m.writer, DomainId::DEFAULT, 3);
+        let certificate = Certificate::issue(&m.owner_seed, m.repo, of, sign::public(&m.writer_seed), "x");
+        let mut session = Session { certificate, ..ok.clone() };
+        session.sign(&m.writer_seed, m.repo, m.session);
+        let encoded = bytes(sealed(m, &format!("session/{name}"), &key, session.encode()));
+        match class {
+            None => g.ok(name, what, given.clone(), encoded),
+            Some(class) => g.bad(name, class, what, given.clone(), encoded),
+        }
+    };
+    of_role("of-a-maintainer", Role::Maintainer, None, "a maintainer's, of serial 3: it packs records anew");
+    of_role("of-a-reader", Role::Reader, Some("invalid"), "a reader begins no session");
     let flip = flipped(&good, good.len() - 1);
     g.bad("flipped", "crypto", "a bit is changed", given.clone(), flip);
     g.bad("cut", "crypto", "the last byte is missing", given, cut(&good, 1));
@@ -102,8 +115,8 @@ fn session_bodies(m: &Material) -> Vec<Vector> {
         out
     };
     bad("role-unknown", "invalid", "role 5", change(8, 5));
-    bad("name-not-utf8", "invalid", "a name that is not UTF-8", change(8 + 66, 0xff));
-    let head = &good[..8 + 65 + 1 + 4 + 64];
+    bad("name-not-utf8", "invalid", "a name that is not UTF-8", change(8 + 70, 0xff));
+    let head = &good[..8 + 69 + 1 + 4 + 64];
     let lanes = |tail: &[u8]| [head, tail].concat();
     bad("lanes-too-many", "too-much", "16,385 lanes", lanes(&[0x81, 0x80, 0x01]));
     bad("lanes-beyond-the-end", "short", "16,384 lanes that can't follow", lanes(&[0x80, 0x80, 0x01]));
@@ -180,6 +193,12 @@ fn commits(m: &Material) -> Vec<Vector> {
     g.bad("of-another-owner", "crypto", "certified by another owner", other, bytes(good.clone()));
     let other = with(&given, "meta_key", hex(m.lane_key.expose()));
     g.bad("summary-of-another-key", "crypto", "sealed with another meta key", other, bytes(good.clone()));
+    let of = (Role::Maintainer, m.writer, DomainId::DEFAULT, 0);
+    let certificate = Certificate::issue(&m.owner_seed, m.repo, of, sign::public(&m.writer_seed), "x");
+    let mut other = Commit { certificate, ..ok.clone() };
+    other.sign(&m.writer_seed, m.repo, m.session);
+    let other = bytes(sealed(m, "commit/of-a-maintainer", &key, other.encode()));
+    g.bad("of-a-maintainer", "invalid", "a maintainer adds no snapshot", given.clone(), other);
     let mut bad = |name: &str, what, commit: &Commit| {
         let encoded = sealed(m, &format!("commit/{name}"), &key, commit.encode());
         g.bad(name, "crypto", what, given.clone(), bytes(encoded));

@@ -65,9 +65,11 @@ fn derivations(m: &Material) -> Vec<Vector> {
     let given = json!({
         "root": hex(m.root.expose()),
         "domain": "00".repeat(16),
+        "domain_name": "shop",
         "key_id": m.writer.to_string(),
         "source": m.source.to_string(),
         "unlock": hex(m.lane_key.expose()),
+        "slot_id": "5a".repeat(16),
     });
     keys.ok("keys", "every derived key, from the root and names", given, Encoded::None);
 
