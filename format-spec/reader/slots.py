@@ -21,6 +21,7 @@ from keys import (
 from layout import Config, magic_and_version
 
 SLOT = "kist 0 key slot"
+SLOT_INFO = "kist 0 key slot info"
 INFO_LEN = 256
 SEALED_INFO_LEN = INFO_LEN + SEAL_LEN
 TRUST = {1: "own", 2: "shared"}
