@@ -94,7 +94,7 @@ def decode_commit(data: bytes, given: Fields) -> Fields:
 
 def decode_entry(data: bytes, given: Fields) -> Fields:
     slot = given["slot"]
-    return fields.of_entry(log.open_entry(domain_of(given), slot, data), layout.log_key(slot))
+    return fields.of_log_entry(log.open_entry(domain_of(given), slot, data), layout.log_key(slot))
 
 
 def decode_checkpoint(data: bytes, given: Fields) -> Fields:

@@ -3,11 +3,12 @@
 from typing import Any
 
 import codec
+import log
 from checkpoint import Checkpoint, State
 from index import Pack
 from keys import ROLES, Certificate, DataKey, KeyName
 from layout import Config
-from log import NEVER, SCOPES, Entry, Fact, Hold
+from log import NEVER, SCOPES, Fact, Hold
 from pack import Header, Record
 from slots import Bundle, DomainName, Info, KeyFile, Owner, Passphrase, Secrets
 from snapshot import ROOT_KINDS, Commit, Fence, Repack
@@ -160,7 +161,7 @@ def of_commit(commit: Commit | Fence | Repack, key: str, summary: Fields) -> Fie
 ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift", 8: "verify"}
 
 
-def of_entry(entry: Entry, key: str) -> Fields:
+def of_log_entry(entry: log.Entry, key: str) -> Fields:
     action: Fields
     if entry.hold is not None:
         action = {"hold": of_hold(entry.hold)}
