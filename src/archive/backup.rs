@@ -209,7 +209,10 @@ pub struct MissingList {
 
 impl MissingList {
     pub fn add(&mut self, problem: &Problem) {
-        let missing = missing(problem);
+        self.list(missing(problem));
+    }
+
+    pub fn list(&mut self, missing: Missing) {
         self.bytes += missing.what.len() + missing.why.len();
         match self.bytes <= MISSING_BYTES {
             true => self.listed.push(missing),

@@ -106,29 +106,13 @@ impl OldEntries {
     /// Whether all that the parent's entry refers to may be referred to again. The extents of a large file
     /// are read for that: its chunks may lie in packs that are lost while its nodes do not.
     pub fn is_whole(&self, content: &Content) -> Result<bool> {
-        let may_refer = |extent: &Extent| match extent {
-            Extent::Data { chunk, .. } => self.index.may_refer_to(&RecordId::Chunk(*chunk)),
-            Extent::Hole { .. } => true,
-        };
-        let root = match content {
-            Content::Extents(extents) => return Ok(extents.iter().all(may_refer)),
-            Content::Tree(root) => RecordId::Node(*root),
-        };
-        let Some((cursor, runtime)) = &self.parent else { return Ok(false) };
-        if !self.index.may_refer_to(&root) {
-            return Ok(false);
+        if let Content::Extents(extents) = content {
+            return Ok(extents.iter().all(|extent| may_refer_to(&self.index, extent)));
         }
-        let mut extents = Extents::of(cursor.reader().clone(), content);
-        loop {
-            match runtime.block_on(extents.next()) {
-                Ok(Some(extent)) if may_refer(&extent) => {}
-                Ok(Some(_)) => return Ok(false),
-                Ok(None) => return Ok(true),
-                Err(error) => {
-                    self.damaged(error)?;
-                    return Ok(false);
-                }
-            }
+        let Some((cursor, runtime)) = &self.parent else { return Ok(false) };
+        match runtime.block_on(is_whole(cursor.reader(), &self.index, content)) {
+            Ok(is_whole) => Ok(is_whole),
+            Err(error) => self.damaged(error).map(|()| false),
         }
     }
 
@@ -164,6 +148,29 @@ impl OldEntries {
             }
         }
     }
+}
+
+fn may_refer_to(index: &Index, extent: &Extent) -> bool {
+    match extent {
+        Extent::Data { chunk, .. } => index.may_refer_to(&RecordId::Chunk(*chunk)),
+        Extent::Hole { .. } => true,
+    }
+}
+
+/// Whether all that `content` refers to may be referred to again. `reader` reads the extents of a large file.
+pub(super) async fn is_whole(reader: &Arc<Reader>, index: &Index, content: &Content) -> Result<bool> {
+    match content {
+        Content::Extents(extents) => return Ok(extents.iter().all(|extent| may_refer_to(index, extent))),
+        Content::Tree(root) if !index.may_refer_to(&RecordId::Node(*root)) => return Ok(false),
+        Content::Tree(_) => {}
+    }
+    let mut extents = Extents::of(reader.clone(), content);
+    while let Some(extent) = extents.next().await? {
+        if !may_refer_to(index, &extent) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// An entry of something that has no content.

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod bundle;
 pub mod chunk;
 pub mod compare;
+pub mod copy;
 pub mod cursor;
 pub mod delete;
 pub mod documents;

@@ -12,6 +12,7 @@ use crate::archive::problem::Problem;
 use crate::archive::target::{Target, TargetFile};
 use crate::format::entry::{Attributes, Extent, TreePath};
 use crate::format::id::ChunkId;
+use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
 use crate::repo::{Error, Reader, Result};
 use crate::store::Class;
@@ -47,6 +48,13 @@ pub(super) fn damage_or<T>(read: Result<T>) -> Result<std::result::Result<T, Str
         }
         Err(error) => Ok(Err(error.to_string())),
     }
+}
+
+/// A part of a tree that can't be read, as it is listed: the entries behind `after`, up to `end`.
+pub(super) fn gap(after: Option<TreePath>, end: Option<TreePath>, why: &str) -> Missing {
+    let up_to = if end.is_some() { " up to this one" } else { "" };
+    let after = after.map(|last| format!(" after {last}")).unwrap_or_default();
+    Missing { what: end.unwrap_or_default().to_string(), why: format!("all entries{after}{up_to}: {why}") }
 }
 
 pub(super) fn write_files(

@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::delete::delete_beside;
-use crate::archive::place::{Chunks, Filled, SmallFile, Written, damage_or, write_extent, write_files};
+use crate::archive::place::{Chunks, Filled, SmallFile, Written, damage_or, gap, write_extent, write_files};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
@@ -144,11 +144,9 @@ impl Run {
         if let Err(why) = damage_or::<()>(Err(error))? {
             self.has_gaps = true;
             // Where it begins and ends, as far as that lies within what is restored.
-            let end = cursor.failed_at().below(&self.from);
-            let up_to = if end.is_some() { " up to this one" } else { "" };
-            let after = self.last.below(&self.from).map(|last| format!(" after {last}")).unwrap_or_default();
-            let what = end.unwrap_or_default().to_string();
-            self.report.lost.add(what, format!("all entries{after}{up_to}: {why}"));
+            let (after, end) = (self.last.below(&self.from), cursor.failed_at().below(&self.from));
+            let gap = gap(after, end, &why);
+            self.report.lost.add(gap.what, gap.why);
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ pub enum Verb {
     Prune(Prune),
     /// Check the repository, and list everything that is wrong with it
     Check(Check),
+    /// Copy snapshots into this repository from another one, with this one's keys
+    Copy(Copy),
     /// Manage keys
     Key {
         #[command(subcommand)]
@@ -109,6 +111,16 @@ pub struct Init {
     /// Accept a store that can't create exclusively: one writer only, ever
     #[arg(long)]
     pub single_writer: bool,
+    /// Cut and name as this repository does, so that what is copied from it and what is backed up directly are
+    /// stored once; needs its owner. What reaches its store is as with `kist copy`
+    #[arg(long, value_name = "URL")]
+    pub like: Option<String>,
+    /// File with its owner's passphrase
+    #[arg(long, value_name = "FILE", requires = "like")]
+    pub like_passphrase_file: Option<PathBuf>,
+    /// File with its owner's key
+    #[arg(long, value_name = "FILE", requires = "like")]
+    pub like_key_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -447,6 +459,44 @@ pub struct Check {
     /// Open every record and compare it with its id; needs the owner's or a reader's key
     #[arg(long)]
     pub read_data: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct Copy {
+    /// Snapshots of the other repository: `latest` or the beginning of an id
+    #[arg(value_name = "SNAP", required_unless_present = "all")]
+    pub snapshots: Vec<String>,
+    /// Copy all snapshots that are not here yet
+    #[arg(long, conflicts_with = "snapshots")]
+    pub all: bool,
+    /// Copy anew what was copied with losses
+    #[arg(long)]
+    pub again: bool,
+    /// Tell what would be copied, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub other: Other,
+    #[command(flatten)]
+    pub choice: Choice,
+}
+
+/// Another repository. What reaches its store is taken from KIST_FROM_AWS_ACCESS_KEY_ID and so on, and
+/// otherwise from the same variables as for this one.
+#[derive(ClapArgs)]
+pub struct Other {
+    /// Repository to copy from
+    #[arg(long, env = "KIST_FROM_REPO", value_name = "URL")]
+    pub from_repo: String,
+    /// File with its passphrase
+    #[arg(long, env = "KIST_FROM_PASSPHRASE_FILE", value_name = "FILE")]
+    pub from_passphrase_file: Option<PathBuf>,
+    /// File with its key; it must open contents
+    #[arg(long, env = "KIST_FROM_KEY_FILE", value_name = "FILE")]
+    pub from_key_file: Option<PathBuf>,
+    /// Domain to copy from; an owner's key opens any
+    #[arg(long, env = "KIST_FROM_DOMAIN", value_name = "NAME")]
+    pub from_domain: Option<String>,
 }
 
 #[derive(Subcommand)]

@@ -135,6 +135,7 @@ impl From<job::Error> for Failure {
                 ),
             ),
             job::Error::Unreadable { .. } => (Exit::Denied, None),
+            job::Error::Miscounted { .. } => (Exit::Damaged, None),
             job::Error::Cluster(error) => match error.class() {
                 cluster::Class::Usage => (Exit::Usage, None),
                 cluster::Class::Denied => (Exit::Denied, None),

@@ -10,6 +10,7 @@ mod backup;
 mod catalog;
 mod check;
 mod cluster;
+mod copy;
 mod exit;
 mod forget;
 mod hold;
@@ -80,6 +81,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Hold { what } => hold::run(&settings, what).await,
             Verb::Prune(args) => prune::run(&settings, args).await,
             Verb::Check(check) => check::run(&settings, check).await,
+            Verb::Copy(args) => copy::run(&settings, args).await,
             Verb::Key { what } => key::run(&settings, what).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,
             Verb::Install(args) => install::run(&settings, *args).await,

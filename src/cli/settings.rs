@@ -32,6 +32,16 @@ pub struct Settings {
     no_catalog: bool,
     pub json: bool,
     pub world: World,
+    /// Put before the names of the store's variables, for another repository than KIST_REPO.
+    prefix: &'static str,
+}
+
+/// Another repository than KIST_REPO, and what opens it.
+pub struct Elsewhere<'a> {
+    pub repo: &'a str,
+    pub passphrase_file: &'a Option<PathBuf>,
+    pub key_file: &'a Option<PathBuf>,
+    pub domain: &'a Option<String>,
 }
 
 impl Settings {
@@ -49,6 +59,28 @@ impl Settings {
             no_catalog: args.no_catalog,
             json: args.json,
             world: World::new(SystemClock, SystemRandom),
+            prefix: "",
+        })
+    }
+
+    /// The same for another repository. It has no catalog.
+    pub fn elsewhere(&self, other: Elsewhere<'_>) -> Result<Self, Failure> {
+        if other.passphrase_file.is_some() && other.key_file.is_some() {
+            return Err(Failure::usage(
+                "both a passphrase file and a key file of the other repository are given",
+            )
+            .hint("give one of them; look at KIST_FROM_PASSPHRASE_FILE and KIST_FROM_KEY_FILE too"));
+        }
+        Ok(Self {
+            repo: Some(other.repo.to_owned()),
+            passphrase_file: other.passphrase_file.clone(),
+            key_file: other.key_file.clone(),
+            domain: other.domain.clone(),
+            catalog: None,
+            no_catalog: true,
+            json: self.json,
+            world: self.world.clone(),
+            prefix: "KIST_FROM_",
         })
     }
 
@@ -59,7 +91,7 @@ impl Settings {
             .as_deref()
             .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo"))?;
         let url = StoreUrl::parse(url)?;
-        let settings = StoreSettings { create_folder, ..store_settings(&url)? };
+        let settings = StoreSettings { create_folder, ..store_settings(&url, self.prefix)? };
         Ok(Store::open(&url, &settings)?)
     }
 
@@ -80,7 +112,8 @@ impl Settings {
         let text = self.repo.as_deref().unwrap_or_default();
         let url = StoreUrl::parse(text)?;
         let StoreUrl::S3(_) = url else { return Ok(None) };
-        let StoreSettings { s3: S3Settings { keys, region }, network, .. } = store_settings(&url)?;
+        let StoreSettings { s3: S3Settings { keys, region }, network, .. } =
+            store_settings(&url, self.prefix)?;
         let Some(keys) = keys else { return Ok(None) };
         let hidden = |text: &Zeroizing<String>| Hidden(text.clone());
         let (id, secret, token) = keys.parts();
@@ -133,7 +166,9 @@ impl Settings {
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             return Ok(Unlock::KeyFile(key));
         }
-        Ok(Unlock::Passphrase(self.passphrase("Passphrase: ", false)?))
+        let prompt =
+            if self.prefix.is_empty() { "Passphrase: " } else { "Passphrase of the other repository: " };
+        Ok(Unlock::Passphrase(self.passphrase(prompt, false)?))
     }
 
     /// The passphrase: from its file, or typed; twice for a new one.
@@ -195,10 +230,19 @@ pub fn duration(text: &str) -> Result<Duration, Failure> {
         .ok_or_else(|| Failure::usage(format!("{text:?} is not a length of time")).hint("write 90s, 10m, 2h"))
 }
 
-/// What the environment says of the store that is meant, and of no other.
-fn store_settings(url: &StoreUrl) -> Result<StoreSettings, Failure> {
-    let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let secret = |name| var(name).map(Zeroizing::new);
+/// What the environment says of the store that is meant, and of no other. With a prefix: what is not set so is taken
+/// from the variables without.
+fn store_settings(url: &StoreUrl, prefix: &str) -> Result<StoreSettings, Failure> {
+    const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let own = |name: &str| given(&format!("{prefix}{}", name.strip_prefix("KIST_").unwrap_or(name)));
+    let own_keys = !prefix.is_empty() && own(KEYS[0]).is_some();
+    let var = |name: &str| match prefix.is_empty() {
+        true => given(name),
+        // Another's secret or token must not be joined to this id.
+        false => own(name).or_else(|| given(name).filter(|_| !(own_keys && KEYS.contains(&name)))),
+    };
+    let secret = |name: &str| var(name).map(Zeroizing::new);
     let mut settings = StoreSettings::default();
     match url {
         StoreUrl::Folder(_) => return Ok(settings),

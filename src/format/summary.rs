@@ -81,6 +81,22 @@ pub struct Summary {
     /// Only of clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
+    /// Only of copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<CopiedFrom>,
+}
+
+/// Which snapshot this one was copied from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopiedFrom {
+    /// The other repository's id.
+    pub repository: String,
+    /// The snapshot's name there.
+    pub snapshot: String,
+    /// What that one has and this one lacks: files, or parts of a tree, that could not be read.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// What a snapshot of a cluster says of it.

@@ -196,6 +196,7 @@ fn summarize(
         missing: outcome.missing.clone(),
         more_missing: outcome.more_missing,
         cluster: None,
+        copied_from: None,
     }
 }
 

@@ -242,6 +242,7 @@ impl Run<'_> {
             counts,
             missing,
             more_missing: read.more_missing,
+            copied_from: None,
             cluster: Some(summary::Cluster {
                 version: self.cluster.version.clone(),
                 namespaces,

@@ -72,6 +72,10 @@ pub enum Error {
     Retention(#[from] crate::policy::retention::Error),
     #[error("what to keep goes by labels, and this key can't read those of every snapshot")]
     TagsNotReadable,
+    #[error("the repositories are one and the same: {repository}")]
+    SameRepository { repository: String },
+    #[error("the copy of {what} does not come out as its summary says: {copied} instead of {said}")]
+    Miscounted { what: String, copied: String, said: String },
     #[error("nothing was changed in the target: {}", .obstacles.join("; "))]
     Obstacles { obstacles: Vec<String> },
 }

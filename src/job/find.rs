@@ -133,7 +133,17 @@ pub async fn find(
     which: &Which,
     filter: &Filter,
 ) -> Result<Described> {
-    let (mut fits, problems) = list(repo, catalog, filter).await?;
+    let (fits, problems) = list(repo, catalog, filter).await?;
+    choose(which, filter, fits, problems)
+}
+
+/// The one snapshot that is meant among those that fit.
+pub fn choose(
+    which: &Which,
+    filter: &Filter,
+    mut fits: Vec<Described>,
+    problems: Vec<repo::Error>,
+) -> Result<Described> {
     for problem in &problems {
         // It may be the newest one: what is taken instead is not what was meant, perhaps.
         tracing::warn!(error = repo::chain(problem), "a snapshot can't be read, and is passed over");

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cluster_backup;
 pub mod cluster_restore;
+pub mod copy;
 mod error;
 pub mod find;
 pub mod forget;

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod fenced;
+mod fetch;
 mod forget;
 mod gc;
 mod ids;

@@ -162,7 +162,12 @@ impl Reader {
         Err(last)
     }
 
-    async fn open_on_cpu(self: Arc<Self>, id: ChunkId, place: Place, record: Bytes) -> Result<Vec<u8>> {
+    pub(super) async fn open_on_cpu(
+        self: Arc<Self>,
+        id: ChunkId,
+        place: Place,
+        record: Bytes,
+    ) -> Result<Vec<u8>> {
         let (opened, awaited) = tokio::sync::oneshot::channel();
         rayon::spawn(move || {
             // Nobody listens any more if the reading was given up.

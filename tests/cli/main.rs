@@ -4,6 +4,7 @@
 mod choosing;
 #[path = "../support/compare.rs"]
 mod compare;
+mod copying;
 mod full;
 mod json;
 mod keys;

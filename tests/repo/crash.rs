@@ -41,7 +41,7 @@ pub fn killed(beneath: &InMemory, nth: u64, end: End) -> Store {
 }
 
 /// How many chunks and nodes the deltas that landed name.
-async fn indexed(repo: &Repository) -> (u64, u64) {
+pub async fn indexed(repo: &Repository) -> (u64, u64) {
     let index = Index::load(repo).await.unwrap();
     let ids: HashSet<RecordId> = index.records().copied().collect();
     let chunks = ids.iter().filter(|id| matches!(id, RecordId::Chunk(_))).count() as u64;
@@ -117,7 +117,7 @@ async fn a_second_backup_killed_after_any_effect_harms_neither_the_first_nor_the
 }
 
 /// Says that it is enough when it has been asked so many times.
-struct Patience(AtomicI64);
+pub struct Patience(pub AtomicI64);
 
 impl Progress for Patience {
     fn advance(&self, _: Unit, _: u64) {}

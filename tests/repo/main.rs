@@ -2,8 +2,11 @@
 //! keys that may not, stores that can't. In one process and in memory, through the doors that the command
 //! line uses.
 
+mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;
+mod copy;
+mod copy_keys;
 mod crash;
 mod damage;
 mod domains;

@@ -101,6 +101,7 @@ async fn cluster_snapshot(repo: &Repository) {
         remarks: vec![],
     };
     let summary = Summary {
+        copied_from: None,
         version: 0,
         kist: "test".into(),
         source,

@@ -37,7 +37,7 @@ const CHUNKER: Chunker = Chunker {
     bundle_below_bytes: 2048,
 };
 
-const WRITER: WriterSettings = WriterSettings {
+pub const WRITER: WriterSettings = WriterSettings {
     data_pack_bytes: 24 * 1024,
     node_pack_bytes: 2 * 1024,
     open_data_packs: 2,

@@ -74,6 +74,7 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         missing: vec![],
         more_missing: 0,
         cluster: None,
+        copied_from: None,
     };
     let roots = vec![Root { kind: RootKind::Files, source: source_id, node }];
     let what = ToCommit {

@@ -43,7 +43,7 @@ impl Authors {
     fn new(m: &Material) -> Self {
         let world = draw("gc/authors");
         let issue = |role, key, seed: Key, name: &str| {
-            let names = (role, key, DomainId([0; 16]));
+            let names = (role, key, DomainId([0; 16]), 0);
             (Certificate::issue(&m.owner_seed, m.repo, names, sign::public(&seed), name), seed)
         };
         Self {

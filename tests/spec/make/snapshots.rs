@@ -141,6 +141,7 @@ fn summary(m: &Material) -> Vec<u8> {
         missing: vec![Missing { what: "/srv/key".into(), why: "permission denied".into() }],
         more_missing: 0,
         cluster: None,
+        copied_from: None,
     };
     let json = serde_json::to_vec(&summary).expect("a summary is JSON");
     seal::seal(&m.meta_key, draw("commit/summary").bytes(), &summary_context(m.repo, m.session), &json)

@@ -120,7 +120,7 @@ proptest! {
     ) {
         let (owner, maintainer) = (Key::new([4; 32]), Key::new([5; 32]));
         let role = action.authors()[0];
-        let names = (role, KeyId([6; 16]), DomainId([0; 16]));
+        let names = (role, KeyId([6; 16]), DomainId([0; 16]), 0);
         let certificate = Certificate::issue(&owner, REPO, names, sign::public(&maintainer), "gc");
         let owner = sign::public(&owner);
         let entry = Entry::sign(([7; 32], Time(8), action), (certificate, &maintainer), REPO, slot);
@@ -137,7 +137,7 @@ proptest! {
     #[test]
     fn a_writer_says_nothing_in_the_log(action in action()) {
         let (owner, writer) = (Key::new([4; 32]), Key::new([5; 32]));
-        let names = (Role::Writer, KeyId([6; 16]), DomainId([0; 16]));
+        let names = (Role::Writer, KeyId([6; 16]), DomainId([0; 16]), 0);
         let certificate = Certificate::issue(&owner, REPO, names, sign::public(&writer), "shop");
         let entry = Entry::sign(([7; 32], Time(8), action), (certificate, &writer), REPO, 1);
         prop_assert!(entry.verify(&sign::public(&owner), REPO, 1).is_err());

@@ -1,0 +1,164 @@
+//! Carries a window of steps over: reads its chunks, saves them in the copy, and says what became of each step.
+//!
+//! Chunks are read together, opened and compared with their ids, and saved on the CPU threads, which wait if
+//! the copy's store is slower. Data is held only as long as hashes of files are made of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::archive::copy::Setting;
+use crate::archive::copy::plan::{Step, extents_of};
+use crate::archive::place::damage_or;
+use crate::format::entry::{Content, Entry, Extent, Kind};
+use crate::format::id::ChunkId;
+use crate::repo::{Error, Ids, Result, Writer};
+
+/// Chunks that are saved at the same time.
+const PARALLEL_SAVES: usize = 8;
+
+/// What the builder takes.
+pub enum Built {
+    Entry(Box<Entry>),
+    /// The next extents of the file that is ended by the next [`Built::End`].
+    Extents(Vec<Extent>),
+    /// That file can't be had.
+    Broken(String),
+    End(Box<Entry>),
+    Link(Box<Entry>),
+    /// A whole file that can't be had.
+    Lost(Box<Entry>, String),
+}
+
+/// A chunk that was read, or why not.
+type Read = Result<Chunk, String>;
+
+struct Chunk {
+    copy: ChunkId,
+    len: u32,
+    /// If a hash is made of it.
+    plain: Option<Vec<u8>>,
+}
+
+/// Carries a window over.
+pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
+    let mut wanted = HashSet::new();
+    let mut kept = HashSet::new();
+    let mut read: HashMap<ChunkId, Read> = HashMap::new();
+    for step in &steps {
+        match step {
+            Step::Hashed(entry) => kept.extend(data(extents_of(&entry.kind)).map(|(chunk, _)| chunk)),
+            Step::Piece(extents) => {
+                for (chunk, end) in data(extents) {
+                    // Kept from here on: what is known now may be forgotten until the end of the window.
+                    match setting.known.get(chunk, end) {
+                        Some(copy) => drop(read.insert(chunk, Ok(Chunk { copy, len: end, plain: None }))),
+                        None => drop(wanted.insert(chunk)),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    wanted.extend(&kept);
+    let kept = Arc::new(kept);
+    let saving = setting.reader.chunks(wanted.into_iter().collect()).map(|(id, read)| {
+        let (writer, kept) = (setting.writer.clone(), kept.clone());
+        async move {
+            let chunk = match damage_or(read)? {
+                Ok(plain) => Ok(on_cpu(move || save(&writer, plain, kept.contains(&id))).await??),
+                Err(why) => Err(why),
+            };
+            Ok::<_, Error>((id, chunk))
+        }
+    });
+    let mut saving = std::pin::pin!(saving.buffer_unordered(PARALLEL_SAVES));
+    while let Some((id, chunk)) = saving.try_next().await? {
+        if let Ok(Chunk { copy, len, .. }) = &chunk {
+            setting.known.insert(id, *copy, *len);
+        }
+        read.insert(id, chunk);
+    }
+    let writer = setting.writer.clone();
+    on_cpu(move || {
+        let ids = writer.repo().keys.ids()?;
+        Ok(steps.into_par_iter().map(|step| finish(step, ids, &read)).collect())
+    })
+    .await?
+}
+
+/// The chunks of some extents, and up to where each is used.
+fn data(extents: &[Extent]) -> impl Iterator<Item = (ChunkId, u32)> {
+    extents.iter().filter_map(|extent| match *extent {
+        Extent::Data { chunk, offset, len } => Some((chunk, offset.saturating_add(len))),
+        Extent::Hole { .. } => None,
+    })
+}
+
+async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (done, awaited) = tokio::sync::oneshot::channel();
+    // Nobody listens any more if the copy was given up.
+    rayon::spawn(move || drop(done.send(work())));
+    awaited.await.map_err(|_| Error::Abandoned)
+}
+
+fn save(writer: &Writer, plain: Vec<u8>, keep: bool) -> Result<Chunk> {
+    let copy = writer.save_chunk(&plain)?.id;
+    let len = u32::try_from(plain.len()).expect("chunks are bounded");
+    Ok(Chunk { copy, len, plain: keep.then_some(plain) })
+}
+
+fn finish(step: Step, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Built {
+    match step {
+        Step::Entry(entry) => Built::Entry(entry),
+        Step::End(entry) => Built::End(entry),
+        Step::Link(entry) => Built::Link(entry),
+        Step::Broken(why) => Built::Broken(why),
+        Step::Piece(extents) => {
+            let renamed = extents.into_iter().map(|extent| renamed(extent, read));
+            renamed.collect::<Result<_, String>>().map_or_else(Built::Broken, Built::Extents)
+        }
+        Step::Hashed(mut entry) => match hashed(&entry, ids, read) {
+            Ok(kind) => {
+                entry.kind = kind;
+                Built::Entry(entry)
+            }
+            Err(why) => Built::Lost(entry, why),
+        },
+    }
+}
+
+/// An extent as the copy has it.
+fn renamed(extent: Extent, read: &HashMap<ChunkId, Read>) -> Result<Extent, String> {
+    let Extent::Data { chunk, offset, len } = extent else { return Ok(extent) };
+    match read.get(&chunk) {
+        Some(Ok(found)) if found.len >= offset.saturating_add(len) => {
+            Ok(Extent::Data { chunk: found.copy, offset, len })
+        }
+        Some(Ok(_)) => Err(format!("chunk {chunk} is too short")),
+        Some(Err(why)) => Err(why.clone()),
+        None => Err(format!("chunk {chunk} was not read")),
+    }
+}
+
+/// A file with the places and the hash that it has in the copy.
+fn hashed(entry: &Entry, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Result<Kind, String> {
+    let mut content = Vec::new();
+    let mut extents = Vec::new();
+    for extent in extents_of(&entry.kind) {
+        let renamed = renamed(*extent, read)?;
+        match *extent {
+            Extent::Hole { len } => content.resize(content.len() + len as usize, 0),
+            Extent::Data { chunk, offset, len } => {
+                let plain = read.get(&chunk).and_then(|read| read.as_ref().ok()?.plain.as_ref());
+                let part = plain.and_then(|plain| plain.get(offset as usize..offset as usize + len as usize));
+                content.extend_from_slice(part.ok_or_else(|| format!("chunk {chunk} was not read"))?);
+            }
+        }
+        extents.push(renamed);
+    }
+    let size = content.len() as u64;
+    Ok(Kind::File { size, content: Content::Extents(extents), hash: Some(ids.file_hash(&content)) })
+}
