@@ -8,6 +8,7 @@ or a rollback explains is in `alarms`.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import checkpoint
@@ -93,19 +94,19 @@ class View:
         if highest > self.log.head:
             self.alarms.append(f"the log has entry {highest}, and goes no further than {self.log.head}")
         for session in self.log.rows:
-            self._attempt(layout.commit_key(session), self._take_commit, session)
+            self._attempt(layout.commit_key(session), partial(self._take_commit, session))
         for place in listed:
-            self._attempt(place.key, self._take_commit, place.id)
+            self._attempt(place.key, partial(self._take_commit, place.id))
         for key, hash_ in parts:
-            self._attempt(key, self._take_part, key, hash_)
+            self._attempt(key, partial(self._take_part, key, hash_))
         for place in self.store.list("index"):
             if self._is_open(place):
-                self._attempt(place.key, self._take_delta, place)
+                self._attempt(place.key, partial(self._take_delta, place))
         self.commits.sort(key=lambda commit: (commit.time, commit.session))
 
-    def _attempt[**P](self, key: str, load: Callable[P, None], *args: P.args, **kw: P.kwargs) -> None:
+    def _attempt(self, key: str, take: Callable[[], None]) -> None:
         try:
-            load(*args, **kw)
+            take()
         except Alarm as alarm:
             self.alarms.append(f"{key}: {alarm}")
         except (Refused, OSError) as error:
