@@ -165,7 +165,12 @@ class View:
         fact, row = self.log.fact(session), self.log.rows.get(session)
         if fact.gone and row is not None:
             return
-        data = self.store.get(layout.commit_key(session), codec.COMMIT_LEN)
+        try:
+            data = self.store.get(layout.commit_key(session), codec.COMMIT_LEN)
+        except FileNotFoundError:
+            if row is None:
+                raise
+            raise Alarm("is missing, and the checkpoint has seen it") from None
         if row is not None and digest(data) != row:
             raise Alarm("not the commit that the checkpoint has seen")
         commit = snapshot.open_commit(self.domain, session, data)
