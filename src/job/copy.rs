@@ -18,7 +18,7 @@ use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
     self, Begun, Class, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, View, Writer,
-    WriterSettings, begin, commit_again, resolved,
+    WriterSettings, begin, commit_again,
 };
 use crate::world::Time;
 
@@ -243,12 +243,7 @@ impl Copying {
 
     /// Takes in what others have committed to the target since, and lets go of what is no longer there.
     async fn refresh(&mut self) -> Result<()> {
-        let now: HashSet<SessionId> = resolved(&self.target).await?.into_iter().collect();
-        self.before.all.retain(|snapshot| now.contains(&snapshot.id));
-        let known: HashSet<SessionId> = self.before.all.iter().map(|snapshot| snapshot.id).collect();
-        let new: Vec<SessionId> = now.difference(&known).copied().collect();
-        let more = Snapshots::load_some(&self.target, &new).await?;
-        self.before.all.extend(more.all);
+        self.before = Snapshots::load(&self.target).await?;
         Ok(())
     }
 

@@ -130,7 +130,7 @@ impl Error {
         match self {
             Error::Store(source) | Error::KeyKept { source, .. } => match source.class() {
                 store::Class::Missing => Class::Missing,
-                store::Class::Denied => Class::Denied,
+                store::Class::Denied | store::Class::Retained => Class::Denied,
                 store::Class::Full => Class::Full,
                 store::Class::Transient => Class::Transient,
                 store::Class::Corrupt => Class::Corrupt,

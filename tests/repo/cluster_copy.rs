@@ -100,16 +100,8 @@ async fn back_up(repo: &Repository, volumes: &BTreeMap<&'static str, PathBuf>) -
         copied_from: None,
     };
     let (roots, whole_id) = (roots.collect(), repo.keys.ids().unwrap().source_id(&whole()));
-    let what = ToCommit {
-        view,
-        time: repo.world.now(),
-        source: whole_id,
-        complete: true,
-        class: Vec::new(),
-        held: false,
-        roots,
-        summary,
-    };
+    let (time, complete, class, held) = (repo.world.now(), true, Vec::new(), false);
+    let what = ToCommit { view, time, source: whole_id, complete, class, held, roots, summary };
     commit(repo, session, &before, what).await.unwrap()
 }
 

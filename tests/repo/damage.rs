@@ -195,7 +195,8 @@ async fn a_damaged_node_that_a_killed_run_has_left_is_not_relied_on() {
         assert!((1..=1 + ABOVE).contains(&done.stats.new_nodes), "{key}: {}", done.stats.new_nodes);
         tried += 1;
     }
-    assert!(tried > 4, "{tried} packs");
+    // How many there are is chance: records go to packs as they come.
+    assert!(tried >= 3, "{tried} packs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

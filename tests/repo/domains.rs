@@ -113,7 +113,7 @@ async fn a_writer_of_one_domain_is_none_in_another() {
         let secrets = Slot::decode(&slot).unwrap().open(&file.unlock, file.repo, file.slot).unwrap();
         bundles.push(secrets.holds.bundle().unwrap().clone());
     }
-    let (repo, id) = (owner.config.repo, kist::format::id::SessionId([9; 16]));
+    let (repo, id) = (owner.config.repo, kist::format::id::SessionId::new(0, [9; 12]));
     let mut forged = session::Session {
         started: owner.world.now(),
         certificate: bundles[0].certificate.clone(),

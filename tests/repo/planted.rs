@@ -50,6 +50,43 @@ fn plant(source: &Path) {
     rustix::fs::lsetxattr(&folder, "trusted.planted", b"planted-attribute", flags).unwrap();
 }
 
+fn summary(source: Source) -> Summary {
+    let volume = Volume {
+        namespace: "planted-namespace".into(),
+        name: "planted-claim-name".into(),
+        uid: "uid".into(),
+        way: "live".into(),
+        transport: "direct".into(),
+        why: String::new(),
+        verdict: Verdict::Quiet,
+        changed: None,
+        rung: String::new(),
+        node: None,
+        counts: Counts::default(),
+    };
+    let cluster = Cluster {
+        version: String::new(),
+        namespaces: vec!["planted-namespace".into()],
+        manifests: 1,
+        excluded: 0,
+        volumes: vec![volume],
+        hooks: vec![],
+        remarks: vec![],
+    };
+    Summary {
+        copied_from: None,
+        version: 0,
+        kist: "test".into(),
+        source,
+        tags: vec!["planted-tag".into()],
+        parent: None,
+        counts: Counts::default(),
+        missing: vec![],
+        more_missing: 0,
+        cluster: Some(cluster),
+    }
+}
+
 /// A snapshot as a cluster's backup makes it: manifests, and a summary that names volumes.
 async fn cluster_snapshot(repo: &Repository) {
     let repo::Begun { session, mut lanes, view } = repo::begin(repo, 1).await.unwrap();
@@ -78,40 +115,7 @@ async fn cluster_snapshot(repo: &Repository) {
     };
     let (writer, node) = tokio::task::spawn_blocking(work).await.unwrap();
     writer.finish().await.unwrap();
-    let volume = Volume {
-        namespace: "planted-namespace".into(),
-        name: "planted-claim-name".into(),
-        uid: "uid".into(),
-        way: "live".into(),
-        transport: "direct".into(),
-        why: String::new(),
-        verdict: Verdict::Quiet,
-        changed: None,
-        rung: String::new(),
-        node: None,
-        counts: Counts::default(),
-    };
-    let cluster = Cluster {
-        version: String::new(),
-        namespaces: vec!["planted-namespace".into()],
-        manifests: 1,
-        excluded: 0,
-        volumes: vec![volume],
-        hooks: vec![],
-        remarks: vec![],
-    };
-    let summary = Summary {
-        copied_from: None,
-        version: 0,
-        kist: "test".into(),
-        source,
-        tags: vec!["planted-tag".into()],
-        parent: None,
-        counts: Counts::default(),
-        missing: vec![],
-        more_missing: 0,
-        cluster: Some(cluster),
-    };
+    let summary = summary(source);
     let roots = vec![Root { kind: RootKind::Manifests, source: source_id, node }];
     let time = repo.world.now();
     let what = ToCommit {

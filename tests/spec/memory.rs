@@ -172,8 +172,8 @@ fn nodes() -> Vec<List> {
 }
 
 fn objects() -> Vec<List> {
-    // role, key id, domain, public key, an empty name, signature; then the object's own signature.
-    let certificate = [&[2][..], &[0; 16], &[0; 16], &[0; 32], &[0], &[0; 64]].concat();
+    // role, key id, domain, serial, public key, an empty name, signature; then the object's own signature.
+    let certificate = [&[2][..], &[0; 16], &[0; 16], &[0; 4], &[0; 32], &[0], &[0; 64]].concat();
     let signed = [&certificate[..], &[0; 64]].concat();
     let mut ids = Writer::new();
     ids.raw(&[0; 40]);

@@ -269,7 +269,9 @@ mod tests {
         let store = Store::over(Faulty::over(Arc::clone(&beneath)).stop_after(1, Failure::Denied).wrap());
         store.put("a", Bytes::new()).await.unwrap();
         assert_eq!(store.get("a").await.unwrap(), Bytes::new());
-        assert_eq!(store.delete("a").await.unwrap_err().class(), Class::Denied);
+        assert_eq!(store.put("b", Bytes::new()).await.unwrap_err().class(), Class::Denied);
+        // Who may not delete is told that it is kept.
+        assert_eq!(store.delete("a").await.unwrap_err().class(), Class::Retained);
         assert_eq!(store.get("a").await.unwrap_err().class(), Class::Denied);
         assert_eq!(store.list("").await.unwrap_err().class(), Class::Denied);
         assert_eq!(Store::over(beneath).list("").await.unwrap().len(), 1);
