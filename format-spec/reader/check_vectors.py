@@ -13,28 +13,34 @@ from typing import Any
 
 from blake3 import blake3
 
+import checkpoint
+import codec
 import cutting
 import encode
 import fields
 import index
 import keys
 import layout
+import log
 import pack
+import slots
 import snapshot
 import tree
 import wire
 from codec import Decoder, Refused, padded
 from crypto import Recipient, derive, digest, keyed, public_of, seal, sign, words
 from encode import raw
-from keys import CHUNKER, DOMAIN, FILE_HASH, ID, META, META_SCOPE, STRUCTURE, MetaKey
+from keys import META, MetaKey
 
 Fields = Any
 Vector = dict[str, Any]
 
 
-def config_of(given: Fields) -> layout.Config:
-    """A `config` that has what the decoders of objects ask it for."""
-    return layout.Config(raw(given["repository"]), 0, 0, 0, 0, 0, raw(given["owner"]), b"")
+def domain_of(given: Fields) -> keys.Domain:
+    """The default domain, of a `config` that has what the decoders of objects ask it for."""
+    owner = raw(given.get("owner", ""))
+    config = layout.Config(raw(given["repository"]), 0, 0, 0, 0, 0, owner, b"")
+    return keys.Domain(config, keys.DEFAULT_DOMAIN, raw(given["structure"]))
 
 
 def decode_number(data: bytes, read: Callable[[Decoder], int]) -> Fields:
@@ -45,49 +51,74 @@ def decode_number(data: bytes, read: Callable[[Decoder], int]) -> Fields:
 
 
 def decode_slot(data: bytes, given: Fields) -> Fields:
-    slot = keys.decode_slot(raw(given["key_id"]), data)
+    slot = slots.decode_slot(raw(given["slot_id"]), data)
     if "unlock" in given:
         unlock = raw(given["unlock"])
     else:
         unlock = slot.unlock_key(given["passphrase"].encode())
-    secrets = slot.open(raw(given["repository"]), unlock)
+    repository = raw(given["repository"])
     return {
+        "info": fields.of_info(slot.open_info(repository, raw(given["info_key"]))),
         "lock": fields.of_lock(slot.lock),
-        "secrets": fields.of_secrets(secrets),
+        "secrets": fields.of_secrets(slot.open(repository, unlock)),
         "unlock": unlock.hex(),
     }
 
 
 def decode_session(data: bytes, given: Fields) -> Fields:
-    session = raw(given["session"])
-    config = config_of(given)
-    found = snapshot.open_session(raw(given["structure"]), config, session, data)
-    recipient = Recipient(raw(given["recipient_seed"]))
+    session, domain = raw(given["session"]), domain_of(given)
+    found = snapshot.open_session(domain, session, data)
+    recipients = (Recipient(raw(given["recipient_seed"])),)
+    lanes = []
+    for number, lane in enumerate(found.lanes):
+        key = keys.lane_key(recipients, domain.config, session, number, lane.wrapped)
+        wrapped = [{"recipient": name.hex(), "wrapped": box.hex()} for name, box in lane.wrapped]
+        lanes.append({"data_key": key.hex(), "keys": wrapped, "signing": lane.signing.hex()})
     return {
         "certificate": fields.of_certificate(found.certificate),
         "key": layout.session_key(session),
-        "lanes": [
-            {
-                "data_key": keys.lane_key(recipient, config, session, number, lane.wrapped).hex(),
-                "keys": [
-                    {"recipient": name.hex(), "wrapped": wrapped.hex()}
-                    for name, wrapped in lane.wrapped
-                ],
-                "signing": lane.signing.hex(),
-            }
-            for number, lane in enumerate(found.lanes)
-        ],
+        "lanes": lanes,
         "signature": found.signature.hex(),
         "started": found.started,
     }
 
 
 def decode_commit(data: bytes, given: Fields) -> Fields:
-    session, config = raw(given["session"]), config_of(given)
-    commit = snapshot.open_commit(raw(given["structure"]), config, session, data)
-    if commit is None:
-        return "fence"
-    return fields.of_commit(commit, commit.summary(config.repository, raw(given["meta_key"])))
+    session = raw(given["session"])
+    commit = snapshot.open_commit(domain_of(given), session, data)
+    summary = None
+    if isinstance(commit, snapshot.Commit):
+        summary = commit.summary(raw(given["repository"]), raw(given["meta_key"]))
+    return fields.of_commit(commit, layout.commit_key(session), summary)
+
+
+def decode_entry(data: bytes, given: Fields) -> Fields:
+    slot = given["slot"]
+    return fields.of_log_entry(log.open_entry(domain_of(given), slot, data), layout.log_key(slot))
+
+
+def decode_checkpoint(data: bytes, given: Fields) -> Fields:
+    slot = given["slot"]
+    found = checkpoint.open_checkpoint(domain_of(given), slot, data)
+    return fields.of_checkpoint(found, layout.checkpoint_key(slot))
+
+
+def part_key(given: Fields) -> str:
+    return layout.part_key(given["slot"], raw(given["name"]), given["part"])
+
+
+def decode_part(data: bytes, given: Fields) -> Decoder:
+    return domain_of(given).open(part_key(given), data, codec.INDEX_LEN)
+
+
+def decode_state(data: bytes, given: Fields) -> Fields:
+    state = checkpoint.decode_state(checkpoint.piece_of(decode_part(data, given)))
+    return {"key": part_key(given), "state": fields.of_state(state)}
+
+
+def decode_index_part(data: bytes, given: Fields) -> Fields:
+    packs = index.decode_part(decode_part(data, given))
+    return {"key": part_key(given), "packs": [fields.of_pack(pack) for pack in packs]}
 
 
 def delta_key(given: Fields) -> str:
@@ -96,8 +127,7 @@ def delta_key(given: Fields) -> str:
 
 def decode_delta(data: bytes, given: Fields) -> Fields:
     public = public_of(raw(given["lane_seed"]))
-    structure, repository = raw(given["structure"]), raw(given["repository"])
-    packs = index.open_delta(structure, repository, delta_key(given), public, data)
+    packs = index.open_delta(domain_of(given), delta_key(given), public, data)
     return {"key": delta_key(given), "packs": [fields.of_pack(pack) for pack in packs]}
 
 
@@ -154,52 +184,59 @@ def decode_node(data: bytes) -> Fields:
 
 def derived(given: Fields) -> Fields:
     root, domain_id = raw(given["root"]), raw(given["domain"])
-    key_id, source, unlock = (raw(given[name]) for name in ("key_id", "source", "unlock"))
-    domain = derive(DOMAIN, root, domain_id)
-    id_key, chunker = derive(ID, domain), derive(CHUNKER, domain)
+    slot_id, unlock = raw(given["slot_id"]), raw(given["unlock"])
+    domain = derive(keys.DOMAIN, root, domain_id)
+    id_key, chunker = derive(keys.ID, domain), derive(keys.CHUNKER, domain)
+    meta_root = derive(keys.META_ROOT, domain)
+    scope = derive(keys.META_SCOPE, meta_root, raw(given["key_id"]))
     signing = derive(keys.OWNER_SIGNING, root)
-    seed = derive(keys.OWNER_RECIPIENT, root)
+    secret = derive(keys.OWNER_RECIPIENT, root)
+    seed = derive(keys.RECIPIENT, secret, domain_id)
     recipient = Recipient(seed)
-    scope = derive(META_SCOPE, domain, key_id)
     found = {
         "chunk_id_key": derive(keys.CHUNK_ID, id_key),
         "chunker_key": chunker,
         "domain_key": domain,
-        "file_hash_key": derive(FILE_HASH, id_key),
+        "file_hash_key": derive(keys.FILE_HASH, id_key),
         "id_key": id_key,
         "link_group_key": derive(keys.LINK_GROUP, id_key),
-        "meta_key": derive(META, scope, source),
+        "meta_key": derive(keys.META, scope, raw(given["source"])),
+        "meta_root": meta_root,
         "meta_scope": scope,
+        "named_domain_id": derive(keys.DOMAIN_ID, root, given["domain_name"].encode())[:16],
         "node_cut_key": derive(cutting.NODE_CUT, chunker),
         "node_id_key": derive(keys.NODE_ID, id_key),
-        "owner_recipient_id": recipient.id,
-        "owner_recipient_public": recipient.public,
-        "owner_recipient_seed": seed,
         "owner_signing_public": public_of(signing),
         "owner_signing_seed": signing,
-        "slot_key": derive(keys.SLOT, unlock, key_id),
+        "recipient_id": recipient.id,
+        "recipient_public": recipient.public,
+        "recipient_secret": secret,
+        "recipient_seed": seed,
+        "slot_info_key": derive(slots.SLOT_INFO, secret),
+        "slot_key": derive(slots.SLOT, unlock, slot_id),
         "source_id_key": derive(keys.SOURCE_ID, id_key),
-        "structure_key": derive(STRUCTURE, domain),
+        "structure_key": derive(keys.STRUCTURE, domain),
     }
     return {name: value.hex() for name, value in found.items()}
 
 
 def ids(given: Fields) -> Fields:
-    have = keys.Keys(structure=b"", id=raw(given["id_key"]))
+    domain = keys.Domain(layout.Config(b"", 0, 0, 0, 0, 0, b"", b""), b"", b"")
+    have = keys.Keys(keys.OWNER, domain, raw(given["id_key"]))
     canonical = encode.source(given["source"])
     name = MetaKey(raw(given["key_id"]), have.source_id(canonical))
     node, content = raw(given["node"]), raw(given["content"])
     source = Decoder(node)
     references = source.take(source.u32())
-    link_key = derive(keys.LINK_GROUP, have.id)
+    link_key = derive(keys.LINK_GROUP, have.id_key())
     file_key = have.file_hash_key()
     path = b"\x00".join(given["path"].encode().split(b"/"))
     return {
-        "chunk_id": have.ids().chunk(content).hex(),
+        "chunk_id": have.ids.chunk(content).hex(),
         "file_hash": keyed(file_key, content).hex(),
         "key_name": keys.encode_key_name(name).hex(),
         "link_group": keyed(link_key, path)[:16].hex(),
-        "node_id": have.ids().node(name, references, source.rest()).hex(),
+        "node_id": have.ids.node(name, references, source.rest()).hex(),
         "source_canonical": canonical.hex(),
         "source_id": name.source.hex(),
     }
@@ -253,7 +290,9 @@ def nonce_of(v: Vector) -> bytes:
 
 def encode_slot(v: Vector) -> bytes:
     header = 39 if v["fields"]["lock"]["type"] == "passphrase" else 11
-    return encode.slot(v["fields"], v["given"], raw(v["bytes"])[header : header + 24])
+    data = raw(v["bytes"])
+    nonces = (data[header : header + 24], data[header + 296 : header + 320])
+    return encode.slot(v["fields"], v["given"], nonces)
 
 
 def encode_header(v: Vector) -> bytes:
@@ -262,14 +301,16 @@ def encode_header(v: Vector) -> bytes:
     return seal(raw(given["structure"]), ad, encode.header(v["fields"]), nonce_of(v))
 
 
-def encode_session(v: Vector) -> bytes:
-    f = v["fields"]
-    return encode.stored(encode.session(f), f["key"], v["given"], nonce_of(v))
-
-
 def encode_commit(v: Vector) -> bytes:
     key = layout.commit_key(raw(v["given"]["session"]))
     return encode.stored(encode.commit(v["fields"]), key, v["given"], nonce_of(v))
+
+
+def sealed(plain: Callable[[Fields], bytes]) -> Callable[[Vector], bytes]:
+    """A sealed object, from what makes its content and the key in its fields."""
+    return lambda v: encode.stored(
+        plain(v["fields"]), v["fields"]["key"], v["given"], nonce_of(v)
+    )
 
 
 Decode = Callable[[bytes, Fields], Fields]
@@ -288,8 +329,12 @@ BYTES: dict[str, tuple[Decode, Encode | None]] = {
     ),
     "config": (lambda b, g: fields.of_config(layout.decode_config(b)), encode_config),
     "slot": (decode_slot, encode_slot),
-    "session": (decode_session, encode_session),
+    "session": (decode_session, sealed(encode.session)),
     "commit": (decode_commit, encode_commit),
+    "log": (decode_entry, sealed(encode.entry)),
+    "checkpoint": (decode_checkpoint, sealed(encode.checkpoint)),
+    "state": (decode_state, sealed(lambda f: encode.counted(encode.state(f["state"])))),
+    "index-part": (decode_index_part, sealed(encode.delta)),
     "index": (decode_delta, lambda v: encode_delta(v, nonce_of(v))),
     "record-header": (decode_header, encode_header),
     "pack": (decode_pack, None),
@@ -302,6 +347,12 @@ BYTES: dict[str, tuple[Decode, Encode | None]] = {
         lambda v: encode.request(v["fields"]),
     ),
     "relay-answer": (lambda b, g: wire.decode_answer(b), lambda v: encode.answer(v["fields"])),
+}
+
+# What has a text.
+TEXTS: dict[str, tuple[Callable[[str], slots.KeyFile], Callable[[Fields, Fields], str]]] = {
+    "key-file": (slots.decode_key_file, encode.key_file),
+    "kit": (slots.decode_kit, encode.kit),
 }
 
 COMPUTED: dict[str, Callable[[Fields], Fields]] = {
@@ -319,8 +370,8 @@ def check(v: Vector) -> str | None:
     form, given = v["form"], v.get("given", {})
     if form in COMPUTED:
         return differs(v["fields"], COMPUTED[form](given))
-    if form == "key-file":
-        return check_key_file(v)
+    if form in TEXTS:
+        return check_text(v)
     if form not in BYTES:
         return f"the form {form} is not known"
     decode, encoder = BYTES[form]
@@ -337,14 +388,15 @@ def check(v: Vector) -> str | None:
     return None
 
 
-def check_key_file(v: Vector) -> str | None:
+def check_text(v: Vector) -> str | None:
+    decode, encoder = TEXTS[v["form"]]
     try:
-        found = fields.of_key_file(keys.decode_key_file(v["text"]))
+        found = fields.of_key_file(decode(v["text"]))
     except Refused as refusal:
         return refused(v, refusal)
     if "error" in v:
         return f"is accepted, and should be refused as {v['error']}"
-    if encode.key_file(v["fields"], v["given"]["comment"]) != v["text"]:
+    if encoder(v["fields"], v["given"]) != v["text"]:
         return "the fields give another text"
     return differs(v["fields"], found)
 

@@ -4,6 +4,9 @@ A decoder takes a `Decoder` and reads front to back. Whatever it can't take it r
 `Refused`, whose `kind` is one of the classes in the spec's README.
 """
 
+import itertools
+from typing import Any
+
 PATH_LEN = 65536
 NAME_LEN = 255
 LINK_TARGET_LEN = 4096
@@ -20,15 +23,25 @@ PACK_RECORDS = 262144
 INDEX_PACKS = 4096
 INDEX_RECORDS = 524288
 INDEX_LEN = 41943040
+PACK_SESSIONS = 4096
 CONFIG_LEN = 65536
 SLOT_LEN = 262144
 RECIPIENTS = 64
+EPOCHS = 64
 LANES = 16384
 SESSION_LEN = 67108864
 COMMIT_LEN = 33554432
 ROOTS = 65536
 SUMMARY_LEN = 16777216
+CLASS_LEN = 64
+LOG_IDS = 1048576
+NOTE_LEN = 256
+LOG_LEN = 20971520
+CHECKPOINT_PARTS = 65536
+CHECKPOINT_LEN = 8388608
+STATE_ROWS = 268435456
 KEY_NAME_LEN = 64
+DOMAIN_NAME_LEN = 64
 STORE_KEY_LEN = 512
 FRAME_LEN = 32768
 MESSAGE_LEN = 67174400
@@ -123,6 +136,17 @@ class Decoder:
             return self.bytes(limit).decode()
         except UnicodeDecodeError:
             raise Refused("invalid", "a text that is not UTF-8") from None
+
+    def ascending(self, what: str, items: list[Any]) -> None:
+        """Strictly: nothing is there twice, and there is one way to write it."""
+        if any(a >= b for a, b in itertools.pairwise(items)):
+            raise Refused("invalid", f"{what} that do not ascend")
+
+    def ids(self, limit: int) -> list[bytes]:
+        """Ids of 16 bytes, ascending."""
+        ids = [self.take(16) for _ in range(self.count(limit, 16))]
+        self.ascending("ids", ids)
+        return ids
 
     def end(self) -> None:
         if self.left() > 0:

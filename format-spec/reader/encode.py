@@ -12,6 +12,9 @@ Fields = Any
 
 ROLES = {"owner": 1, "writer": 2, "maintainer": 3, "reader": 4}
 ROOTS = {"files": 1, "manifests": 2, "volume": 3}
+TRUST = {"own": 1, "shared": 2}
+SCOPES = {"source": 1, "snapshot": 2}
+ACTIONS = {"condemn": 1, "observe": 3, "forget": 4, "recall": 5, "lift": 7, "verify": 8}
 KINDS = {"data": 1, "nodes": 2}
 SIMPLE_TYPES = {"folder": 1, "fifo": 4, "socket": 5}
 OPERATIONS = ["get", "range", "size", "put", "create", "list", "delete"]
@@ -73,16 +76,18 @@ def config(fields: Fields, signature: bytes) -> bytes:
 
 
 def certificate(fields: Fields) -> bytes:
-    names = (raw(fields[name]) for name in ("key", "domain", "signing"))
     return (
         bytes([ROLES[fields["role"]]])
-        + b"".join(names)
+        + raw(fields["key"])
+        + raw(fields["domain"])
+        + little(fields["serial"], 4)
+        + raw(fields["signing"])
         + counted(fields["name"].encode())
         + raw(fields["signature"])
     )
 
 
-def slot(fields: Fields, given: Fields, nonce: bytes) -> bytes:
+def slot(fields: Fields, given: Fields, nonces: tuple[bytes, bytes]) -> bytes:
     header = b"KISTSLOT\x00\x00"
     lock, secrets = fields["lock"], fields["secrets"]
     if lock["type"] == "passphrase":
@@ -92,27 +97,55 @@ def slot(fields: Fields, given: Fields, nonce: bytes) -> bytes:
     else:
         header += b"\x02"
         unlock = raw(given["unlock"])
-    key_id = raw(given["key_id"])
-    plain = raw(secrets["config_digest"]) + slot_secrets(secrets["holds"])
+    slot_id = raw(given["slot_id"])
+    place = raw(given["repository"]) + slot_id + header
+    info = slot_info(fields["info"])
+    info += bytes(256 - len(info))
+    info = seal(raw(given["info_key"]), b"kist slot info" + place, info, nonces[0])
+    plain = raw(secrets["config_digest"]) + slot_secrets(secrets["role"], secrets["holds"])
     plain += bytes(-len(plain) % 4096)
-    ad = b"kist slot" + raw(given["repository"]) + key_id + header
-    return header + seal(derive("kist 0 key slot", unlock, key_id), ad, plain, nonce)
+    key = derive("kist 0 key slot", unlock, slot_id)
+    return header + info + seal(key, b"kist slot" + place + info, plain, nonces[1])
 
 
-def slot_secrets(holds: Fields) -> bytes:
-    if holds["role"] == "owner":
-        return b"\x01" + raw(holds["root"])
-    keys = ("signing", "id", "chunker", "structure", "meta_scope")
+def domain_name(fields: Fields) -> bytes:
+    return counted(b"" if fields["name"] == "default" else fields["name"].encode())
+
+
+def slot_info(fields: Fields) -> bytes:
     return (
-        b"\x02"
-        + certificate(holds["certificate"])
-        + b"".join(raw(holds[key]) for key in keys)
-        + listed([raw(recipient) for recipient in holds["recipients"]])
+        bytes([ROLES[fields["role"]]])
+        + raw(fields["key"])
+        + little(fields["serial"], 4)
+        + raw(fields["domain"]["id"])
+        + little(fields["created"], 8)
+        + bytes([TRUST[fields["trust"]]])
+        + raw(fields["unlock"])
+        + domain_name(fields["domain"])
+        + counted(fields["name"].encode())
     )
 
 
+def slot_secrets(role: str, holds: Fields) -> bytes:
+    out = bytes([ROLES[role]])
+    if role == "owner":
+        like = holds["like"]
+        out += raw(holds["root"]) + listed([raw(epoch) for epoch in holds["epochs"]])
+        return out + (b"\x01" + raw(like["id"]) + raw(like["chunker"]) if like else b"\x00")
+    bundle = holds["bundle"]
+    out += certificate(bundle["certificate"]) + domain_name(bundle["domain"])
+    out += raw(bundle["signing"]) + raw(bundle["structure"])
+    if role == "maintainer":
+        return out
+    out += raw(holds["ids"]["id"]) + raw(holds["ids"]["chunker"])
+    if role == "writer":
+        out += raw(holds["meta_scope"]) + bytes([TRUST[holds["trust"]]])
+        return out + listed([raw(recipient) for recipient in holds["recipients"]])
+    return out + raw(holds["meta_root"]) + listed([raw(seed) for seed in holds["seeds"]])
+
+
 def stored(plain: bytes, key: str, given: Fields, nonce: bytes) -> bytes:
-    """A session, a commit or an index delta, as it lies in the store."""
+    """A sealed object, as it lies in the store."""
     ad = object_ad(raw(given["repository"]), key)
     return seal(raw(given["structure"]), ad, padded_object(plain), nonce)
 
@@ -134,6 +167,8 @@ def session(fields: Fields) -> bytes:
 def commit(fields: Fields) -> bytes:
     if fields == "fence":
         return b"\x02"
+    if repack := fields.get("repack"):
+        return b"\x03" + certificate(repack["certificate"]) + raw(repack["signature"])
     roots = [
         bytes([ROOTS[root["kind"]]]) + raw(root["source"]) + raw(root["node"])
         for root in fields["roots"]
@@ -141,12 +176,14 @@ def commit(fields: Fields) -> bytes:
     return (
         b"\x01"
         + little(fields["view"], 8)
+        + raw(fields["head"])
         + little(fields["time"], 8)
         + raw(fields["source"])
         + bytes([fields["complete"]])
         + little(fields["sequence"], 8)
         + raw(fields["previous"])
-        + bytes(2)
+        + counted(raw(fields["class"]))
+        + bytes([fields["held"]])
         + listed(roots)
         + counted(raw(fields["sealed_summary"]))
         + certificate(fields["certificate"])
@@ -154,8 +191,97 @@ def commit(fields: Fields) -> bytes:
     )
 
 
+def entry(fields: Fields) -> bytes:
+    """Of the gc log."""
+    return (
+        raw(fields["previous"])
+        + little(fields["time"], 8)
+        + action(fields["action"])
+        + certificate(fields["certificate"])
+        + raw(fields["signature"])
+    )
+
+
+def action(fields: Fields) -> bytes:
+    [(name, said)] = fields.items()
+    match name:
+        case "sweep":
+            packs = listed([raw(pack) for pack in said["packs"]])
+            return b"\x02" + little(said["condemned"], 8) + packs
+        case "hold":
+            return b"\x06" + hold(said)
+        case "revoke":
+            return b"\x09" + raw(said["key"]) + little(said["serial"], 4)
+    return bytes([ACTIONS[name]]) + listed([raw(id_) for id_ in said])
+
+
+def hold(fields: Fields) -> bytes:
+    scope = fields["scope"]
+    if scope == "all":
+        of = bytes(17)
+    else:
+        [(kind, id_)] = scope.items()
+        of = bytes([SCOPES[kind]]) + raw(id_)
+    return raw(fields["id"]) + of + counted(fields["note"].encode())
+
+
+def checkpoint(fields: Fields) -> bytes:
+    return (
+        raw(fields["entry"])
+        + little(fields["time"], 8)
+        + little(fields["epoch"], 4)
+        + raw(fields["name"])
+        + listed([raw(part) for part in fields["state"]])
+        + listed([raw(part) for part in fields["index"]])
+        + certificate(fields["certificate"])
+        + raw(fields["signature"])
+    )
+
+
+def state(fields: Fields) -> bytes:
+    last = fields["last_observed"]
+    remembered = [
+        raw(one["key"]) + little(sequence, 8) + raw(hash_)
+        for one in fields["remembered"]
+        for sequence, hash_ in one["commits"]
+    ]
+    return (
+        listed([raw(pack) for pack in fields["swept"]])
+        + listed([row(one) for one in fields["rows"]])
+        + listed([fact(one) for one in fields["facts"]])
+        + listed(remembered)
+        + listed([hold(one) for one in fields["holds"]])
+        + listed([raw(key) + little(serial, 4) for key, serial in fields["revoked"]])
+        + little(-(1 << 63) if last is None else last, 8)
+        + listed([counted(key.encode()) for key in fields["pending"]])
+    )
+
+
+def row(fields: Fields) -> bytes:
+    return (
+        raw(fields["session"])
+        + raw(fields["digest"])
+        + raw(fields["key"])
+        + little(fields["serial"], 4)
+        + little(fields["sequence"], 8)
+        + little(fields["time"], 8)
+        + raw(fields["source"])
+        + counted(raw(fields["class"]))
+        + bytes([fields["complete"] + 2 * fields["held"]])
+    )
+
+
+def fact(fields: Fields) -> bytes:
+    observed = fields["observed"]
+    flags = [observed is not None, fields["forgotten"], fields["gone"], fields["lifted"]]
+    out = raw(fields["session"]) + bytes([sum(flag << bit for bit, flag in enumerate(flags))])
+    if observed is not None:
+        out += little(observed["not_before"], 8) + little(observed["not_after"], 8)
+    return out
+
+
 def delta(fields: Fields) -> bytes:
-    """Without the signature."""
+    """Without the signature; a part of a generation has none."""
     return listed([delta_pack(pack) for pack in fields["packs"]])
 
 
@@ -165,7 +291,8 @@ def delta_pack(pack: Fields) -> bytes:
         for record in pack["records"]
     ]
     head = raw(pack["id"]) + bytes([KINDS[pack["kind"]]]) + little(pack["len"], 4)
-    return head + raw(pack["hash"]) + listed(records)
+    head += raw(pack["hash"]) + raw(pack["origin"]) + bytes([pack["verified"]])
+    return head + listed([raw(session) for session in pack["sessions"]]) + listed(records)
 
 
 def header(fields: Fields) -> bytes:
@@ -322,6 +449,22 @@ def source(fields: Fields) -> bytes:
     return kind + b"".join(counted(part.encode()) for part in parts)
 
 
-def key_file(fields: Fields, comment: str) -> str:
-    data = b"".join(raw(fields[name]) for name in ("repository", "key_id", "unlock"))
-    return f"# {comment}\nkist-key-0:{(data + digest(data)[:4]).hex()}\n"
+def key_file(fields: Fields, given: Fields) -> str:
+    data = unlocking(fields)
+    return f"# {given['comment']}\nkist-key-0:{(data + digest(data)[:4]).hex()}\n"
+
+
+def unlocking(fields: Fields) -> bytes:
+    return b"".join(raw(fields[name]) for name in ("repository", "slot_id", "unlock"))
+
+
+def kit(fields: Fields, _given: Fields) -> str:
+    data = unlocking(fields)
+    signs = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    text = ""
+    for n in range(1, 9):
+        part = data[8 * n - 8 : 8 * n]
+        bits = int.from_bytes(part + digest(bytes([n]) + part)[:2], "big")
+        line = "".join(signs[bits >> 5 * i & 31] for i in reversed(range(16)))
+        text += f"{n}  {' '.join(line[i : i + 4] for i in range(0, 16, 4))}\n"
+    return text

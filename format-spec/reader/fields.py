@@ -3,11 +3,15 @@
 from typing import Any
 
 import codec
+import log
+from checkpoint import Checkpoint, State
 from index import Pack
-from keys import ROLES, Certificate, DataKey, KeyFile, KeyName, Passphrase, Secrets
-from layout import Config, commit_key
+from keys import ROLES, Certificate, DataKey, KeyName
+from layout import Config
+from log import NEVER, SCOPES, Fact, Hold
 from pack import Header, Record
-from snapshot import ROOT_KINDS, Commit
+from slots import Bundle, DomainName, Info, KeyFile, Owner, Passphrase, Secrets
+from snapshot import ROOT_KINDS, Commit, Fence, Repack
 from tree import Entry, Extent, Node, Time
 
 Fields = Any
@@ -46,13 +50,14 @@ def of_certificate(certificate: Certificate) -> Fields:
         "key": certificate.key_id.hex(),
         "name": certificate.name,
         "role": ROLES[certificate.role],
+        "serial": certificate.serial,
         "signature": certificate.signature.hex(),
         "signing": certificate.signing.hex(),
     }
 
 
 def of_key_file(key: KeyFile) -> Fields:
-    names = {"key_id": key.key_id, "repository": key.repository, "unlock": key.unlock}
+    names = {"slot_id": key.slot_id, "repository": key.repository, "unlock": key.unlock}
     return {name: value.hex() for name, value in names.items()}
 
 
@@ -68,31 +73,78 @@ def of_lock(lock: Passphrase | None) -> Fields:
     }
 
 
+def of_domain(domain: DomainName) -> Fields:
+    return {"id": domain.id.hex(), "name": domain.text or "default"}
+
+
+def of_info(info: Info) -> Fields:
+    return {
+        "created": info.created,
+        "domain": of_domain(info.domain),
+        "key": info.key_id.hex(),
+        "name": info.name,
+        "role": ROLES[info.role],
+        "serial": info.serial,
+        "trust": info.trust,
+        "unlock": info.unlock.hex(),
+    }
+
+
+def hexes(things: list[bytes] | tuple[bytes, ...]) -> list[str]:
+    return [thing.hex() for thing in things]
+
+
 def of_secrets(secrets: Secrets) -> Fields:
-    holds: Fields = {"role": "owner", "root": secrets.root.hex()}
-    if secrets.certificate is not None:
-        holds = {
-            "certificate": of_certificate(secrets.certificate),
-            "chunker": secrets.chunker.hex(),
-            "id": secrets.id.hex(),
-            "meta_scope": secrets.meta_scope.hex(),
-            "recipients": [recipient.hex() for recipient in secrets.recipients],
-            "role": ROLES[secrets.role],
-            "signing": secrets.signing.hex(),
-            "structure": secrets.structure.hex(),
+    holds = secrets.holds
+    if isinstance(holds, Owner):
+        like = holds.like and {"id": holds.like[0].hex(), "chunker": holds.like[1].hex()}
+        held: Fields = {"epochs": hexes(holds.epochs), "like": like, "root": holds.root.hex()}
+        role = "owner"
+    else:
+        held = of_bundle(holds)
+        role = ROLES[holds.certificate.role]
+    return {"config_digest": secrets.pin.hex(), "holds": held, "role": role}
+
+
+def of_bundle(bundle: Bundle) -> Fields:
+    held: Fields = {
+        "bundle": {
+            "certificate": of_certificate(bundle.certificate),
+            "domain": of_domain(bundle.domain),
+            "signing": bundle.signing.hex(),
+            "structure": bundle.structure.hex(),
         }
-    return {"config_digest": secrets.pin.hex(), "holds": holds}
+    }
+    role = ROLES[bundle.certificate.role]
+    if role != "maintainer":
+        held["ids"] = {"chunker": bundle.chunker.hex(), "id": bundle.id.hex()}
+    if role == "writer":
+        recipients = hexes(bundle.recipients)
+        held |= {"meta_scope": bundle.meta_scope.hex(), "trust": bundle.trust}
+        held["recipients"] = recipients
+    if role == "reader":
+        held |= {"meta_root": bundle.meta_root.hex(), "seeds": hexes(bundle.seeds)}
+    return held
 
 
-def of_commit(commit: Commit, summary: Fields) -> Fields:
+def of_commit(commit: Commit | Fence | Repack, key: str, summary: Fields) -> Fields:
+    match commit:
+        case Fence():
+            return "fence"
+        case Repack(certificate, signature):
+            said = {"certificate": of_certificate(certificate), "signature": signature.hex()}
+            return {"key": key, "repack": said}
     roots = [
         {"kind": ROOT_KINDS[root.kind], "node": root.node.hex(), "source": root.source.hex()}
         for root in commit.roots
     ]
     return {
         "certificate": of_certificate(commit.certificate),
+        "class": commit.class_.hex(),
         "complete": commit.complete,
-        "key": commit_key(commit.session),
+        "head": commit.head.hex(),
+        "held": commit.held,
+        "key": key,
         "meta_key_name": of_key_name(commit.meta_key(commit.source)),
         "previous": commit.previous.hex(),
         "roots": roots,
@@ -106,16 +158,108 @@ def of_commit(commit: Commit, summary: Fields) -> Fields:
     }
 
 
+ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift", 8: "verify"}
+
+
+def of_log_entry(entry: log.Entry, key: str) -> Fields:
+    action: Fields
+    if entry.hold is not None:
+        action = {"hold": of_hold(entry.hold)}
+    elif entry.kind == 9:
+        action = {"revoke": {"key": entry.ids[0].hex(), "serial": entry.serial}}
+    elif entry.kind == 2:
+        action = {"sweep": {"condemned": entry.condemned, "packs": hexes(entry.ids)}}
+    else:
+        action = {ACTIONS[entry.kind]: hexes(entry.ids)}
+    return {
+        "action": action,
+        "certificate": of_certificate(entry.certificate),
+        "key": key,
+        "previous": entry.previous.hex(),
+        "signature": entry.signature.hex(),
+        "time": entry.time,
+    }
+
+
+def of_hold(hold: Hold) -> Fields:
+    scope: Fields = SCOPES[hold.scope]
+    if hold.scope:
+        scope = {scope: hold.of.hex()}
+    return {"id": hold.id.hex(), "note": hold.note, "scope": scope}
+
+
+def of_checkpoint(found: Checkpoint, key: str) -> Fields:
+    return {
+        "certificate": of_certificate(found.certificate),
+        "entry": found.entry.hex(),
+        "epoch": found.epoch,
+        "index": hexes(found.index),
+        "key": key,
+        "name": found.name.hex(),
+        "signature": found.signature.hex(),
+        "state": hexes(found.state),
+        "time": found.time,
+    }
+
+
+def of_fact(session: bytes, fact: Fact) -> Fields:
+    observed = None
+    if fact.observed is not None:
+        observed = dict(zip(("not_before", "not_after"), fact.observed, strict=True))
+    return {
+        "forgotten": fact.forgotten,
+        "gone": fact.gone,
+        "lifted": fact.lifted,
+        "observed": observed,
+        "session": session.hex(),
+    }
+
+
+def of_state(state: State) -> Fields:
+    rows = [
+        {
+            "class": row.class_.hex(),
+            "complete": row.complete,
+            "digest": row.digest.hex(),
+            "held": row.held,
+            "key": row.key_id.hex(),
+            "sequence": row.sequence,
+            "serial": row.serial,
+            "session": session.hex(),
+            "source": row.source.hex(),
+            "time": row.time,
+        }
+        for session, row in state.rows.items()
+    ]
+    remembered = [
+        {"commits": [[sequence, hash_.hex()] for sequence, hash_ in commits], "key": key.hex()}
+        for key, commits in state.remembered.items()
+    ]
+    return {
+        "facts": [of_fact(session, fact) for session, fact in state.facts.items()],
+        "holds": [of_hold(hold) for hold in state.holds],
+        "last_observed": None if state.last_observed == NEVER else state.last_observed,
+        "pending": state.pending,
+        "remembered": remembered,
+        "revoked": [[key.hex(), serial] for key, serial in state.revoked.items()],
+        "rows": rows,
+        "swept": hexes(state.swept),
+    }
+
+
 def of_pack(pack: Pack) -> Fields:
     return {
         "hash": pack.hash.hex(),
         "id": pack.id.hex(),
         "kind": PACK_KINDS[pack.kind],
         "len": pack.length,
+        "origin": pack.origin.hex(),
         "records": [
             {"id": of_record_id(r.kind, r.id), "len": r.length, "offset": r.offset}
             for r in pack.records
         ],
+        "sessions": hexes(pack.sessions),
+        "verified": pack.verified,
     }
 
 

@@ -1,11 +1,11 @@
-"""Chapter 5: index deltas."""
+"""Chapter 5: index deltas, and the parts of a generation."""
 
 from dataclasses import dataclass
 
 import codec
 from codec import Decoder, Refused
 from crypto import digest, verify
-from layout import open_object
+from keys import Domain
 from pack import Record, decode_records, pack_kind
 
 SIGN_INDEX = "kist 0 sign index"
@@ -17,26 +17,37 @@ class Pack:
     kind: int
     length: int
     hash: bytes
+    origin: bytes
+    verified: bool
+    sessions: list[bytes]
     records: tuple[Record, ...]
 
 
-def open_delta(
-    structure: bytes, repository: bytes, key: str, lane_public: bytes, data: bytes
-) -> list[Pack]:
-    source = open_object(structure, repository, key, data, codec.INDEX_LEN)
-    count = source.count(codec.INDEX_PACKS, 54)
-    packs = []
-    records = 0
-    for _ in range(count):
-        packs.append(_pack(source))
-        records += len(packs[-1].records)
-        if records > codec.INDEX_RECORDS:
-            raise Refused("too-much", f"more than {codec.INDEX_RECORDS} records")
+def open_delta(domain: Domain, key: str, lane_public: bytes, data: bytes) -> list[Pack]:
+    source = domain.open(key, data, codec.INDEX_LEN)
+    packs = _packs(source)
     signed = source.data[: source.at]
     signature = source.take(64)
     source.end_or_zeros()
-    message = repository + key.encode() + b"\x00" + digest(signed)
+    message = domain.config.repository + key.encode() + b"\x00" + digest(signed)
     verify(lane_public, SIGN_INDEX, message, signature)
+    return packs
+
+
+def decode_part(source: Decoder) -> list[Pack]:
+    packs = _packs(source)
+    source.end_or_zeros()
+    return packs
+
+
+def _packs(source: Decoder) -> list[Pack]:
+    packs = []
+    records = 0
+    for _ in range(source.count(codec.INDEX_PACKS, 72)):
+        packs.append(_pack(source))
+        records += len(packs[-1].records)
+        if records > codec.INDEX_RECORDS:
+            raise Refused("too-much", f"{records} records in an index")
     return packs
 
 
@@ -44,8 +55,10 @@ def _pack(source: Decoder) -> Pack:
     name, kind, length, hash_ = source.take(16), pack_kind(source), source.u32(), source.take(32)
     if length > codec.PACK_LEN:
         raise Refused("too-much", f"a pack of {length} bytes")
+    origin, verified = source.take(16), source.flag()
+    sessions = source.ids(codec.PACK_SESSIONS)
     records = decode_records(source, kind, short_hashes=False)
     end = records[-1].offset + records[-1].length if records else 0
     if end > length:
         raise Refused("invalid", f"records to {end} in a pack of {length} bytes")
-    return Pack(name, kind, length, hash_, records)
+    return Pack(name, kind, length, hash_, origin, verified, sessions, records)

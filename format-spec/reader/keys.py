@@ -1,32 +1,25 @@
-"""Chapter 3: derived keys, key names, certificates, slots, key files, wrapped lane keys.
+"""Chapter 3: derived keys, domains, key names, certificates, wrapped lane keys.
 
 `Keys` is what a holder can open with what its slot gave it. A key that it doesn't have is None.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import codec
 from codec import Decoder, Refused
-from crypto import (
-    PUBLIC_LEN,
-    SEAL_LEN,
-    Recipient,
-    argon2id,
-    derive,
-    digest,
-    keyed,
-    public_of,
-    unseal,
-    verify,
-)
-from layout import Config, magic_and_version
+from crypto import Recipient, derive, digest, keyed, verify
+from layout import Config, open_object
 
 OWNER_SIGNING = "kist 0 owner signing key"
 OWNER_RECIPIENT = "kist 0 owner recipient key"
+DOMAIN_ID = "kist 0 domain id"
 DOMAIN = "kist 0 domain"
+RECIPIENT = "kist 0 recipient key"
 ID = "kist 0 id key"
 CHUNKER = "kist 0 chunker key"
 STRUCTURE = "kist 0 structure key"
+META_ROOT = "kist 0 meta root"
 META_SCOPE = "kist 0 meta scope"
 META = "kist 0 meta key"
 CHUNK_ID = "kist 0 chunk id"
@@ -34,13 +27,12 @@ NODE_ID = "kist 0 node id"
 FILE_HASH = "kist 0 file hash"
 SOURCE_ID = "kist 0 source id"
 LINK_GROUP = "kist 0 link group"
-SLOT = "kist 0 key slot"
 LANE_WRAP = b"kist 0 lane key"
 SIGN_CERTIFICATE = "kist 0 sign certificate"
 
-OWNER, WRITER = 1, 2
+OWNER, WRITER, MAINTAINER, READER = 1, 2, 3, 4
 ROLES = {1: "owner", 2: "writer", 3: "maintainer", 4: "reader"}
-FIRST_DOMAIN = bytes(16)
+DEFAULT_DOMAIN = bytes(16)
 
 
 @dataclass(frozen=True)
@@ -78,10 +70,23 @@ def encode_key_name(name: KeyName) -> bytes:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """What objects of a domain are held against, and opened with."""
+
+    config: Config
+    id: bytes
+    structure: bytes
+
+    def open(self, key: str, data: bytes, most: int) -> Decoder:
+        return open_object(self.structure, self.config.repository, key, data, most)
+
+
+@dataclass(frozen=True)
 class Certificate:
     role: int
     key_id: bytes
     domain: bytes
+    serial: int
     signing: bytes
     name: str
     signature: bytes
@@ -92,11 +97,13 @@ class Certificate:
         message = config.repository + self.signed
         verify(config.owner, SIGN_CERTIFICATE, message, self.signature)
 
-    def verify_adds(self, config: Config) -> None:
-        """The same of one who made a session or a commit: the other roles add nothing."""
-        self.verify(config)
-        if self.role not in (OWNER, WRITER):
-            raise Refused("invalid", f"made by a {ROLES[self.role]}, who adds nothing")
+    def verify_as(self, roles: tuple[int, ...], domain: Domain) -> None:
+        """The same of one who made something that only these roles may make, in this domain."""
+        self.verify(domain.config)
+        if self.domain != domain.id:
+            raise Refused("invalid", "made with a certificate of another domain")
+        if self.role not in roles:
+            raise Refused("invalid", f"made by a {ROLES[self.role]}, who may not")
 
 
 def decode_certificate(source: Decoder) -> Certificate:
@@ -104,121 +111,28 @@ def decode_certificate(source: Decoder) -> Certificate:
     role = source.u8()
     if role not in ROLES:
         raise Refused("invalid", f"role {role}")
-    key_id, domain, signing = source.take(16), source.take(16), source.take(32)
-    name = source.text(codec.KEY_NAME_LEN)
+    key_id, domain, serial = source.take(16), source.take(16), source.u32()
+    signing, name = source.take(32), source.text(codec.KEY_NAME_LEN)
     signed = source.data[begin : source.at]
-    return Certificate(role, key_id, domain, signing, name, source.take(64), signed)
+    return Certificate(role, key_id, domain, serial, signing, name, source.take(64), signed)
 
 
-@dataclass(frozen=True)
-class KeyFile:
-    repository: bytes
-    key_id: bytes
-    unlock: bytes
-
-
-def decode_key_file(text: str) -> KeyFile:
-    lines = (line.strip() for line in text.splitlines())
-    line = next((line for line in lines if line and not line.startswith("#")), "")
-    mark = "kist-key-0:"
-    if not line.startswith(mark):
-        raise Refused("invalid", f"a key file without {mark}")
-    digits = line.removeprefix(mark)
-    source = Decoder(codec.id_of_text(digits, len(digits) // 2))
-    key = KeyFile(source.take(16), source.take(16), source.take(32))
-    check = source.take(4)
-    source.end()
-    if digest(source.data[:64])[:4] != check:
-        raise Refused("invalid", "a key file with a typing error")
-    return key
-
-
-@dataclass(frozen=True)
-class Passphrase:
-    memory_kib: int
-    passes: int
-    lanes: int
-    salt: bytes
-
-
-@dataclass(frozen=True)
-class Secrets:
-    pin: bytes
-    role: int
-    root: bytes = b""
-    certificate: Certificate | None = None
-    signing: bytes = b""
-    id: bytes = b""
-    chunker: bytes = b""
-    structure: bytes = b""
-    meta_scope: bytes = b""
-    recipients: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class Slot:
-    key_id: bytes
-    lock: Passphrase | None
-    header: bytes
-    sealed: bytes
-
-    def unlock_key(self, passphrase: bytes) -> bytes:
-        if self.lock is None:
-            raise Refused("crypto", "a slot that a key file opens")
-        lock = self.lock
-        return argon2id(passphrase, lock.salt, lock.memory_kib, lock.passes, lock.lanes)
-
-    def open(self, repository: bytes, unlock: bytes) -> Secrets:
-        ad = b"kist slot" + repository + self.key_id + self.header
-        key = derive(SLOT, unlock, self.key_id)
-        return decode_secrets(Decoder(unseal(key, ad, self.sealed)))
-
-
-def decode_slot(key_id: bytes, data: bytes) -> Slot:
-    source = Decoder(data)
-    magic_and_version(source, b"KISTSLOT")
-    match source.u8():
-        case 1:
-            memory_kib, passes, lanes = source.u32(), source.u32(), source.u32()
-            salt = source.take(16)
-            lock: Passphrase | None = Passphrase(memory_kib, passes, lanes, salt)
-        case 2:
-            lock = None
-        case kind:
-            raise Refused("invalid", f"lock {kind}")
-    header = data[: source.at]
-    sealed = source.rest()
-    plain = len(sealed) - SEAL_LEN
-    if plain < 4096 or plain % 4096 or len(sealed) > codec.SLOT_LEN:
-        raise Refused("invalid", f"a sealed part of {len(sealed)} bytes")
-    return Slot(key_id, lock, header, sealed)
-
-
-def decode_secrets(source: Decoder) -> Secrets:
-    pin, role = source.take(32), source.u8()
-    if role == OWNER:
-        secrets = Secrets(pin, role, root=source.take(32))
-    elif role == WRITER:
-        certificate = decode_certificate(source)
-        own = (source.take(32) for _ in range(5))
-        signing, id_key, chunker, structure, scope = own
-        number = source.count(codec.RECIPIENTS, PUBLIC_LEN)
-        recipients = tuple(source.take(PUBLIC_LEN) for _ in range(number))
-        secrets = Secrets(
-            pin,
-            role,
-            certificate=certificate,
-            signing=signing,
-            id=id_key,
-            chunker=chunker,
-            structure=structure,
-            meta_scope=scope,
-            recipients=recipients,
-        )
-    else:
-        raise Refused("invalid", f"a slot of role {role}")
+def checked_signature(
+    source: Decoder,
+    context: str,
+    certificate: Certificate,
+    roles: tuple[int, ...],
+    domain: Domain,
+    place: bytes,
+) -> bytes:
+    """The end of a sealed object that its maker has signed. `place` binds it to where it lies."""
+    signed = source.data[: source.at]
+    signature = source.take(64)
     source.end_or_zeros()
-    return secrets
+    certificate.verify_as(roles, domain)
+    message = digest(domain.config.repository + place + signed)
+    verify(certificate.signing, context, message, signature)
+    return signature
 
 
 @dataclass(frozen=True)
@@ -248,58 +162,46 @@ class IdKeys:
 class Keys:
     """The keys of a domain, as far as the holder has them."""
 
-    structure: bytes
-    id: bytes
+    role: int
+    domain: Domain
+    id: bytes | None = None
+    meta_root: bytes | None = None
     scopes: dict[bytes, bytes] = field(default_factory=dict)
-    domain: bytes | None = None
-    recipient: Recipient | None = None
+    recipients: tuple[Recipient, ...] = ()
 
     def meta(self, name: MetaKey) -> bytes | None:
-        if self.domain is not None:
-            scope: bytes | None = derive(META_SCOPE, self.domain, name.scope)
+        if self.meta_root is not None:
+            scope: bytes | None = derive(META_SCOPE, self.meta_root, name.scope)
         else:
             scope = self.scopes.get(name.scope)
         return None if scope is None else derive(META, scope, name.source)
 
-    def ids(self) -> "IdKeys":
-        return IdKeys(derive(CHUNK_ID, self.id), derive(NODE_ID, self.id))
+    def id_key(self) -> bytes:
+        if self.id is None:
+            raise Refused("crypto", "this key makes no ids: a maintainer's never does")
+        return self.id
+
+    @cached_property
+    def ids(self) -> IdKeys:
+        return IdKeys(derive(CHUNK_ID, self.id_key()), derive(NODE_ID, self.id_key()))
 
     def file_hash_key(self) -> bytes:
-        return derive(FILE_HASH, self.id)
+        return derive(FILE_HASH, self.id_key())
 
     def source_id(self, canonical: bytes) -> bytes:
-        return keyed(derive(SOURCE_ID, self.id), canonical)[:16]
-
-
-def keys_of(secrets: Secrets, config: Config) -> Keys:
-    """What the secrets of a slot open, once they are seen to belong to this `config`."""
-    if secrets.pin != config.pin:
-        raise Refused("crypto", "config is not the one that the slot pins: it was swapped")
-    if secrets.role == OWNER:
-        if public_of(derive(OWNER_SIGNING, secrets.root)) != config.owner:
-            raise Refused("crypto", "config names another owner")
-        domain = derive(DOMAIN, secrets.root, FIRST_DOMAIN)
-        return Keys(
-            structure=derive(STRUCTURE, domain),
-            id=derive(ID, domain),
-            domain=domain,
-            recipient=Recipient(derive(OWNER_RECIPIENT, secrets.root)),
-        )
-    assert secrets.certificate is not None
-    secrets.certificate.verify(config)
-    scopes = {secrets.certificate.key_id: secrets.meta_scope}
-    return Keys(structure=secrets.structure, id=secrets.id, scopes=scopes)
+        return keyed(derive(SOURCE_ID, self.id_key()), canonical)[:16]
 
 
 Wrapped = tuple[tuple[bytes, bytes], ...]
 
 
 def lane_key(
-    recipient: Recipient, config: Config, session: bytes, lane: int, wrapped: Wrapped
+    recipients: tuple[Recipient, ...], config: Config, session: bytes, lane: int, wrapped: Wrapped
 ) -> bytes:
-    """The data key of a lane, from what its session has wrapped to recipients."""
+    """The data key of a lane, from what its session has wrapped to the recipient of an epoch."""
     place = config.repository + session + lane.to_bytes(4, "little")
     for name, box in wrapped:
-        if name == recipient.id:
-            return recipient.unwrap(LANE_WRAP + place + name, box)
-    raise Refused("crypto", f"lane {lane} is not wrapped to this recipient")
+        for recipient in recipients:
+            if name == recipient.id:
+                return recipient.unwrap(LANE_WRAP + place + name, box)
+    raise Refused("crypto", f"lane {lane} is wrapped to no recipient that is at hand")

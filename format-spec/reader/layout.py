@@ -1,6 +1,6 @@
 """Chapter 2: the keys in the store, `config`, the sealed object.
 
-`place_of` is all that knows how keys in the store are written.
+`place_of` and what stands behind it are all that knows how keys in the store are written.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def object_ad(repository: bytes, key: str) -> bytes:
 
 
 def open_object(structure: bytes, repository: bytes, key: str, data: bytes, most: int) -> Decoder:
-    """The content of a session, a commit or an index delta; whoever decodes it checks the end."""
+    """The content of a sealed object; whoever decodes it checks the end."""
     if len(data) > most:
         raise Refused("too-much", f"{len(data)} bytes, at most {most} are allowed")
     return Decoder(unseal(structure, object_ad(repository, key), data))
@@ -85,26 +85,25 @@ class Place:
 
 
 def place_of(key: str) -> Place:
-    """What lies under a key. Refuses what is reserved; a stranger's key is none of ours."""
-    parts = key.split("/")
+    """What lies under a key, which is relative to the domain's place. A stranger's is none of ours."""
     try:
-        match parts:
-            case ["config"]:
-                return Place(key, "config")
+        match key.split("/"):
             case ["keys", name]:
                 return Place(key, "keys", id_of_text(name, 16))
-            case ["packs", first, name] if name.startswith(first) and len(first) == 2:
-                return Place(key, "packs", id_of_text(name, 16))
-            case ["index", session, name] if name.count("-") == 1:
+            case ["index", epoch, rest, name] if name.count("-") == 1:
                 lane, number = (_decimal(text) for text in name.split("-"))
-                return Place(key, "index", id_of_text(session, 16), lane, number)
-            case [("sessions" | "commits") as folder, name]:
-                return Place(key, folder, id_of_text(name, 16))
+                return Place(key, "index", _session_of(epoch, rest), lane, number)
+            case ["commits", epoch, rest]:
+                return Place(key, "commits", _session_of(epoch, rest))
+            case [("gc" | "checkpoints") as folder, slot]:
+                return Place(key, folder, number=_decimal(slot))
     except Refused:
-        return Place(key, "stranger")
-    if parts[0] == "gc" or key.startswith("index/gen-"):
-        raise Refused("features", f"{key} is reserved: a later kist wrote here")
-    return Place(key, "probe" if parts[0] == "probe" else "stranger")
+        pass
+    return Place(key, "stranger")
+
+
+def _session_of(epoch: str, rest: str) -> bytes:
+    return id_of_text(epoch, 4) + id_of_text(rest, 12)
 
 
 def _decimal(text: str) -> int:
@@ -113,20 +112,45 @@ def _decimal(text: str) -> int:
     return int(text)
 
 
+def domain_place(domain: bytes) -> str:
+    """Where the objects of a domain lie; those of the default one lie at the top."""
+    return f"domains/{domain.hex()}" if any(domain) else ""
+
+
 def pack_key(pack: bytes) -> str:
     return f"packs/{pack[:1].hex()}/{pack.hex()}"
 
 
+def session_path(session: bytes) -> str:
+    return f"{session[:4].hex()}/{session[4:].hex()}"
+
+
 def index_key(session: bytes, lane: int, number: int) -> str:
-    return f"index/{session.hex()}/{lane}-{number}"
+    return f"index/{session_path(session)}/{lane}-{number}"
 
 
 def session_key(session: bytes) -> str:
-    return f"sessions/{session.hex()}"
+    return f"sessions/{session_path(session)}"
 
 
 def commit_key(session: bytes) -> str:
-    return f"commits/{session.hex()}"
+    return f"commits/{session_path(session)}"
+
+
+def log_key(slot: int) -> str:
+    return f"gc/{slot}"
+
+
+def checkpoint_key(slot: int) -> str:
+    return f"checkpoints/{slot}"
+
+
+def part_key(slot: int, name: bytes, number: int) -> str:
+    return f"generations/{slot}-{name.hex()}/{number}"
+
+
+def epoch_of(session: bytes) -> int:
+    return int.from_bytes(session[:4], "big")
 
 
 def short_name(session: bytes) -> str:

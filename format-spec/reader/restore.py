@@ -1,11 +1,13 @@
 """Restores a snapshot from a repository of kist, with no code of kist's.
 
-    restore.py REPO TARGET [--snapshot NAME] (--passphrase-file FILE | --key-file FILE)
-    restore.py REPO --list (--passphrase-file FILE | --key-file FILE)
+    restore.py REPO TARGET [--snapshot NAME] KEY [--domain NAME]
+    restore.py REPO --list KEY [--domain NAME]
 
-NAME is `latest`, or the beginning of a snapshot's name. TARGET has to be empty or not there. A
-snapshot of a cluster gives TARGET/manifests and TARGET/volumes/NAMESPACE/CLAIM. Exit codes: 0 all
-is there; 1 failed; 3 some attributes could not be set; 4 damage: what is listed is not there.
+KEY is one of --passphrase-file FILE, --key-file FILE, --kit FILE. NAME is `latest`, or the beginning
+of a snapshot's name. TARGET has to be empty or not there. A snapshot of a cluster gives
+TARGET/manifests and TARGET/volumes/NAMESPACE/CLAIM. What is forgotten is no snapshot. Exit codes: 0
+all is there; 1 failed; 3 some attributes could not be set; 4 damage or an alarm: what is listed is
+not there, or not to be trusted.
 """
 
 import argparse
@@ -17,8 +19,10 @@ from typing import Any
 
 import layout
 from codec import Refused
-from keys import Keys
-from repository import Lost, Repository, Store, open_with_key_file, open_with_passphrase
+from keys import OWNER, READER, ROLES, Keys
+from opening import Store
+from repository import Lost, Repository, open_with_key, open_with_passphrase
+from slots import decode_key_file, decode_kit
 from snapshot import ROOT_KINDS, Commit, Root, canonical_source
 from target import Target
 from tree import check_name
@@ -31,9 +35,14 @@ class Failed(Exception):
 
 def open_repository(arguments: argparse.Namespace) -> Repository:
     store = Store(Path(arguments.repo))
-    if arguments.key_file:
-        return open_with_key_file(store, Path(arguments.key_file).read_text())
-    return open_with_passphrase(store, Path(arguments.passphrase_file).read_bytes())
+    if arguments.passphrase_file:
+        passphrase = Path(arguments.passphrase_file).read_bytes()
+        return open_with_passphrase(store, passphrase, arguments.domain)
+    if arguments.kit:
+        key = decode_kit(Path(arguments.kit).read_text())
+    else:
+        key = decode_key_file(Path(arguments.key_file).read_text())
+    return open_with_key(store, key, arguments.domain)
 
 
 def chosen(commits: list[Commit], name: str) -> Commit:
@@ -41,7 +50,7 @@ def chosen(commits: list[Commit], name: str) -> Commit:
     if name == "latest":
         if len({commit.source for commit in commits}) > 1:
             raise Failed("there are snapshots of several sources: name one of --list")
-        fits = sorted(commits, key=lambda commit: commit.time)[-1:]
+        fits = commits[-1:]
     else:
         fits = [commit for commit in commits if layout.short_name(commit.session).startswith(name)]
     if len(fits) != 1:
@@ -56,7 +65,7 @@ def summary_of(repository: Repository, commit: Commit) -> dict[str, Any] | None:
 
 
 def list_snapshots(repository: Repository) -> None:
-    for commit in sorted(repository.commits, key=lambda commit: commit.time):
+    for commit in repository.view.commits:
         time = datetime.datetime.fromtimestamp(commit.time // 10**9, datetime.UTC).isoformat()
         state = "complete" if commit.complete else "incomplete"
         summary = summary_of(repository, commit)
@@ -97,13 +106,13 @@ def restore_root(
 
 
 def restore(repository: Repository, commit: Commit, folder: Path) -> int:
+    if repository.keys.role not in (OWNER, READER):
+        raise Failed(f"this key opens no content: a {ROLES[repository.keys.role]}'s never does")
     try:
         summary = summary_of(repository, commit)
     except Refused as error:
-        repository.problems.append(f"the summary of the snapshot: {error}")
+        print(f"damaged: the summary of the snapshot: {error}", file=sys.stderr)
         summary = None
-    if repository.keys.recipient is None:
-        raise Failed("this key opens no content: a writer's never does")
     target = Target(repository, folder)
     for root in commit.roots:
         below = folder_of(root, commit, summary, repository.keys)
@@ -114,7 +123,7 @@ def restore(repository: Repository, commit: Commit, folder: Path) -> int:
         print(f"problem: {line}", file=sys.stderr)
     counts = f"{target.entries} entries, {target.files} files, {target.bytes} bytes"
     print(f"{counts}; {len(target.losses)} lost, {len(target.problems)} problems")
-    return 4 if target.losses else 3 if target.problems else 0
+    return 4 if target.losses or repository.view.alarms else 3 if target.problems else 0
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:
@@ -126,6 +135,8 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     keys = parser.add_mutually_exclusive_group(required=True)
     keys.add_argument("--passphrase-file", metavar="FILE")
     keys.add_argument("--key-file", metavar="FILE")
+    keys.add_argument("--kit", metavar="FILE", help="the recovery page, or its eight lines")
+    parser.add_argument("--domain", metavar="NAME", help="an owner's key opens any; else the default")
     arguments = parser.parse_args(argv)
     if arguments.list == (arguments.target is not None):
         parser.error("give a target, or --list")
@@ -136,13 +147,14 @@ def main(argv: list[str]) -> int:
     arguments = parsed(argv)
     try:
         repository = open_repository(arguments)
-        repository.load()
-        for problem in repository.problems:
+        for alarm in repository.view.alarms:
+            print(f"alarm: {alarm}", file=sys.stderr)
+        for problem in repository.view.problems:
             print(f"damaged: {problem}", file=sys.stderr)
         if arguments.list:
             list_snapshots(repository)
-            return 0
-        commit = chosen(repository.commits, arguments.snapshot)
+            return 4 if repository.view.alarms else 0
+        commit = chosen(repository.view.commits, arguments.snapshot)
         folder = Path(arguments.target)
         folder.mkdir(parents=True, exist_ok=True)
         if os.listdir(folder):

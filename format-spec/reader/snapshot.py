@@ -1,4 +1,4 @@
-"""Chapter 7: sessions, commits, fences, summaries, sources."""
+"""Chapter 7: sessions, commits, fences, ends of repacks, summaries, sources."""
 
 import json
 from dataclasses import dataclass
@@ -6,9 +6,19 @@ from typing import Any
 
 import codec
 from codec import Decoder, Refused
-from crypto import WRAPPED_LEN, digest, unseal, verify
-from keys import Certificate, MetaKey, Wrapped, decode_certificate
-from layout import Config, commit_key, open_object, session_key
+from crypto import WRAPPED_LEN, digest, unseal
+from keys import (
+    MAINTAINER,
+    OWNER,
+    WRITER,
+    Certificate,
+    Domain,
+    MetaKey,
+    Wrapped,
+    checked_signature,
+    decode_certificate,
+)
+from layout import commit_key, session_key
 
 SIGN_SESSION = "kist 0 sign session"
 SIGN_COMMIT = "kist 0 sign commit"
@@ -30,9 +40,8 @@ class Session:
     signature: bytes
 
 
-def open_session(structure: bytes, config: Config, session: bytes, data: bytes) -> Session:
-    key = session_key(session)
-    source = open_object(structure, config.repository, key, data, codec.SESSION_LEN)
+def open_session(domain: Domain, session: bytes, data: bytes) -> Session:
+    source = domain.open(session_key(session), data, codec.SESSION_LEN)
     started = source.i64()
     certificate = decode_certificate(source)
     lanes = []
@@ -41,21 +50,9 @@ def open_session(structure: bytes, config: Config, session: bytes, data: bytes) 
         count = source.count(codec.RECIPIENTS, 16 + WRAPPED_LEN)
         wrapped = tuple((source.take(16), source.take(WRAPPED_LEN)) for _ in range(count))
         lanes.append(Lane(signing, wrapped))
-    signature = _checked_signature(source, SIGN_SESSION, config, session, certificate)
+    roles = (OWNER, WRITER, MAINTAINER)
+    signature = checked_signature(source, SIGN_SESSION, certificate, roles, domain, session)
     return Session(session, started, certificate, tuple(lanes), signature)
-
-
-def _checked_signature(
-    source: Decoder, context: str, config: Config, session: bytes, certificate: Certificate
-) -> bytes:
-    """Reads the end of a session or a commit, and holds it against the owner in `config`."""
-    signed = source.data[: source.at]
-    signature = source.take(64)
-    source.end_or_zeros()
-    certificate.verify_adds(config)
-    message = digest(config.repository + session + signed)
-    verify(certificate.signing, context, message, signature)
-    return signature
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,16 @@ class Root:
 @dataclass(frozen=True)
 class Commit:
     session: bytes
+    digest: bytes
     view: int
+    head: bytes
     time: int
     source: bytes
     complete: bool
     sequence: int
     previous: bytes
+    class_: bytes
+    held: bool
     roots: tuple[Root, ...]
     sealed_summary: bytes
     certificate: Certificate
@@ -94,34 +95,57 @@ class Commit:
         return summary
 
 
-def open_commit(structure: bytes, config: Config, session: bytes, data: bytes) -> Commit | None:
-    """None is a fence: the session never commits."""
-    key = commit_key(session)
-    source = open_object(structure, config.repository, key, data, codec.COMMIT_LEN)
+@dataclass(frozen=True)
+class Fence:
+    """The session never commits."""
+
+
+@dataclass(frozen=True)
+class Repack:
+    """The session has copied what it was to copy, and is no snapshot."""
+
+    certificate: Certificate
+    signature: bytes
+
+
+def open_commit(domain: Domain, session: bytes, data: bytes) -> Commit | Fence | Repack:
+    source = domain.open(commit_key(session), data, codec.COMMIT_LEN)
     match source.u8():
         case 1:
-            pass
+            return _commit(source, domain, session, digest(data))
         case 2:
             source.end_or_zeros()
-            return None
+            return Fence()
+        case 3:
+            certificate = decode_certificate(source)
+            roles = (OWNER, MAINTAINER)
+            signature = checked_signature(source, SIGN_COMMIT, certificate, roles, domain, session)
+            return Repack(certificate, signature)
         case kind:
             raise Refused("invalid", f"a commit of kind {kind}")
-    view, time, of, complete = source.u64(), source.i64(), source.take(16), source.flag()
-    sequence, previous = source.u64(), source.take(32)
-    source.count(0, 1)  # reserved: retention class
-    source.count(0, 1)  # reserved: holds
+
+
+def _commit(source: Decoder, domain: Domain, session: bytes, hash_: bytes) -> Commit:
+    view, head, time, of = source.u64(), source.take(32), source.i64(), source.take(16)
+    complete, sequence, previous = source.flag(), source.u64(), source.take(32)
+    class_, held = source.bytes(codec.CLASS_LEN), source.flag()
     roots = tuple(_root(source) for _ in range(source.count(codec.ROOTS, 49)))
     summary = source.bytes(codec.SUMMARY_LEN + 40)
     certificate = decode_certificate(source)
-    signature = _checked_signature(source, SIGN_COMMIT, config, session, certificate)
+    roles = (OWNER, WRITER)
+    signature = checked_signature(source, SIGN_COMMIT, certificate, roles, domain, session)
     return Commit(
         session,
+        hash_,
         view,
+        head,
         time,
         of,
         complete,
         sequence,
         previous,
+        class_,
+        held,
         roots,
         summary,
         certificate,
