@@ -171,8 +171,8 @@ async fn what_a_mover_may_not_is_denied_and_told() {
     let expected = [
         "get keys/aa".to_owned(),
         format!("put {pack}, which is there and differs"),
-        format!("put commits/{SESSION}"),
-        format!("create commits/{SESSION}"),
+        format!("put {}", object::commit_key(SESSION)),
+        format!("create {}", object::commit_key(SESSION)),
         "and 3 more".into(),
     ];
     assert_eq!(relayed.misbehaviour(), expected);
