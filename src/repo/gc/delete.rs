@@ -25,7 +25,9 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
     let age = repo.world.now().secs().saturating_sub(checkpoint.time.secs());
     let mut keys = Vec::new();
     if age >= grace.as_secs() as i64 {
-        keys.extend(log.state.pending.iter().cloned());
+        // Whoever made the checkpoint may have named anything.
+        let may_go = |key: &&String| key.starts_with("packs/") || key.starts_with("commits/");
+        keys.extend(log.state.pending.iter().filter(may_go).cloned());
     }
     let epoch = checkpoint.epoch;
     let ended = |key: &str, folder| object::parse_session(folder, key).is_some_and(|id| id.epoch() < epoch);

@@ -189,9 +189,9 @@ pub async fn prune(
         return Ok(pruned);
     }
     let mut log = Log::load(repo).await?;
-    let Some(open) = &log.plan else { return Ok(pruned) };
+    let Some(slot) = log.plan.as_ref().map(|open| open.slot) else { return Ok(pruned) };
     let closed = log.epoch - 1;
-    tracing::debug!(slot = open.slot, closed, "waiting for the sessions of the epoch");
+    tracing::debug!(slot, closed, "waiting for the sessions of the epoch");
     match resolve::resolve(repo, closed, &settings).await? {
         resolve::Resolved::All { fenced } => pruned.fenced += fenced,
         resolve::Resolved::Waiting { sessions, fenced } => {
@@ -200,7 +200,7 @@ pub async fn prune(
             return Ok(pruned);
         }
     }
-    (pruned.swept_packs, pruned.swept_bytes) = sweep(repo).await?;
+    (pruned.swept_packs, pruned.swept_bytes) = sweep(repo, slot).await?;
     log.read_on(repo).await?;
     publish::catch_up(repo, &mut log).await?;
     let log = Log::load(repo).await?;
@@ -244,11 +244,15 @@ async fn condemn(
     Err(Error::Moving)
 }
 
-/// The second mark, and the sweep. Gives how many packs go, and their bytes.
-async fn sweep(repo: &Repository) -> Result<(u64, u64)> {
+/// The second mark, and the sweep of the plan whose sessions were resolved. Gives how many packs go, and their bytes.
+///
+/// Another may have swept that plan meanwhile and condemned anew: of that plan's sessions nobody here has waited for any.
+async fn sweep(repo: &Repository, resolved: u64) -> Result<(u64, u64)> {
     for _ in 0..ATTEMPTS {
         let mut look = Look::settled(repo).await?;
-        let Some(open) = look.log.plan.clone() else { return Ok((0, 0)) };
+        let Some(open) = look.log.plan.clone().filter(|open| open.slot == resolved) else {
+            return Ok((0, 0));
+        };
         let packs: Vec<PackId> = sweepable(&look.seen(), &open.packs).into_iter().collect();
         let bytes = packs.iter().filter_map(|pack| look.listed.get(pack)).map(|found| found.size).sum();
         let count = packs.len() as u64;
@@ -265,4 +269,50 @@ async fn sweep(repo: &Repository) -> Result<(u64, u64)> {
 async fn is_published(repo: &Repository, log: &Log) -> Result<bool> {
     let newest = newest_checkpoint(repo).await?;
     Ok(log.last_sweep == 0 || newest.is_some_and(|slot| slot >= log.last_sweep))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::kdf::Params;
+    use crate::format::config::{Chunker, ChunkerKind};
+    use crate::repo::{Degrade, Init, begin, init};
+    use crate::store::Store;
+    use crate::world::{Time, fixed};
+
+    const CHUNKER: Chunker = Chunker {
+        kind: ChunkerKind::KeyedFastCdc,
+        min_bytes: 1024,
+        avg_bytes: 4096,
+        max_bytes: 16 * 1024,
+        bundle_below_bytes: 2048,
+    };
+
+    /// The story: a prune had waited for the sessions of its plan; another had swept that plan and condemned anew before
+    /// the first one's second mark, which then swept a plan whose sessions were still at work.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_prune_sweeps_no_plan_but_the_one_whose_sessions_it_has_waited_for() {
+        let how = Init {
+            passphrase: None,
+            cost: Params::CHEAP,
+            chunker: CHUNKER,
+            degrade: Degrade::Refuse,
+            like: None,
+        };
+        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+        let (repo, _) = init(Store::memory(), &world, how).await.unwrap();
+        let mut log = Log::load(&repo).await.unwrap();
+        log.append(&repo, Action::Condemn { packs: vec![] }).await.unwrap();
+        let first = log.plan.as_ref().unwrap().slot;
+        log.append(&repo, Action::Sweep { condemned: first, packs: vec![] }).await.unwrap();
+        publish::catch_up(&repo, &mut log).await.unwrap();
+        // A session of the epoch that the second plan closes is still at work.
+        begin(&repo, 1).await.unwrap();
+        let mut log = Log::load(&repo).await.unwrap();
+        log.append(&repo, Action::Condemn { packs: vec![] }).await.unwrap();
+        let second = log.plan.as_ref().unwrap().slot;
+        assert_eq!(sweep(&repo, first).await.unwrap(), (0, 0));
+        let log = Log::load(&repo).await.unwrap();
+        assert_eq!(log.plan.map(|open| open.slot), Some(second), "the second plan is still open");
+    }
 }
