@@ -89,7 +89,8 @@ impl Collector {
         if takes_over || store.newest() < meaning.ended {
             out.push(0);
         }
-        if takes_over || meaning.epoch >= config.plans || meaning.second != 0 {
+        let is_waiting = store.newest() < meaning.ended && !config.has(Fault::CondemnBeforeCheckpoint);
+        if takes_over || is_waiting || meaning.epoch >= config.plans || meaning.second != 0 {
             return;
         }
         let fresh = store.fresh(config);
@@ -196,7 +197,8 @@ impl Collector {
 
     fn condemn(&mut self, config: &Config, store: &mut Store, is_late: bool) {
         let meaning = store.truth(config, store.log.head);
-        let may_be_late = is_late && meaning.open == 0 && meaning.epoch < config.plans;
+        let is_published = store.newest() >= meaning.ended || config.has(Fault::CondemnBeforeCheckpoint);
+        let may_be_late = is_late && is_published && meaning.open == 0 && meaning.epoch < config.plans;
         if (store.log.head != self.head && !may_be_late) || store.log.is_full() {
             *self = Collector::new(true);
             return;
@@ -331,10 +333,14 @@ impl Collector {
 
     /// Begins to publish what stands for the log up to sweep number `sweep`, or to delete if that is done.
     fn publish(&mut self, config: &Config, store: &Store) {
-        let checkpoint = store.newest();
-        let is_there = checkpoint >= self.sweep;
+        let newest = store.newest();
+        let is_there = newest >= self.sweep;
         let at = if is_there { CollectorAt::DeletePacks } else { CollectorAt::ListEndedCommits };
-        let checkpoint = if is_there { 0 } else { checkpoint };
+        let is_old = config.has(Fault::OlderCheckpoint);
+        let checkpoint = match is_there {
+            true => 0,
+            false => newest.saturating_sub(u8::from(is_old)),
+        };
         *self = Collector { at, sweep: self.sweep, checkpoint, ..Collector::default() };
         self.gone = self.gone_commits(config, store);
     }

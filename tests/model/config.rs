@@ -28,6 +28,9 @@ pub enum Fault {
     SessionsListedBeforeCondemn,
     IndexBeforeCommits,
     LateDeltaIsCopy,
+    /// Comes with `SweptCopy` and `LateDeltaIsCopy` too: where each sweep has its checkpoint before the next condemn,
+    /// those two rules have nothing left to prevent.
+    CondemnBeforeCheckpoint,
     UnindexedPacksKept,
     PlanNotTakenOver,
     // Publishing.
@@ -111,6 +114,8 @@ impl Config {
     }
 
     pub fn has(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        let implies = [Fault::LateDeltaIsCopy, Fault::SweptCopy];
+        let is_implied = fault == Fault::CondemnBeforeCheckpoint;
+        self.fault == Some(fault) || (is_implied && self.fault.is_some_and(|own| implies.contains(&own)))
     }
 }

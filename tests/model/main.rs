@@ -8,7 +8,7 @@
 //! | writer 2 | `PutSession`, `ReadLog` |
 //! | writer 3, 4 | `ListCommits`, `LoadIndex` (and the look for a newer checkpoint), `Writer::look_up` |
 //! | writer 5, 6 | `PutPack`, `PutDelta`, `Commit`; a fence leads back to `Begin` with the same task |
-//! | collector 1 | `CollectorAt::Begin` (the first mark, all at once: it is only a proposal), `Condemn` |
+//! | collector 1 | `CollectorAt::Begin` (the first mark, all at once: it is only a proposal), `Condemn`; not before the last sweep has its checkpoint |
 //! | collector 2 | `ListSessions`, `Fence` |
 //! | collector 3, 4 | `ReadLog`, `ListCommits`, `LoadIndex`, `Collector::second_mark`, `Sweep` |
 //! | publishing | `ListEndedCommits`, `LoadGeneration`, `LookForNewer`, `CreateCheckpoint` |

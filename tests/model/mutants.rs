@@ -102,7 +102,7 @@ fn a_copy_inside_the_plan_is_no_copy() {
 }
 
 #[test]
-fn a_swept_copy_is_no_copy() {
+fn a_swept_copy_is_no_copy_where_sweeps_have_no_checkpoint() {
     breaks(Fault::SweptCopy, scenes::copies(), RESTORABLE);
 }
 
@@ -127,7 +127,12 @@ fn an_index_loaded_before_the_commits_are_listed_stops_the_mark() {
 }
 
 #[test]
-fn a_late_delta_of_an_ended_epoch_is_no_copy() {
+fn a_condemn_before_the_last_sweep_has_its_checkpoint_loses_records() {
+    breaks(Fault::CondemnBeforeCheckpoint, scenes::late(), RESTORABLE);
+}
+
+#[test]
+fn a_late_delta_of_an_ended_epoch_is_no_copy_where_sweeps_have_no_checkpoint() {
     breaks(Fault::LateDeltaIsCopy, scenes::late(), RESTORABLE);
 }
 
@@ -145,7 +150,7 @@ fn a_plan_that_nobody_takes_over_stops_all() {
 
 #[test]
 fn a_generation_on_an_older_checkpoint_loses_records() {
-    breaks(Fault::OlderCheckpoint, scenes::late(), RESTORABLE);
+    breaks(Fault::OlderCheckpoint, scenes::copies(), RESTORABLE);
 }
 
 #[test]

@@ -160,7 +160,7 @@ pub fn paged() -> Config {
 }
 
 pub fn paged_late() -> Config {
-    Config { paged: true, settle: false, ..late() }
+    Config { paged: true, plans: 2, name: "late deltas, lists that take time", ..late() }
 }
 
 pub fn echo() -> Config {
@@ -171,36 +171,46 @@ pub fn late() -> Config {
     Config {
         writers: vec![vec![Task::Repack(A)]],
         collectors: 2,
-        plans: 2,
+        plans: 3,
         proposal: Proposal::GreedyBothWays,
         settle: true,
         ..Config::new("late deltas", one_forgotten())
     }
 }
 
-/// Larger ones, for a machine that has an hour.
+pub fn any_twice() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        collectors: 2,
+        plans: 2,
+        proposal: Proposal::Any,
+        ..Config::new("two plans of any packs", one_forgotten())
+    }
+}
+
+/// Larger ones, for a machine that has time: millions of states each.
 pub fn deep() -> Vec<Config> {
+    let one_writer = vec![vec![Task::Snapshot(A)]];
+    let two_writers = vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]];
+    let plans = Config { plans: 2, forgettable: 1, forgets: 2, ..Config::new("", one_forgotten()) };
     vec![
+        Config { plans: 4, name: "late deltas, four plans", ..late() },
         Config {
-            writers: vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]],
-            sessions: 5,
-            name: "deep: plans with two writers",
-            ..plans()
+            writers: one_writer.clone(),
+            reader: true,
+            paged: true,
+            name: "a reader, slow lists",
+            ..plans.clone()
         },
         Config {
+            writers: one_writer,
             collectors: 2,
-            proposal: Proposal::Any,
-            sessions: 5,
-            name: "deep: a reader, two collectors",
-            ..reader()
+            paged: true,
+            settle: true,
+            name: "two plans, slow lists",
+            ..plans.clone()
         },
-        Config {
-            collectors: 2,
-            plans: 2,
-            name: "deep: lists that take time, two collectors, two plans",
-            ..paged()
-        },
-        Config { plans: 3, name: "deep: late deltas, three plans", ..late() },
-        Config { plans: 2, name: "deep: recalls, two plans", ..recall() },
+        Config { writers: two_writers, sessions: 6, settle: true, name: "two writers, two plans", ..plans },
+        Config { plans: 2, name: "recalls, two plans", ..recall() },
     ]
 }
