@@ -12,10 +12,13 @@ use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_cont
 use crate::format::id::{KeyId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
+use crate::repo::log::newest_checkpoint;
 use crate::repo::{Error, Log, Repository, Result, View};
 use crate::store::Created;
 use crate::world::Time;
 
+/// Loads that are begun again because a newer checkpoint has replaced what was being read.
+const ATTEMPTS: usize = 8;
 /// Commits that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
 
@@ -61,8 +64,17 @@ enum Ended {
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
         let mut log = Log::load(repo).await?;
-        let ids = resolved_after(repo, &mut log).await?;
-        Self::load_ids(repo, &log, &ids).await
+        for _ in 0..ATTEMPTS {
+            let ids = resolved_after(repo, &mut log).await?;
+            let snapshots = Self::load_ids(repo, &log, &ids).await?;
+            let base = log.base.as_ref().map(|(slot, _)| *slot);
+            if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == base {
+                return Ok(snapshots);
+            }
+            // A commit that is gone may be deleted while it is being read: the newer checkpoint does not list it.
+            log = Log::load(repo).await?;
+        }
+        Err(Error::Moving)
     }
 
     /// Those of the given sessions that are committed.

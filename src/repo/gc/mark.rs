@@ -25,6 +25,11 @@ impl Live {
         Self { bits: vec![0; index.len().div_ceil(64)], records: 0 }
     }
 
+    #[cfg(test)]
+    pub(super) fn all(index: &Index) -> Self {
+        Self { bits: vec![u64::MAX; index.len().div_ceil(64)], records: index.len() as u64 }
+    }
+
     pub fn contains(&self, ordinal: u32) -> bool {
         self.bits[ordinal as usize / 64] & (1 << (ordinal % 64)) != 0
     }

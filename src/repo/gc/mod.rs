@@ -135,11 +135,12 @@ impl Look {
     /// The same, taken anew while the log moves.
     async fn settled(repo: &Repository) -> Result<Self> {
         for _ in 0..ATTEMPTS {
-            let before = Log::load(repo).await?.head;
+            let before = (Log::load(repo).await?.head, newest_checkpoint(repo).await?);
             match Self::take(repo).await {
                 Err(Error::Moving) => {}
-                // What was missing may have been swept by another while this one looked.
-                Err(Error::Unsound { .. }) if Log::load(repo).await?.head != before => {}
+                // What was missing may have been swept, or deleted, by another while this one looked.
+                Err(Error::Unsound { .. })
+                    if (Log::load(repo).await?.head, newest_checkpoint(repo).await?) != before => {}
                 taken => return taken,
             }
         }
@@ -237,6 +238,11 @@ async fn condemn(
         if log.plan.is_some() {
             return Ok(true);
         }
+        // Each checkpoint has to be built on the one before it: nobody condemns behind a sweep that has none yet.
+        if !is_published(repo, &log).await? {
+            publish::catch_up(repo, &mut log).await?;
+            continue;
+        }
         if let Appended::Mine(_) = log.append(repo, Action::Condemn { packs: packs.clone() }).await? {
             return Ok(true);
         }
@@ -280,6 +286,18 @@ mod tests {
     use crate::store::Store;
     use crate::world::{Time, fixed};
 
+    async fn repository() -> Repository {
+        let how = Init {
+            passphrase: None,
+            cost: Params::CHEAP,
+            chunker: CHUNKER,
+            degrade: Degrade::Refuse,
+            like: None,
+        };
+        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+        init(Store::memory(), &world, how).await.unwrap().0
+    }
+
     const CHUNKER: Chunker = Chunker {
         kind: ChunkerKind::KeyedFastCdc,
         min_bytes: 1024,
@@ -292,15 +310,7 @@ mod tests {
     /// the first one's second mark, which then swept a plan whose sessions were still at work.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_prune_sweeps_no_plan_but_the_one_whose_sessions_it_has_waited_for() {
-        let how = Init {
-            passphrase: None,
-            cost: Params::CHEAP,
-            chunker: CHUNKER,
-            degrade: Degrade::Refuse,
-            like: None,
-        };
-        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
-        let (repo, _) = init(Store::memory(), &world, how).await.unwrap();
+        let repo = repository().await;
         let mut log = Log::load(&repo).await.unwrap();
         log.append(&repo, Action::Condemn { packs: vec![] }).await.unwrap();
         let first = log.plan.as_ref().unwrap().slot;
@@ -314,5 +324,24 @@ mod tests {
         assert_eq!(sweep(&repo, first).await.unwrap(), (0, 0));
         let log = Log::load(&repo).await.unwrap();
         assert_eq!(log.plan.map(|open| open.slot), Some(second), "the second plan is still open");
+    }
+
+    /// The story: a generation was followed by one that was not built on it, and a pack that only the first one named
+    /// was taken for a copy.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_condemns_behind_a_sweep_that_has_no_checkpoint() {
+        let repo = repository().await;
+        // Something to condemn: a pack that no index names.
+        repo.store.put(&object::pack_key(PackId([7; 16])), vec![0; 1000].into()).await.unwrap();
+        let mut log = Log::load(&repo).await.unwrap();
+        log.append(&repo, Action::Condemn { packs: vec![] }).await.unwrap();
+        let condemned = log.plan.as_ref().unwrap().slot;
+        log.append(&repo, Action::Sweep { condemned, packs: vec![] }).await.unwrap();
+        assert_eq!(newest_checkpoint(&repo).await.unwrap(), None);
+        let mut pruned = Pruned::default();
+        assert!(condemn(&repo, &PruneSettings::default(), &|_| {}, &mut pruned).await.unwrap());
+        assert_eq!(newest_checkpoint(&repo).await.unwrap(), Some(log.last_sweep));
+        let plan = Log::load(&repo).await.unwrap().plan.unwrap();
+        assert!(plan.slot > log.last_sweep && plan.packs.contains(&PackId([7; 16])));
     }
 }

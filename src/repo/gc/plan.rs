@@ -158,7 +158,7 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
         let stays = |(number, pack): &(u32, PackId)| {
             let gone = seen.log.swept.contains(pack) || condemned.contains(pack);
             let sure = seen.index.packs()[*number as usize].session.is_none_or(is_sure);
-            kept.contains(pack) || (sure && !gone && seen.listed.contains_key(pack))
+            sure && seen.listed.contains_key(pack) && (!gone || kept.contains(pack))
         };
         if !places.iter().any(stays) {
             // Whatever could be of use stays.
@@ -166,4 +166,65 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
         }
     }
     condemned.iter().filter(|pack| !kept.contains(pack)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::id::{ChunkId, RecordId};
+    use crate::format::index::{IndexPack, IndexRecord};
+    use crate::repo::gc::mark::Live;
+
+    /// Packs of the two sorts that one record may lie in, many of each, so that every order of records comes by.
+    const MANY: u8 = 48;
+
+    fn pack(id: u8, kind: u8, records: Vec<RecordId>) -> IndexPack {
+        let record = |(n, id)| IndexRecord { id, offset: n as u32 * 200, len: 200 };
+        IndexPack {
+            id: PackId([id, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            kind: PackKind::Data,
+            len: 64 * 1024,
+            hash: [id ^ kind; 32],
+            origin: KeyId([1; 16]),
+            verified: false,
+            sessions: Vec::new(),
+            records: records.into_iter().enumerate().map(record).collect(),
+        }
+    }
+
+    fn chunk(kind: u8, n: u8) -> RecordId {
+        let mut id = [kind; 32];
+        id[0] = n;
+        RecordId::Chunk(ChunkId(id))
+    }
+
+    /// A pack that only a late delta of an ended epoch names, and that is kept for another record's sake, is no copy.
+    #[test]
+    fn a_pack_that_the_next_generation_may_not_name_is_no_copy_even_if_it_is_kept() {
+        let mut index = Index::default();
+        // Each record of the first sort lies in the doubtful pack alone, each of the second also in a sound one.
+        let alone = (0..MANY).map(|n| chunk(1, n));
+        let doubtful = pack(0, 1, alone.chain((0..MANY).map(|n| chunk(2, n))).collect());
+        index.add(&doubtful, Some(SessionId([0; 16])), true);
+        let mut condemned = HashSet::from([doubtful.id]);
+        for n in 0..MANY {
+            let sound = pack(n, 2, vec![chunk(2, n)]);
+            index.add(&sound, None, true);
+            condemned.insert(sound.id);
+        }
+        let object = |id: &PackId| Object { key: id.to_string(), size: 64 * 1024, modified_unix_secs: 0 };
+        let listed = condemned.iter().map(|id| (*id, object(id))).collect();
+        let mut log = Log::default();
+        log.ended = 1;
+        let seen = Seen {
+            index: &index,
+            log: &log,
+            live: &Live::all(&index),
+            listed: &listed,
+            running: &HashSet::new(),
+            committed: &HashSet::new(),
+            running_since: None,
+        };
+        assert_eq!(sweepable(&seen, &condemned), BTreeSet::new());
+    }
 }
