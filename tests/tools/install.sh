@@ -223,14 +223,14 @@ if ! flock --nonblock 9; then
     flock 9
 fi
 # Under the lock: what lies here is of a run that was killed.
-rm -rf "$BIN"/.kubernetes.* "$BIN"/.program.*
+rm -rf "$BIN"/.kubernetes.* "$BIN"/.program.* "$CACHE"/.reader.*
 
 [ $# -gt 0 ] || set -- all
 for part in "$@"; do
     case $part in
-        apt | kubernetes | versitygw | minio | fake-gcs | azurite | stores) "part_$part" 9>&- ;;
+        apt | kubernetes | versitygw | minio | fake-gcs | azurite | stores | reader) "part_$part" 9>&- ;;
         cluster) part_apt 9>&-; part_kubernetes 9>&- ;;
-        all) part_apt 9>&-; part_stores 9>&-; part_kubernetes 9>&- ;;
-        *) die "no such part: $part (apt, kubernetes, versitygw, minio, fake-gcs, azurite, cluster, stores, all)" ;;
+        all) part_apt 9>&-; part_stores 9>&-; part_reader 9>&-; part_kubernetes 9>&- ;;
+        *) die "no such part: $part (apt, kubernetes, versitygw, minio, fake-gcs, azurite, reader, cluster, stores, all)" ;;
     esac
 done
