@@ -89,10 +89,11 @@ class View:
         parts = self._read_checkpoint(base) if base else []
         self._read_log()
         listed = [place for place in self.store.list("commits") if self._is_open(place)]
-        highest = max((place.number for place in self.store.list("gc")), default=0)
+        slots = {place.number for place in self.store.list("gc")}
         self._read_log()
-        if highest > self.log.head:
-            self.alarms.append(f"the log has entry {highest}, and not {self.log.head + 1}")
+        missing = set(range(1, max(slots, default=0))) - slots
+        if missing:
+            self.alarms.append(f"entry {min(missing)} of the log is missing below {max(slots)}")
         for session in self.log.rows:
             self._attempt(layout.commit_key(session), partial(self._take_commit, session))
         for place in listed:
