@@ -58,6 +58,11 @@ impl Conditional {
                     Err(Error::NotFound { .. }) => true,
                     Err(error) => return Err(error),
                 },
+                // Object lock without versions: the server denies before it looks at the condition.
+                Error::PermissionDenied { .. } => match self.holds(&path, &body).await {
+                    Ok(Some(put)) => return Ok(put),
+                    _ => false,
+                },
                 error if is_unanswered(error) => true,
                 error if matches!(status(error), Some(400 | 405 | 501)) => {
                     let put = self.inner.put_opts(&path, body, opts).await?;
@@ -169,6 +174,11 @@ mod tests {
         let error = store.put("packs/a", body("two")).await.unwrap_err();
         assert_eq!(error.class(), Class::Denied);
         assert_eq!(store.get("packs/a").await.unwrap(), "one");
+        let locked = beneath().fail(&[Verb::Create], 1..u64::MAX, Moment::Before, Failure::Denied);
+        let store = over(locked, &Log::default());
+        store.put("packs/a", body("one")).await.unwrap();
+        store.put("packs/a", body("one")).await.expect("the first try has landed");
+        assert_eq!(store.put("packs/a", body("two")).await.unwrap_err().class(), Class::Denied);
     }
 
     #[tokio::test(start_paused = true)]

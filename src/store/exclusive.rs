@@ -55,6 +55,11 @@ impl Store {
                     Err(Error::Missing { .. }) => self.conflict(key),
                     Err(e) => e,
                 },
+                // Object lock without versions: the server denies before it looks at the condition.
+                e if e.class() == Class::Denied => match self.get(key).await {
+                    Ok(found) => return Ok(whose(&body, found)),
+                    Err(_) => e,
+                },
                 e => e,
             };
             match error.class() {
@@ -148,6 +153,14 @@ mod tests {
             let error = store.create_exclusive(KEY, body("mine")).await.unwrap_err();
             assert_eq!(error.class(), class);
             assert_eq!(store.get(KEY).await.unwrap_err().class(), Class::Missing);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_create_that_is_denied_where_the_key_is_taken_tells_whose_it_is() {
+        for (there, created) in [("mine", Created::Mine), ("theirs", Created::Other(body("theirs")))] {
+            let found = outcome(Some(body(there)), 0..1000, Moment::Before, Failure::Denied).await;
+            assert_eq!(found, (Some(created), Some(body(there))));
         }
     }
 

@@ -159,7 +159,7 @@ async fn what_a_mover_may_not_is_denied_and_told() {
         store.create_exclusive(&object::commit_key(SESSION), body()).await.map(drop),
         store.delete(&pack).await,
         store.list("").await.map(drop),
-        store.size("commits/aa").await.map(drop),
+        store.size("probe/aa").await.map(drop),
     ];
     for (nth, denied) in denied.into_iter().enumerate() {
         // A delete that is refused has a class of its own.
@@ -171,8 +171,8 @@ async fn what_a_mover_may_not_is_denied_and_told() {
     let expected = [
         "get keys/aa".to_owned(),
         format!("put {pack}, which is there and differs"),
-        format!("put commits/{SESSION}"),
-        format!("create commits/{SESSION}"),
+        format!("put {}", object::commit_key(SESSION)),
+        format!("create {}", object::commit_key(SESSION)),
         "and 3 more".into(),
     ];
     assert_eq!(relayed.misbehaviour(), expected);
