@@ -308,9 +308,7 @@ def encode_commit(v: Vector) -> bytes:
 
 def sealed(plain: Callable[[Fields], bytes]) -> Callable[[Vector], bytes]:
     """A sealed object, from what makes its content and the key in its fields."""
-    return lambda v: encode.stored(
-        plain(v["fields"]), v["fields"]["key"], v["given"], nonce_of(v)
-    )
+    return lambda v: encode.stored(plain(v["fields"]), v["fields"]["key"], v["given"], nonce_of(v))
 
 
 Decode = Callable[[bytes, Fields], Fields]

@@ -128,15 +128,6 @@ class Decoder:
             raise Refused("short", f"{count} things are said to follow, there is no room for them")
         return count
 
-    def bytes(self, limit: int) -> bytes:
-        return self.take(self.count(limit, 1))
-
-    def text(self, limit: int) -> str:
-        try:
-            return self.bytes(limit).decode()
-        except UnicodeDecodeError:
-            raise Refused("invalid", "a text that is not UTF-8") from None
-
     def ascending(self, what: str, items: list[Any]) -> None:
         """Strictly: nothing is there twice, and there is one way to write it."""
         if any(a >= b for a, b in itertools.pairwise(items)):
@@ -147,6 +138,15 @@ class Decoder:
         ids = [self.take(16) for _ in range(self.count(limit, 16))]
         self.ascending("ids", ids)
         return ids
+
+    def bytes(self, limit: int) -> bytes:
+        return self.take(self.count(limit, 1))
+
+    def text(self, limit: int) -> str:
+        try:
+            return self.bytes(limit).decode()
+        except UnicodeDecodeError:
+            raise Refused("invalid", "a text that is not UTF-8") from None
 
     def end(self) -> None:
         if self.left() > 0:

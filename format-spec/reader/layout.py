@@ -85,7 +85,7 @@ class Place:
 
 
 def place_of(key: str) -> Place:
-    """What lies under a key, which is relative to the domain's place. A stranger's is none of ours."""
+    """What lies under a key, relative to the domain's place. A stranger's is none of ours."""
     try:
         match key.split("/"):
             case ["keys", name]:

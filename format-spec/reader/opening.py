@@ -22,7 +22,7 @@ from crypto import digest
 from index import Pack
 from keys import MAINTAINER, OWNER, Domain
 from layout import Place, epoch_of
-from log import Alarm, Log
+from log import Alarm, Entry, Log
 from snapshot import Commit, Session
 
 ATTEMPTS = 8
@@ -89,10 +89,11 @@ class View:
         parts = self._read_checkpoint(base) if base else []
         self._read_log()
         listed = [place for place in self.store.list("commits") if self._is_open(place)]
-        highest = max((place.number for place in self.store.list("gc")), default=0)
+        slots = {place.number for place in self.store.list("gc")}
         self._read_log()
-        if highest > self.log.head:
-            self.alarms.append(f"the log has entry {highest}, and goes no further than {self.log.head}")
+        missing = set(range(1, max(slots, default=0))) - slots
+        if missing:
+            self.alarms.append(f"entry {min(missing)} of the log is missing below {max(slots)}")
         for session in self.log.rows:
             self._attempt(layout.commit_key(session), partial(self._take_commit, session))
         for place in listed:
@@ -120,7 +121,7 @@ class View:
         """Begins the log there. Gives the keys of the parts of the index, and their hashes."""
         data = self.store.get(layout.checkpoint_key(slot), codec.CHECKPOINT_LEN)
         found = checkpoint.open_checkpoint(self.domain, slot, data)
-        sweep = log.open_entry(self.domain, slot, self.store.get(layout.log_key(slot), codec.LOG_LEN))
+        sweep = self._entry(slot)
         if sweep.digest != found.entry or sweep.kind != log.SWEEP:
             raise Alarm(f"entry {slot} is not the sweep that its checkpoint stands for")
         hashes = enumerate(found.state + found.index)
@@ -150,12 +151,15 @@ class View:
             raise Refused("invalid", f"{key} is not the part that the checkpoint names")
         return self.domain.open(key, data, codec.INDEX_LEN)
 
+    def _entry(self, slot: int) -> Entry:
+        data = self.store.get(layout.log_key(slot), codec.LOG_LEN)
+        return log.open_entry(self.domain, slot, data)
+
     def _read_log(self) -> None:
         while not self.alarms:
             slot = self.log.head + 1
             try:
-                data = self.store.get(layout.log_key(slot), codec.LOG_LEN)
-                self.log.take(slot, log.open_entry(self.domain, slot, data))
+                self.log.take(slot, self._entry(slot))
             except FileNotFoundError:
                 return
             except (Refused, OSError) as error:
@@ -185,7 +189,7 @@ class View:
     def _check_view(self, commit: Commit) -> None:
         view, epoch = commit.view, epoch_of(commit.session)
         if view > self.log.head:
-            raise Alarm(f"has seen entry {view} of the log, which ends at {self.log.head}: shortened")
+            raise Alarm(f"has seen entry {view} of the log, which was shortened to {self.log.head}")
         first = self.log.opened.get(epoch)
         behind = self.log.opened.get(epoch + 1, view + 1)
         if first is None or not first <= view < behind:

@@ -55,9 +55,7 @@ class Repository:
                     raise
             self.view = open_view(self.store, self.keys.domain)
 
-    def _record_of(
-        self, view: View, kind: int, name: bytes, key: MetaKey | None
-    ) -> list[bytes]:
+    def _record_of(self, view: View, kind: int, name: bytes, key: MetaKey | None) -> list[bytes]:
         reasons = []
         for where in view.places.get((kind, name), []):
             try:

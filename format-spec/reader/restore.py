@@ -3,11 +3,11 @@
     restore.py REPO TARGET [--snapshot NAME] KEY [--domain NAME]
     restore.py REPO --list KEY [--domain NAME]
 
-KEY is one of --passphrase-file FILE, --key-file FILE, --kit FILE. NAME is `latest`, or the beginning
-of a snapshot's name. TARGET has to be empty or not there. A snapshot of a cluster gives
-TARGET/manifests and TARGET/volumes/NAMESPACE/CLAIM. What is forgotten is no snapshot. Exit codes: 0
-all is there; 1 failed; 3 some attributes could not be set; 4 damage or an alarm: what is listed is
-not there, or not to be trusted.
+KEY is one of --passphrase-file FILE, --key-file FILE, --kit FILE. NAME is `latest`, or the
+beginning of a snapshot's name; what is forgotten is no snapshot. TARGET has to be empty or not
+there. A snapshot of a cluster gives TARGET/manifests and TARGET/volumes/NAMESPACE/CLAIM. Exit
+codes: 0 all is there; 1 failed; 3 some attributes could not be set; 4 damage or an alarm: what is
+listed is not there, or may not be all.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     keys.add_argument("--passphrase-file", metavar="FILE")
     keys.add_argument("--key-file", metavar="FILE")
     keys.add_argument("--kit", metavar="FILE", help="the recovery page, or its eight lines")
-    parser.add_argument("--domain", metavar="NAME", help="an owner's key opens any; else the default")
+    parser.add_argument("--domain", metavar="NAME", help="an owner has the choice")
     arguments = parser.parse_args(argv)
     if arguments.list == (arguments.target is not None):
         parser.error("give a target, or --list")

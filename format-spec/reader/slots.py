@@ -95,7 +95,8 @@ class DomainName:
 def _domain_name(source: Decoder, id_: bytes) -> DomainName:
     """The default domain has the empty name, and no other has."""
     text = source.text(codec.DOMAIN_NAME_LEN)
-    if (id_ == DEFAULT_DOMAIN) != (not text) or text == "default" or not NAME_SIGNS.issuperset(text):
+    allowed = text != "default" and NAME_SIGNS.issuperset(text)
+    if not allowed or (id_ == DEFAULT_DOMAIN) != (not text):
         raise Refused("invalid", f"a domain of the name {text!r}")
     return DomainName(id_, text)
 

@@ -17,7 +17,7 @@ fn objects(repo: &Path) -> Vec<PathBuf> {
     all.filter(|path| repo.join(path).is_file()).collect()
 }
 
-fn flip(path: &Path, at: u64) {
+pub fn flip(path: &Path, at: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -55,7 +55,7 @@ fn a_changed_byte_in_any_kind_of_object_is_refused() {
     scene.comes_back("latest");
 }
 
-fn assert_right_or_absent(source: &Path, copy: &Path) {
+pub fn assert_right_or_absent(source: &Path, copy: &Path) {
     if !copy.exists() {
         return;
     }

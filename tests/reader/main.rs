@@ -4,6 +4,7 @@
 #[path = "../support/compare.rs"]
 mod compare;
 mod damage;
+mod pruned;
 mod restore;
 mod scene;
 #[path = "../support/trees.rs"]

@@ -69,10 +69,28 @@ impl Scene {
         command
     }
 
+    /// Runs what has to go well.
+    pub fn does(&self, args: &[&str]) -> Run {
+        let run = ended(&mut self.kist(args));
+        assert_eq!(run.code, 0, "{args:?}: {run:?}");
+        run
+    }
+
+    /// A new key file of a role, in the default domain.
+    pub fn key_of(&self, role: &str) -> String {
+        let file = self.dir.path().join(format!("{role}.key")).to_str().unwrap().to_owned();
+        self.does(&["key", "add", "--role", role, "--name", role, "--out", &file]);
+        file
+    }
+
     /// Backs the folder up and gives the snapshot's name.
     pub fn backup(&self) -> String {
-        let run = ended(self.kist(&["--no-catalog", "--json", "backup", "files"]).arg(&self.source));
-        assert_eq!(run.code, 0, "{run:?}");
+        self.backup_as(self.unlock.to_str().unwrap())
+    }
+
+    pub fn backup_as(&self, key: &str) -> String {
+        let source = self.source.to_str().unwrap();
+        let run = self.does(&["--no-catalog", "--json", "--key-file", key, "backup", "files", source]);
         let last = run.out.lines().last().expect("a backup prints its snapshot");
         let last: serde_json::Value = serde_json::from_str(last).unwrap();
         last["snapshot"].as_str().unwrap().to_owned()
@@ -83,7 +101,7 @@ impl Scene {
         let target = tempfile::tempdir_in(self.dir.path()).unwrap();
         let mut command = reader("restore.py");
         command.arg(&self.repo).arg(target.path()).args(args);
-        if !args.contains(&"--passphrase-file") {
+        if !["--passphrase-file", "--key-file", "--kit"].iter().any(|key| args.contains(key)) {
             command.arg("--key-file").arg(&self.unlock);
         }
         let run = ended(&mut command);
