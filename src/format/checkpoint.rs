@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, hash, sign};
+use crate::crypto::{context, sign};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{KeyId, PackId, RepoId, SessionId, SourceId};
 use crate::format::keys::Certificate;
 use crate::format::log::Hold;
-use crate::format::{Error, limits};
+use crate::format::{Error, limits, signed};
 use crate::world::Time;
 
 const HEAD: &str = "checkpoint";
@@ -45,18 +45,12 @@ impl Checkpoint {
 
     pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, n: u64) -> Result<(), Error> {
         self.certificate.verify_maintains(owner, repo)?;
-        let signed = self.signed(repo, n);
-        sign::verify(&self.certificate.signing, context::SIGN_CHECKPOINT, &signed, &self.signature)
-            .map_err(|source| Error::Crypto { what: HEAD, source })
+        self.certificate.holds(HEAD, context::SIGN_CHECKPOINT, &self.signed(repo, n), &self.signature)
     }
 
-    fn signed(&self, repo: RepoId, n: u64) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(&repo.0);
-        out.raw(&self.certificate.domain.0);
-        out.u64(n);
-        self.write_body(&mut out);
-        hash::plain(&out.into_bytes()).to_vec()
+    fn signed(&self, repo: RepoId, n: u64) -> [u8; 32] {
+        let names: [&[u8]; 3] = [&repo.0, &self.certificate.domain.0, &n.to_le_bytes()];
+        signed::message(&names, |out| self.write_body(out))
     }
 
     fn write_body(&self, out: &mut Writer) {
@@ -72,10 +66,7 @@ impl Checkpoint {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        self.write_body(&mut out);
-        out.raw(&self.signature);
-        out.into_bytes()
+        signed::encode(|out| self.write_body(out), &self.signature)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {

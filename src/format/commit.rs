@@ -5,11 +5,11 @@
 //! the same key a collector may have put a fence: then the session never commits.
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, hash, seal, sign};
+use crate::crypto::{context, seal, sign};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{NodeId, RepoId, SessionId, SourceId};
 use crate::format::keys::{Certificate, KeyName};
-use crate::format::{Error, limits};
+use crate::format::{Error, limits, signed};
 use crate::world::Time;
 
 const WHAT: &str = "commit";
@@ -87,17 +87,11 @@ impl Repack {
         session: SessionId,
     ) -> Result<(), Error> {
         self.certificate.verify_maintains(owner, repo)?;
-        let signed = self.signed(repo, session);
-        sign::verify(&self.certificate.signing, context::SIGN_COMMIT, &signed, &self.signature)
-            .map_err(|source| Error::Crypto { what: WHAT, source })
+        self.certificate.holds(WHAT, context::SIGN_COMMIT, &self.signed(repo, session), &self.signature)
     }
 
-    fn signed(&self, repo: RepoId, session: SessionId) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(&repo.0);
-        out.raw(&session.0);
-        self.write_body(&mut out);
-        hash::plain(&out.into_bytes()).to_vec()
+    fn signed(&self, repo: RepoId, session: SessionId) -> [u8; 32] {
+        signed::message(&[&repo.0, &session.0], |out| self.write_body(out))
     }
 
     fn write_body(&self, out: &mut Writer) {
@@ -106,10 +100,7 @@ impl Repack {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        self.write_body(&mut out);
-        out.raw(&self.signature);
-        out.into_bytes()
+        signed::encode(|out| self.write_body(out), &self.signature)
     }
 }
 
@@ -131,9 +122,7 @@ impl Commit {
         session: SessionId,
     ) -> Result<(), Error> {
         self.certificate.verify_adds(owner, repo)?;
-        let signed = self.signed(repo, session);
-        sign::verify(&self.certificate.signing, context::SIGN_COMMIT, &signed, &self.signature)
-            .map_err(|source| Error::Crypto { what: WHAT, source })
+        self.certificate.holds(WHAT, context::SIGN_COMMIT, &self.signed(repo, session), &self.signature)
     }
 
     /// The key of the entries under `root`, and of the summary for the commit's own source.
@@ -141,12 +130,8 @@ impl Commit {
         KeyName::Meta { scope: self.certificate.key, source }
     }
 
-    fn signed(&self, repo: RepoId, session: SessionId) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(&repo.0);
-        out.raw(&session.0);
-        self.write_body(&mut out);
-        hash::plain(&out.into_bytes()).to_vec()
+    fn signed(&self, repo: RepoId, session: SessionId) -> [u8; 32] {
+        signed::message(&[&repo.0, &session.0], |out| self.write_body(out))
     }
 
     fn write_body(&self, out: &mut Writer) {
@@ -175,10 +160,7 @@ impl Commit {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        self.write_body(&mut out);
-        out.raw(&self.signature);
-        out.into_bytes()
+        signed::encode(|out| self.write_body(out), &self.signature)
     }
 }
 

@@ -232,44 +232,44 @@ impl Certificate {
 
     /// Verifies, and that the role may add snapshots.
     pub fn verify_adds(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
-        match self.role {
-            Role::Owner | Role::Writer => self.verify(owner, repo),
-            Role::Maintainer | Role::Reader => Err(self.not_for("which adds no snapshot")),
-        }
-    }
-
-    /// Verifies, and that the role may forget, prune and repack.
-    pub fn verify_maintains(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
-        self.verify_as(&[Role::Owner, Role::Maintainer], owner, repo)
-    }
-
-    /// Verifies, and that the role is one of those.
-    pub fn verify_as(
-        &self,
-        roles: &[Role],
-        owner: &[u8; sign::PUBLIC_LEN],
-        repo: RepoId,
-    ) -> Result<(), Error> {
-        match roles.contains(&self.role) {
-            true => self.verify(owner, repo),
-            false => Err(Error::Invalid {
-                what: "certificate",
-                field: "role",
-                found: format!("{}, which may not do this", self.role),
-            }),
-        }
+        self.verify_as((&[Role::Owner, Role::Writer], "which adds no snapshot"), owner, repo)
     }
 
     /// Verifies, and that the role may begin a session: to add snapshots, or to pack records anew.
     pub fn verify_begins(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
-        match self.role {
-            Role::Owner | Role::Writer | Role::Maintainer => self.verify(owner, repo),
-            Role::Reader => Err(self.not_for("which begins no session")),
-        }
+        let roles = &[Role::Owner, Role::Writer, Role::Maintainer];
+        self.verify_as((roles, "which begins no session"), owner, repo)
     }
 
-    fn not_for(&self, why: &str) -> Error {
-        Error::Invalid { what: "certificate", field: "role", found: format!("{}, {why}", self.role) }
+    /// Verifies, and that the role may do what maintainers do: forget, prune and repack.
+    pub fn verify_maintains(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId) -> Result<(), Error> {
+        self.verify_as((&[Role::Owner, Role::Maintainer], "which may not do this"), owner, repo)
+    }
+
+    /// Verifies, and that the role is one of those; otherwise the error says what the role is not for.
+    pub(super) fn verify_as(
+        &self,
+        (roles, otherwise): (&[Role], &str),
+        owner: &[u8; sign::PUBLIC_LEN],
+        repo: RepoId,
+    ) -> Result<(), Error> {
+        if roles.contains(&self.role) {
+            return self.verify(owner, repo);
+        }
+        let found = format!("{}, {otherwise}", self.role);
+        Err(Error::Invalid { what: "certificate", field: "role", found })
+    }
+
+    /// Holds a signature of `what` against the certificate's key.
+    pub(super) fn holds(
+        &self,
+        what: &'static str,
+        context: &[u8],
+        message: &[u8; 32],
+        signature: &[u8; sign::SIGNATURE_LEN],
+    ) -> Result<(), Error> {
+        sign::verify(&self.signing, context, message, signature)
+            .map_err(|source| Error::Crypto { what, source })
     }
 
     fn signed(&self, repo: RepoId) -> Vec<u8> {

@@ -4,11 +4,11 @@
 //! author. Sealed as an object at `gc/<n>`.
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, hash, sign};
+use crate::crypto::{context, sign};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{KeyId, PackId, RepoId, SessionId};
 use crate::format::keys::{Certificate, Role};
-use crate::format::{Error, limits};
+use crate::format::{Error, limits, signed};
 use crate::world::Time;
 
 const WHAT: &str = "gc log entry";
@@ -185,19 +185,13 @@ impl Entry {
 
     /// Holds author and signature against the owner's key.
     pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, n: u64) -> Result<(), Error> {
-        self.certificate.verify_as(self.action.authors(), owner, repo)?;
-        let signed = self.signed(repo, n);
-        sign::verify(&self.certificate.signing, context::SIGN_LOG, &signed, &self.signature)
-            .map_err(|source| Error::Crypto { what: WHAT, source })
+        self.certificate.verify_as((self.action.authors(), "which may not do this"), owner, repo)?;
+        self.certificate.holds(WHAT, context::SIGN_LOG, &self.signed(repo, n), &self.signature)
     }
 
-    fn signed(&self, repo: RepoId, n: u64) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(&repo.0);
-        out.raw(&self.certificate.domain.0);
-        out.u64(n);
-        self.write_body(&mut out);
-        hash::plain(&out.into_bytes()).to_vec()
+    fn signed(&self, repo: RepoId, n: u64) -> [u8; 32] {
+        let names: [&[u8]; 3] = [&repo.0, &self.certificate.domain.0, &n.to_le_bytes()];
+        signed::message(&names, |out| self.write_body(out))
     }
 
     fn write_body(&self, out: &mut Writer) {
@@ -208,10 +202,7 @@ impl Entry {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        self.write_body(&mut out);
-        out.raw(&self.signature);
-        out.into_bytes()
+        signed::encode(|out| self.write_body(out), &self.signature)
     }
 
     /// Decodes what [`crate::format::object::open_object`] gave: padding may follow.

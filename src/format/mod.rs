@@ -20,6 +20,7 @@ pub mod object; // chapter 2
 pub mod pack; // chapter 4
 pub mod relay; // chapter 10
 pub mod session; // chapter 7
+mod signed; // chapter 3
 pub mod summary; // chapter 7
 pub mod task; // chapter 10
 

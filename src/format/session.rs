@@ -5,11 +5,11 @@
 //! writer: so each pack can be told to be of one writer, and nobody can plant one in another's name.
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, hash, sign, wrap};
+use crate::crypto::{context, sign, wrap};
 use crate::format::codec::{Reader, Writer};
 use crate::format::id::{RepoId, SessionId};
 use crate::format::keys::{Certificate, Recipient};
-use crate::format::{Error, limits};
+use crate::format::{Error, limits, signed};
 use crate::world::{Random, Time};
 
 const WHAT: &str = "session";
@@ -45,21 +45,11 @@ impl Session {
     /// Holds the certificate against the owner's key, and the signature against the certificate.
     pub fn verify(&self, owner: &[u8; sign::PUBLIC_LEN], repo: RepoId, id: SessionId) -> Result<(), Error> {
         self.certificate.verify_begins(owner, repo)?;
-        sign::verify(
-            &self.certificate.signing,
-            context::SIGN_SESSION,
-            &self.signed(repo, id),
-            &self.signature,
-        )
-        .map_err(|source| Error::Crypto { what: WHAT, source })
+        self.certificate.holds(WHAT, context::SIGN_SESSION, &self.signed(repo, id), &self.signature)
     }
 
-    fn signed(&self, repo: RepoId, id: SessionId) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(&repo.0);
-        out.raw(&id.0);
-        self.write_body(&mut out);
-        hash::plain(&out.into_bytes()).to_vec()
+    fn signed(&self, repo: RepoId, id: SessionId) -> [u8; 32] {
+        signed::message(&[&repo.0, &id.0], |out| self.write_body(out))
     }
 
     fn write_body(&self, out: &mut Writer) {
@@ -77,10 +67,7 @@ impl Session {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        self.write_body(&mut out);
-        out.raw(&self.signature);
-        out.into_bytes()
+        signed::encode(|out| self.write_body(out), &self.signature)
     }
 
     /// Decodes what [`crate::format::object::open_object`] gave: padding may follow.
