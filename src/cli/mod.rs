@@ -16,7 +16,7 @@ mod forget;
 mod hold;
 mod init;
 mod install;
-pub mod keep;
+mod keep;
 mod key;
 mod ls;
 mod memory;
