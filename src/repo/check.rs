@@ -107,8 +107,7 @@ pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) +
 /// Where a writer's chain of commits is broken (spec chapter 7): the only trace of a commit that is gone. A
 /// fork is no damage, and of the newest commit there is no trace.
 fn gaps(snapshots: &Snapshots) -> Vec<Finding> {
-    let there = snapshots.all.iter().chain(&snapshots.forgotten).chain(&snapshots.gone);
-    let there = there.map(|snapshot| (snapshot.commit.certificate.key, snapshot.digest));
+    let there = snapshots.every().map(|snapshot| (snapshot.commit.certificate.key, snapshot.digest));
     let remembered = |(key, all): (&KeyId, &Vec<(u64, [u8; 32])>)| {
         let key = *key;
         all.iter().map(move |(_, digest)| (key, *digest)).collect::<Vec<_>>()

@@ -81,9 +81,7 @@ async fn name_again(repo: &Repository, fenced: &[SessionId], lane: &Lane) -> Res
 async fn put(repo: &Repository, lane: &Lane, number: u32, delta: &IndexDelta) -> Result<()> {
     let key = object::index_key(lane.session, lane.number, number);
     let plain = delta.encode(&lane.signing, repo.keys.repo, &key);
-    let nonce = repo.world.bytes();
-    let sealed = object::seal_object(&repo.keys.structure, nonce, repo.keys.repo, &key, plain);
-    repo.store.put(&key, sealed.into()).await?;
+    repo.store.put(&key, repo.seal(&key, plain)).await?;
     Ok(())
 }
 

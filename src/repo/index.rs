@@ -47,7 +47,6 @@ pub struct PackInfo {
     pub verified: bool,
     /// Whose lane keys open them.
     pub sessions: Vec<SessionId>,
-    pub records: u32,
     /// The session whose delta names it; none if the checkpoint does.
     pub session: Option<SessionId>,
     /// Its records were sealed by the holder of the key that the repository was opened with.
@@ -92,21 +91,26 @@ impl Index {
 
     /// Loads the index, and the log that it was loaded by.
     pub(super) async fn load_with_log(repo: &Repository) -> Result<(Self, Log)> {
+        Self::load_by_log(repo, Log::load(repo).await?).await
+    }
+
+    /// Loads the index by a log that was read, or by a newer one if that has become old meanwhile.
+    pub(super) async fn load_by_log(repo: &Repository, mut log: Log) -> Result<(Self, Log)> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let log = Log::load(repo).await?;
-            let loaded = Self::load_by(repo, &log).await;
+            let loaded = Self::load_once(repo, &log).await;
             // What a newer checkpoint stands for may have been deleted while this one's was being read.
-            if newest_checkpoint(repo).await? == log.base.as_ref().map(|(slot, _)| *slot) {
+            if newest_checkpoint(repo).await? == log.base_slot() {
                 return Ok((loaded?, log));
             }
             last = loaded.err();
+            log = Log::load(repo).await?;
         }
         Err(last.unwrap_or(Error::Moving))
     }
 
-    async fn load_by(repo: &Repository, log: &Log) -> Result<Self> {
-        let mut index = Index::default();
+    async fn load_once(repo: &Repository, log: &Log) -> Result<Self> {
+        let mut index = Index { trusted: repo.keys.trust() == Trust::Shared, ..Default::default() };
         if let Some((slot, checkpoint)) = &log.base {
             let first = checkpoint.state.len();
             let parts = checkpoint.index.iter().enumerate().map(|(number, digest)| async move {
@@ -155,8 +159,6 @@ impl Index {
             }
             pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
             let own = pack.origin == repo.keys.certificate.key;
-            // Whose records they are decides which copy stands first; whom one trusts, whether it may be referred to.
-            self.trusted |= repo.keys.trust() == Trust::Shared;
             self.add(&pack, session, own);
         }
     }
@@ -169,18 +171,14 @@ impl Index {
         let mut log = Log::load(repo).await?;
         let before = resolved_after(repo, &mut log).await?;
         let others: Vec<_> = before.into_iter().filter(|id| id.epoch() != session.epoch()).collect();
-        let (mut index, log) = Self::load_with_log(repo).await?;
+        let (mut index, log) = Self::load_by_log(repo, log).await?;
         let committed = committed_of(repo, &log, &others).await?;
-        let mut listed = repo.store.list_stream(object::PACKS);
-        let mut lengths = HashMap::new();
-        while let Some(found) = listed.try_next().await? {
-            let name = found.key.rsplit('/').next().and_then(PackId::parse);
-            lengths.extend(name.map(|id| (id, found.size)));
-        }
+        // Listed after the deltas: a pack was there before the delta that names it.
+        let listed = listed_packs(repo).await?;
         let mut lost = 0;
         let mut barred = HashSet::new();
         for (number, pack) in (0..).zip(&index.packs) {
-            let is_there = lengths.get(&pack.id) == Some(&u64::from(pack.len));
+            let is_there = listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len));
             // Another epoch's delta whose session has not committed may come too late for what replaces it.
             let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
             lost += usize::from(!is_there);
@@ -230,7 +228,6 @@ impl Index {
             origin: pack.origin,
             verified: pack.verified,
             sessions: pack.sessions.clone(),
-            records: pack.records.len() as u32,
             session,
             own,
         });
@@ -277,11 +274,11 @@ impl Index {
 
     /// Every place of a record, the best first.
     pub fn places(&self, id: &RecordId) -> impl Iterator<Item = Place> + '_ {
-        self.slots(id).map(|slot| Place {
-            pack: self.packs[slot.pack as usize].id,
-            offset: slot.offset,
-            len: slot.len,
-        })
+        self.slots(id).map(|slot| self.place(slot))
+    }
+
+    fn place(&self, slot: &Slot) -> Place {
+        Place { pack: self.packs[slot.pack as usize].id, offset: slot.offset, len: slot.len }
     }
 
     /// Every record, in no order.
@@ -301,12 +298,7 @@ impl Index {
         self.records.iter().map(|(id, first)| {
             let further = self.copies.get(id).into_iter().flatten();
             let slots = std::iter::once(first).chain(further);
-            let place = |slot: &Slot| Place {
-                pack: self.packs[slot.pack as usize].id,
-                offset: slot.offset,
-                len: slot.len,
-            };
-            (id, first.ordinal, slots.map(move |slot| (slot.pack, place(slot))))
+            (id, first.ordinal, slots.map(|slot| (slot.pack, self.place(slot))))
         })
     }
 
@@ -323,9 +315,26 @@ impl Index {
 async fn committed_of(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<HashSet<SessionId>> {
     let open = log.open_epochs();
     let ids: Vec<_> = ids.iter().copied().filter(|id| open.contains(&id.epoch())).collect();
-    let snapshots = Snapshots::load_ids(repo, log, &ids).await?;
-    let all = snapshots.all.iter().chain(&snapshots.forgotten).map(|snapshot| snapshot.id);
-    Ok(all.chain(snapshots.repacks).collect())
+    Ok(Snapshots::load_ids(repo, log, &ids).await?.committed())
+}
+
+/// A pack as the store lists it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListedPack {
+    pub size: u64,
+    pub modified_unix_secs: i64,
+}
+
+/// Every pack that the store lists.
+pub(super) async fn listed_packs(repo: &Repository) -> Result<HashMap<PackId, ListedPack>> {
+    let mut listed = repo.store.list_stream(object::PACKS);
+    let mut packs = HashMap::new();
+    while let Some(found) = listed.try_next().await? {
+        let name = found.key.rsplit('/').next().and_then(PackId::parse);
+        let there = ListedPack { size: found.size, modified_unix_secs: found.modified_unix_secs };
+        packs.extend(name.map(|id| (id, there)));
+    }
+    Ok(packs)
 }
 
 pub(super) async fn load_delta(
@@ -337,8 +346,7 @@ pub(super) async fn load_delta(
     let known = sessions.get(&session).ok_or_else(|| not_a_delta(key, "its session, which is missing"))?;
     let lane = known.body.lanes.get(lane as usize).ok_or_else(|| not_a_delta(key, "its lane"))?;
     let sealed = repo.store.get_at_most(key, limits::INDEX_LEN as u64).await?;
-    let plain = object::open_object("index", &repo.keys.structure, repo.config.repo, key, &sealed)
-        .map_err(Error::object(key))?;
+    let plain = repo.unseal("index", key, &sealed)?;
     let delta =
         IndexDelta::decode(&plain, &lane.signing, repo.config.repo, key).map_err(Error::object(key))?;
     let certificate = &known.body.certificate;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::crypto::hash;
@@ -53,8 +52,6 @@ pub struct Log {
 pub struct Plan {
     pub slot: u64,
     pub packs: HashSet<PackId>,
-    /// When it was made, by its author's clock.
-    pub time: Time,
 }
 
 /// What became of an entry.
@@ -106,8 +103,7 @@ impl Log {
     async fn from_checkpoint(repo: &Repository, slot: u64) -> Result<Self> {
         let key = object::checkpoint_key(slot);
         let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
-        let plain = object::open_object("checkpoint", &repo.keys.structure, repo.config.repo, &key, &sealed)
-            .map_err(Error::object(&key))?;
+        let plain = repo.unseal("checkpoint", &key, &sealed)?;
         let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
         checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
         repo.keys.check_domain(&checkpoint.certificate).map_err(Error::object(&key))?;
@@ -178,7 +174,7 @@ impl Log {
                 if self.plan.is_none() {
                     self.epoch += 1;
                     self.opened.insert(self.epoch, slot);
-                    self.plan = Some(Plan { slot, packs: packs.into_iter().collect(), time: entry.time });
+                    self.plan = Some(Plan { slot, packs: packs.into_iter().collect() });
                 }
             }
             Action::Sweep { condemned, packs } => {
@@ -226,7 +222,7 @@ impl Log {
 
     /// Changes what is known of commits. What is gone, and its epoch ended, stays so.
     fn each(&mut self, sessions: &[SessionId], change: impl Fn(&mut Fact)) {
-        let ended_before = self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch);
+        let ended_before = self.base_epoch();
         for id in sessions {
             if id.epoch() >= ended_before || self.state.rows.contains_key(id) {
                 change(self.state.facts.entry(*id).or_default());
@@ -261,7 +257,17 @@ impl Log {
 
     /// The epochs whose sessions, commits and deltas lie in folders of their own: those after the checkpoint.
     pub fn open_epochs(&self) -> std::ops::RangeInclusive<u32> {
-        self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch)..=self.epoch
+        self.base_epoch()..=self.epoch
+    }
+
+    /// The slot of the checkpoint that the reading began with.
+    pub(super) fn base_slot(&self) -> Option<u64> {
+        self.base.as_ref().map(|(slot, _)| *slot)
+    }
+
+    /// The epochs below are those that the checkpoint stands for.
+    fn base_epoch(&self) -> u32 {
+        self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch)
     }
 
     /// Whether a commit of the epoch may have this view, and the log is the one that it has seen.
@@ -297,9 +303,7 @@ impl Log {
         let author = (keys.certificate.clone(), keys.signing()?);
         let entry = Entry::sign(said, author, repo.config.repo, slot);
         let key = object::log_key(slot);
-        let nonce = repo.world.bytes();
-        let sealed: Bytes =
-            object::seal_object(&keys.structure, nonce, repo.config.repo, &key, entry.encode()).into();
+        let sealed = repo.seal(&key, entry.encode());
         match repo.store.create_exclusive(&key, sealed.clone()).await? {
             Created::Mine => {
                 self.take(slot, entry, hash::plain(&sealed));
@@ -342,8 +346,7 @@ pub(super) async fn part(
         let source = crate::format::Error::Invalid { what: "checkpoint part", field: "hash", found };
         return Err(Error::Object { key, source });
     }
-    object::open_object("checkpoint part", &repo.keys.structure, repo.config.repo, &key, &sealed)
-        .map_err(Error::object(&key))
+    repo.unseal("checkpoint part", &key, &sealed)
 }
 
 /// The entry of a slot and its hash; none if the slot is free.
@@ -354,8 +357,7 @@ async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 
         Err(error) if error.class() == StoreClass::Missing => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let plain = object::open_object("gc log entry", &repo.keys.structure, repo.config.repo, &key, &sealed)
-        .map_err(Error::object(&key))?;
+    let plain = repo.unseal("gc log entry", &key, &sealed)?;
     let entry = Entry::decode(&plain).map_err(Error::object(&key))?;
     entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
     repo.keys.check_domain(&entry.certificate).map_err(Error::object(&key))?;

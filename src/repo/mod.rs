@@ -47,8 +47,11 @@ pub use writer::{Saved, Stats, Writer, WriterSettings};
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::format::config::Config;
 use crate::format::id::RepoId;
+use crate::format::object;
 use crate::store::Store;
 use crate::world::World;
 
@@ -66,6 +69,17 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// Seals what is to lie at `key` in the store.
+    fn seal(&self, key: &str, plain: Vec<u8>) -> Bytes {
+        object::seal_object(&self.keys.structure, self.world.bytes(), self.config.repo, key, plain).into()
+    }
+
+    /// Opens what lies at `key` in the store. Padding may follow what is in it.
+    fn unseal(&self, what: &'static str, key: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+        object::open_object(what, &self.keys.structure, self.config.repo, key, sealed)
+            .map_err(Error::object(key))
+    }
+
     /// What a local catalog is of: a domain of a repository. It is the repository's id for the default one.
     pub fn catalog_id(&self) -> RepoId {
         let (repo, domain) = (self.config.repo.0, self.keys.certificate.domain.0);

@@ -86,8 +86,7 @@ async fn put(repo: &Repository, epoch: u32, lanes: u32) -> Result<(SessionId, Ve
     };
     body.sign(keys.signing()?, keys.repo, id);
     let key = object::session_key(id);
-    let sealed = object::seal_object(&keys.structure, world.bytes(), keys.repo, &key, body.encode());
-    repo.store.put(&key, sealed.into()).await?;
+    repo.store.put(&key, repo.seal(&key, body.encode())).await?;
     Ok((id, made))
 }
 
@@ -128,8 +127,7 @@ async fn load(repo: &Repository, key: &str) -> Result<Session> {
         Error::object(key)(crate::format::Error::Invalid { what: "session", field: "name", found })
     })?;
     let sealed = repo.store.get_at_most(key, limits::SESSION_LEN as u64).await?;
-    let plain = object::open_object("session", &repo.keys.structure, repo.config.repo, key, &sealed)
-        .map_err(Error::object(key))?;
+    let plain = repo.unseal("session", key, &sealed)?;
     let body = wire::Session::decode(&plain).map_err(Error::object(key))?;
     body.verify(&repo.keys.owner, repo.config.repo, id).map_err(Error::object(key))?;
     repo.keys.check_domain(&body.certificate).map_err(Error::object(key))?;

@@ -50,7 +50,6 @@ pub struct Snapshots {
     pub remembered: BTreeMap<KeyId, Vec<(u64, [u8; 32])>>,
     /// Sessions that copied records and are done: no snapshots.
     pub repacks: HashSet<SessionId>,
-    pub fences: HashSet<SessionId>,
     pub problems: Vec<Error>,
 }
 
@@ -67,8 +66,7 @@ impl Snapshots {
         for _ in 0..ATTEMPTS {
             let ids = resolved_after(repo, &mut log).await?;
             let snapshots = Self::load_ids(repo, &log, &ids).await?;
-            let base = log.base.as_ref().map(|(slot, _)| *slot);
-            if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == base {
+            if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == log.base_slot() {
                 return Ok(snapshots);
             }
             // A commit that is gone may be deleted while it is being read: the newer checkpoint does not list it.
@@ -104,7 +102,7 @@ impl Snapshots {
                     (Ok(true), _) => snapshots.all.push(*snapshot),
                 },
                 Ok(Ended::Repack) => drop(snapshots.repacks.insert(id)),
-                Ok(Ended::Fence) => drop(snapshots.fences.insert(id)),
+                Ok(Ended::Fence) => {}
                 Err(error) => snapshots.problems.push(error),
             }
         }
@@ -113,10 +111,20 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// All commits that could be read, whatever became of them.
+    pub(super) fn every(&self) -> impl Iterator<Item = &Snapshot> {
+        self.all.iter().chain(&self.forgotten).chain(&self.gone)
+    }
+
+    /// The sessions whose records may be needed: they have committed, or have copied records and are done.
+    pub(super) fn committed(&self) -> HashSet<SessionId> {
+        let snapshots = self.all.iter().chain(&self.forgotten).map(|snapshot| snapshot.id);
+        snapshots.chain(self.repacks.iter().copied()).collect()
+    }
+
     /// Sequence and hash of a key's newest commit, gone or not.
     fn last_of(&self, key: KeyId) -> Option<(u64, [u8; 32])> {
-        let there = self.all.iter().chain(&self.forgotten).chain(&self.gone);
-        let there = there.filter(|found| found.commit.certificate.key == key);
+        let there = self.every().filter(|found| found.commit.certificate.key == key);
         let there = there.map(|found| (found.commit.sequence, found.digest));
         there.chain(self.remembered.get(&key).into_iter().flatten().copied()).max()
     }
@@ -197,8 +205,7 @@ async fn load(repo: &Repository, id: SessionId) -> Result<Ended> {
 }
 
 fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result<Ended> {
-    let plain = object::open_object("commit", &repo.keys.structure, repo.config.repo, key, sealed)
-        .map_err(Error::object(key))?;
+    let plain = repo.unseal("commit", key, sealed)?;
     match Resolution::decode(&plain).map_err(Error::object(key))? {
         Resolution::Fence => Ok(Ended::Fence),
         Resolution::Repack(repack) => {
@@ -218,22 +225,25 @@ fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result
 pub(super) async fn end_repack(repo: &Repository, session: SessionId) -> Result<()> {
     let keys = &repo.keys;
     let repack = Repack::new(keys.certificate.clone(), keys.signing()?, repo.config.repo, session);
-    match create(repo, session, repack.encode()).await? {
-        Created::Mine => Ok(()),
-        Created::Other(_) => Err(Error::Fenced),
-    }
+    end(repo, session, repack.encode()).await.map(drop)
 }
 
 /// Puts a fence where a session has not committed. What stands there, if it was quicker, stands.
 pub(super) async fn fence(repo: &Repository, session: SessionId) -> Result<()> {
-    create(repo, session, commit::fence()).await.map(drop)
+    match end(repo, session, commit::fence()).await {
+        Err(Error::Fenced) => Ok(()),
+        ended => ended.map(drop),
+    }
 }
 
-async fn create(repo: &Repository, session: SessionId, plain: Vec<u8>) -> Result<Created> {
+/// Creates what a session comes to, and gives its hash. If something else stands there, the session was fenced.
+async fn end(repo: &Repository, session: SessionId, plain: Vec<u8>) -> Result<[u8; 32]> {
     let key = object::commit_key(session);
-    let nonce = repo.world.bytes();
-    let sealed = object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, plain);
-    Ok(repo.store.create_exclusive(&key, sealed.into()).await?)
+    let sealed = repo.seal(&key, plain);
+    match repo.store.create_exclusive(&key, sealed.clone()).await? {
+        Created::Mine => Ok(hash::plain(&sealed)),
+        Created::Other(_) => Err(Error::Fenced),
+    }
 }
 
 /// What a session has to say when it commits.
@@ -284,11 +294,6 @@ pub async fn commit(
         signature: [0; sign::SIGNATURE_LEN],
     };
     commit.sign(keys.signing()?, repo.config.repo, session);
-    let key = object::commit_key(session);
-    let sealed: Bytes =
-        object::seal_object(&keys.structure, world.bytes(), repo.config.repo, &key, commit.encode()).into();
-    match repo.store.create_exclusive(&key, sealed.clone()).await? {
-        Created::Mine => Ok(Snapshot { id: session, commit, digest: hash::plain(&sealed) }),
-        Created::Other(_) => Err(Error::Fenced),
-    }
+    let digest = end(repo, session, commit.encode()).await?;
+    Ok(Snapshot { id: session, commit, digest })
 }

@@ -192,13 +192,12 @@ impl Worker {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let (keys, world) = (&self.repo.keys, &self.repo.world);
         let delta = IndexDelta { packs: std::mem::take(&mut self.pending) };
         let key = object::index_key(self.lane.session, self.lane.number, self.next_delta);
-        let plain = delta.encode(&self.lane.signing, keys.repo, &key);
-        let sealed = object::seal_object(&keys.structure, world.bytes(), keys.repo, &key, plain);
+        let plain = delta.encode(&self.lane.signing, self.repo.keys.repo, &key);
+        let sealed = self.repo.seal(&key, plain);
         self.done.index_bytes += sealed.len() as u64;
-        self.repo.store.put(&key, sealed.into()).await?;
+        self.repo.store.put(&key, sealed).await?;
         self.next_delta += 1;
         Ok(())
     }

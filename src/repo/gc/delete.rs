@@ -74,9 +74,8 @@ async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<V
         return Ok(Vec::new());
     }
     let (index, by) = Index::load_with_log(repo).await?;
-    let base = |log: &Log| log.base.as_ref().map(|(slot, _)| *slot);
     // Whoever has published since then will see to it.
-    if base(&by) != base(log) || !index.problems.is_empty() {
+    if by.base_slot() != log.base_slot() || !index.problems.is_empty() {
         return Ok(Vec::new());
     }
     let needed: HashSet<SessionId> =

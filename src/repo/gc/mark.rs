@@ -16,18 +16,16 @@ const PARALLEL_NODES: usize = 8;
 /// A bit for each record of an index.
 pub struct Live {
     bits: Vec<u64>,
-    /// Records that are marked.
-    pub records: u64,
 }
 
 impl Live {
     fn new(index: &Index) -> Self {
-        Self { bits: vec![0; index.len().div_ceil(64)], records: 0 }
+        Self { bits: vec![0; index.len().div_ceil(64)] }
     }
 
     #[cfg(test)]
     pub(super) fn all(index: &Index) -> Self {
-        Self { bits: vec![u64::MAX; index.len().div_ceil(64)], records: index.len() as u64 }
+        Self { bits: vec![u64::MAX; index.len().div_ceil(64)] }
     }
 
     pub fn contains(&self, ordinal: u32) -> bool {
@@ -38,7 +36,6 @@ impl Live {
     fn insert(&mut self, ordinal: u32) -> bool {
         let is_new = !self.contains(ordinal);
         self.bits[ordinal as usize / 64] |= 1 << (ordinal % 64);
-        self.records += u64::from(is_new);
         is_new
     }
 }

@@ -14,19 +14,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-
 use crate::format::id::{PackId, SessionId};
+use crate::format::limits;
 use crate::format::log::Action;
-use crate::format::{limits, object};
 use crate::repo::gc::mark::{Live, mark};
 use crate::repo::gc::plan::{Seen, plan, sweepable};
-use crate::repo::index::Index;
+use crate::repo::index::{Index, ListedPack, listed_packs};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Appended, Error, Log, Reader, Repository, Result, Snapshots};
-use crate::store::Object;
-
 pub use plan::{Limits, PrunePlan};
 
 /// How often a decision is made anew because the log has moved meanwhile.
@@ -87,7 +83,7 @@ struct Look {
     snapshots: Snapshots,
     reader: Arc<Reader>,
     live: Arc<Live>,
-    listed: HashMap<PackId, Object>,
+    listed: HashMap<PackId, ListedPack>,
     running: HashSet<SessionId>,
     running_since: Option<i64>,
     committed: HashSet<SessionId>,
@@ -98,17 +94,11 @@ struct Look {
 impl Look {
     /// Log, commits, index, marks, in this order. Refuses to go on where something is missing.
     async fn take(repo: &Repository) -> Result<Self> {
-        let listed = repo.store.list_stream(object::PACKS);
-        let listed: HashMap<PackId, Object> = listed
-            .try_filter_map(|object| async move {
-                Ok(object.key.rsplit('/').next().and_then(PackId::parse).map(|id| (id, object)))
-            })
-            .try_collect()
-            .await?;
+        let listed = listed_packs(repo).await?;
         let mut log = Log::load(repo).await?;
         let ids = resolved_after(repo, &mut log).await?;
         let snapshots = Snapshots::load_ids(repo, &log, &ids).await?;
-        let (mut index, by) = Index::load_with_log(repo).await?;
+        let (index, by) = Index::load_by_log(repo, log.clone()).await?;
         if by.head != log.head {
             return Err(Error::Moving);
         }
@@ -119,9 +109,7 @@ impl Look {
         let resolved: HashSet<SessionId> = ids.into_iter().collect();
         let open_sessions = resolved.len().saturating_sub(log.state.rows.len());
         let (running, running_since) = resolve::running(repo, &log, &resolved).await?;
-        let committed = snapshots.all.iter().chain(&snapshots.forgotten).map(|snapshot| snapshot.id);
-        let committed = committed.chain(snapshots.repacks.iter().copied()).collect();
-        index.problems.clear();
+        let committed = snapshots.committed();
         let reader = Arc::new(Reader::new(repo, Arc::new(index)));
         let roots = snapshots.all.iter().flat_map(|snapshot| &snapshot.commit.roots).map(|root| root.node);
         let live = match mark(&reader, roots).await {
@@ -282,6 +270,7 @@ mod tests {
     use super::*;
     use crate::crypto::kdf::Params;
     use crate::format::config::{Chunker, ChunkerKind};
+    use crate::format::object;
     use crate::repo::{Degrade, Init, begin, init};
     use crate::store::Store;
     use crate::world::{Time, fixed};

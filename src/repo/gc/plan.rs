@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
 use crate::repo::gc::mark::Live;
+use crate::repo::index::ListedPack;
 use crate::repo::{Index, Log};
-use crate::store::Object;
 
 /// How much is rewritten so that space comes back.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub struct Seen<'a> {
     pub log: &'a Log,
     pub live: &'a Live,
     /// The packs that the store lists.
-    pub listed: &'a HashMap<PackId, Object>,
+    pub listed: &'a HashMap<PackId, ListedPack>,
     /// Sessions that have neither committed nor been fenced, and when the store saw the first of them.
     pub running: &'a HashSet<SessionId>,
     /// Sessions that have committed, or have copied records and are done.
@@ -134,11 +134,11 @@ pub fn plan(seen: &Seen<'_>, limits: Limits) -> PrunePlan {
 /// work, and is not what makes this safe.
 fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
     let known: HashSet<PackId> = seen.index.packs().iter().map(|pack| pack.id).collect();
-    for (id, object) in seen.listed {
-        let is_old = seen.running_since.is_none_or(|since| object.modified_unix_secs < since);
+    for (id, listed) in seen.listed {
+        let is_old = seen.running_since.is_none_or(|since| listed.modified_unix_secs < since);
         if !known.contains(id) && !seen.log.is_barred(*id) && is_old {
             plan.unused.insert(*id);
-            plan.unused_bytes += object.size;
+            plan.unused_bytes += listed.size;
             plan.orphans += 1;
         }
     }
@@ -212,8 +212,8 @@ mod tests {
             index.add(&sound, None, true);
             condemned.insert(sound.id);
         }
-        let object = |id: &PackId| Object { key: id.to_string(), size: 64 * 1024, modified_unix_secs: 0 };
-        let listed = condemned.iter().map(|id| (*id, object(id))).collect();
+        let there = ListedPack { size: 64 * 1024, modified_unix_secs: 0 };
+        let listed = condemned.iter().map(|id| (*id, there)).collect();
         let mut log = Log::default();
         log.ended = 1;
         let seen = Seen {

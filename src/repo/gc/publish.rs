@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, sign};
@@ -51,7 +50,7 @@ async fn publish(repo: &Repository, log: Log) -> Result<bool> {
         parts.put(piece, true).await?;
     }
     write_index(repo, &log, &mut parts).await?;
-    let is_newest = newest_checkpoint(repo).await? == log.base.as_ref().map(|(slot, _)| *slot);
+    let is_newest = newest_checkpoint(repo).await? == log.base_slot();
     let mut checkpoint = Checkpoint {
         entry: log.digest(),
         time: repo.world.now(),
@@ -65,10 +64,7 @@ async fn publish(repo: &Repository, log: Log) -> Result<bool> {
     if is_newest {
         checkpoint.sign(repo.keys.signing()?, repo.config.repo, slot);
         let key = object::checkpoint_key(slot);
-        let nonce = repo.world.bytes();
-        let sealed: Bytes =
-            object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, checkpoint.encode())
-                .into();
+        let sealed = repo.seal(&key, checkpoint.encode());
         if repo.store.create_exclusive(&key, sealed).await? == Created::Mine {
             return Ok(true);
         }
@@ -91,10 +87,9 @@ impl Parts<'_> {
         let repo = self.repo;
         let number = self.state.len() + self.index.len();
         let key = object::generation_key(self.slot, self.name, number);
-        let nonce = repo.world.bytes();
-        let sealed = object::seal_object(&repo.keys.structure, nonce, repo.config.repo, &key, plain);
+        let sealed = repo.seal(&key, plain);
         let digest = hash::plain(&sealed);
-        repo.store.put(&key, sealed.into()).await?;
+        repo.store.put(&key, sealed).await?;
         if is_state {
             self.state.push(digest)
         } else {
@@ -115,7 +110,7 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     if let Some(damage) = snapshots.problems.first() {
         return Err(Error::Unsound { what: crate::repo::chain(damage) });
     }
-    for snapshot in snapshots.all.iter().chain(&snapshots.forgotten).chain(&snapshots.gone) {
+    for snapshot in snapshots.every() {
         let commit = &snapshot.commit;
         let remembered = state.remembered.entry(commit.certificate.key).or_default();
         remembered.push((commit.sequence, snapshot.digest));
