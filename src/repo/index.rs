@@ -139,7 +139,8 @@ impl Index {
         let (sessions, problems) = load_sessions(repo, epoch).await?;
         self.problems.extend(problems);
         let known = &sessions;
-        let loading = listed.iter().map(|found| load_delta(repo, known, &found.key));
+        let counting = listed.iter().filter(|found| log.counts(&found.key, known));
+        let loading = counting.map(|found| load_delta(repo, known, &found.key));
         let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).collect().await;
         for delta in loaded {
             match delta {
@@ -181,8 +182,10 @@ impl Index {
             let is_there = listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len));
             // Another epoch's delta whose session has not committed may come too late for what replaces it.
             let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
+            // Whoever holds what a revoked key's slot held may go on to write deltas in its old sessions.
+            let is_distrusted = !pack.own && !pack.verified && log.state.revoked.contains_key(&pack.origin);
             lost += usize::from(!is_there);
-            if !is_there || !is_sure || log.is_barred(pack.id) {
+            if !is_there || !is_sure || is_distrusted || log.is_barred(pack.id) {
                 barred.insert(number);
             }
         }
@@ -289,6 +292,11 @@ impl Index {
     /// A number of the record's own, below [`Index::len`].
     pub fn ordinal(&self, id: &RecordId) -> Option<u32> {
         self.records.get(id).map(|slot| slot.ordinal)
+    }
+
+    /// Every place of a record: number of the pack, offset, length.
+    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (u32, Place)> + '_ {
+        self.slots(id).map(|slot| (slot.pack, self.place(slot)))
     }
 
     /// Every record with its ordinal and its places: number of the pack, offset, length.

@@ -53,7 +53,11 @@ pub struct View {
 /// another is begun.
 pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
     let mut log = Log::load(repo).await?;
+    let certificate = &repo.keys.certificate;
     for _ in 0..ATTEMPTS {
+        if log.is_revoked(certificate.key, certificate.serial) {
+            return Err(Error::Revoked);
+        }
         let epoch = log.epoch;
         let (session, lanes) = put(repo, epoch, lanes).await?;
         log.read_on(repo).await?;

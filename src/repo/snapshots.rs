@@ -14,7 +14,7 @@ use crate::format::summary::Summary;
 use crate::format::{limits, object};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::{Error, Log, Repository, Result, View};
-use crate::store::Created;
+use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
 
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
@@ -84,7 +84,7 @@ impl Snapshots {
     pub(super) async fn load_ids(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<Self> {
         let loading = ids.iter().map(|id| async move {
             Ok::<_, Error>(match load(repo, *id).await {
-                Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
+                Err(Error::Store(error)) if error.class() == StoreClass::Transient => {
                     return Err(error.into());
                 }
                 loaded => (*id, loaded),
@@ -103,6 +103,20 @@ impl Snapshots {
                 },
                 Ok(Ended::Repack) => drop(snapshots.repacks.insert(id)),
                 Ok(Ended::Fence) => {}
+                // A newer checkpoint than the one that it was listed by has let it go.
+                Err(Error::Store(error))
+                    if error.class() == StoreClass::Missing
+                        && id.epoch() < *log.open_epochs().start()
+                        && !log.state.rows.contains_key(&id) => {}
+                Err(Error::Store(error))
+                    if error.class() == StoreClass::Missing && log.state.rows.contains_key(&id) =>
+                {
+                    let what = format!(
+                        "the commit of snapshot {} was there, nothing has let it go, and it is missing",
+                        id.snapshot_name()
+                    );
+                    snapshots.problems.push(Error::Log { what });
+                }
                 Err(error) => snapshots.problems.push(error),
             }
         }
@@ -157,12 +171,29 @@ impl Snapshot {
     }
 }
 
-/// The sessions that have come to an end, as a snapshot or without one, and are not forgotten.
-pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
-    let mut log = Log::load(repo).await?;
-    let mut ids = resolved_after(repo, &mut log).await?;
-    ids.retain(|id| !log.fact(*id).forgotten && !log.fact(*id).gone);
-    Ok(ids)
+/// The sessions that have come to an end, as a snapshot or without one.
+pub struct Resolved {
+    ids: HashSet<SessionId>,
+    log: Log,
+}
+
+impl Resolved {
+    pub async fn load(repo: &Repository) -> Result<Self> {
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?.into_iter().collect();
+        Ok(Self { ids, log })
+    }
+
+    /// Those that are not forgotten.
+    pub fn ids(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let is_there = |id: &SessionId| !self.log.fact(*id).forgotten && !self.log.fact(*id).gone;
+        self.ids.iter().copied().filter(is_there)
+    }
+
+    /// Whether a commit that somebody has seen before is missing now: those of epochs that no checkpoint stands for stay.
+    pub fn is_lost(&self, seen: SessionId) -> bool {
+        seen.epoch() >= *self.log.open_epochs().start() && !self.ids.contains(&seen)
+    }
 }
 
 /// The same with the forgotten, by a listing of each epoch that has not ended. The log is read on afterwards:
@@ -170,15 +201,36 @@ pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
 pub(super) async fn resolved_after(repo: &Repository, log: &mut Log) -> Result<Vec<SessionId>> {
     let mut ids: Vec<SessionId> = log.state.rows.keys().copied().collect();
     let mut next = *log.open_epochs().start();
-    while next <= log.epoch {
+    loop {
         for epoch in next..=log.epoch {
-            let listed = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
-            ids.extend(listed.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)));
+            ids.extend(committed_in(repo, epoch).await?);
         }
         next = log.epoch + 1;
+        // Whoever commits in an epoch has read the entry that opened it.
+        let beyond = committed_in(repo, next).await?;
         log.read_on(repo).await?;
+        if log.epoch >= next {
+            continue;
+        }
+        return match beyond.first() {
+            None => Ok(ids),
+            Some(id) => {
+                let name = id.snapshot_name();
+                let what = format!(
+                    "there is a commit of epoch {next}, {name}, and the log ends with entry {}, in epoch {}: it was \
+                     shortened",
+                    log.head, log.epoch
+                );
+                Err(Error::Log { what })
+            }
+        };
     }
-    Ok(ids)
+}
+
+/// The sessions that lie resolved in an epoch's folder.
+async fn committed_in(repo: &Repository, epoch: u32) -> Result<Vec<SessionId>> {
+    let listed = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
+    Ok(listed.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)).collect())
 }
 
 /// The summary, for who may know it.
