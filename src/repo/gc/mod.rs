@@ -18,7 +18,7 @@ use crate::format::id::{PackId, SessionId};
 use crate::format::limits;
 use crate::format::log::Action;
 use crate::repo::gc::mark::{Live, mark};
-use crate::repo::gc::plan::{Seen, plan, sweepable};
+use crate::repo::gc::plan::{Seen, Stays, plan, sweepable};
 use crate::repo::index::{Index, ListedPack, listed_packs};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
@@ -152,7 +152,8 @@ impl Look {
 pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<PrunePlan>> {
     may_maintain(repo)?;
     let look = Look::settled(repo).await?;
-    Ok(look.log.plan.is_none().then(|| plan(&look.seen(), limits)))
+    let seen = look.seen();
+    Ok(look.log.plan.is_none().then(|| plan(&seen, &Stays::new(&seen), limits)))
 }
 
 fn may_maintain(repo: &Repository) -> Result<()> {
@@ -205,10 +206,14 @@ async fn condemn(
     pruned: &mut Pruned,
 ) -> Result<bool> {
     let look = Look::settled(repo).await?;
-    let made = plan(&look.seen(), settings.limits);
+    let stays = Arc::new(Stays::new(&look.seen()));
+    let made = plan(&look.seen(), &stays, settings.limits);
     let copied = match made.repack.is_empty() {
         true => BTreeSet::new(),
-        false => repack::repack(repo, look.reader.index(), &look.live, made.repack.clone(), progress).await?,
+        false => {
+            let groups = made.repack.clone();
+            repack::repack(repo, look.reader.index(), &look.live, stays, groups, progress).await?
+        }
     };
     let worth = !made.unused.is_empty()
         || !copied.is_empty()
