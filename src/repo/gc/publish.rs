@@ -41,7 +41,7 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
 }
 
 /// True if the checkpoint stands; false if it has to be made anew.
-async fn publish(repo: &Repository, log: Log) -> Result<bool> {
+pub(super) async fn publish(repo: &Repository, log: Log) -> Result<bool> {
     let slot = log.head;
     let name: [u8; 16] = repo.world.bytes();
     let mut parts = Parts { repo, slot, name, state: Vec::new(), index: Vec::new() };
