@@ -70,6 +70,14 @@ pub struct Pruned {
     pub left: Option<Left>,
 }
 
+/// What is told while a prune goes on.
+pub enum PruneStep<'a> {
+    /// What is about to be done. Not told if another's plan is taken up.
+    Planned(&'a PrunePlan),
+    /// So many bytes more of packs were read to be copied.
+    Copied(u64),
+}
+
 /// What a prune has left for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -168,14 +176,14 @@ fn may_maintain(repo: &Repository) -> Result<()> {
 pub async fn prune(
     repo: &Repository,
     settings: PruneSettings,
-    progress: &(dyn Fn(u64) + Sync),
+    told: &(dyn Fn(PruneStep<'_>) + Sync),
 ) -> Result<Pruned> {
     may_maintain(repo)?;
     let mut pruned = Pruned::default();
     let mut log = Log::load(repo).await?;
     publish::catch_up(repo, &mut log).await?;
     delete::pending(repo, &log, settings.grace, &mut pruned).await?;
-    if log.plan.is_none() && !condemn(repo, &settings, progress, &mut pruned).await? {
+    if log.plan.is_none() && !condemn(repo, &settings, told, &mut pruned).await? {
         return Ok(pruned);
     }
     let mut log = Log::load(repo).await?;
@@ -202,17 +210,21 @@ pub async fn prune(
 async fn condemn(
     repo: &Repository,
     settings: &PruneSettings,
-    progress: &(dyn Fn(u64) + Sync),
+    told: &(dyn Fn(PruneStep<'_>) + Sync),
     pruned: &mut Pruned,
 ) -> Result<bool> {
     let look = Look::settled(repo).await?;
     let stays = Arc::new(Stays::new(&look.seen()));
     let made = plan(&look.seen(), &stays, settings.limits);
+    told(PruneStep::Planned(&made));
     let copied = match made.repack.is_empty() {
         true => BTreeSet::new(),
         false => {
             let groups = made.repack.clone();
-            repack::repack(repo, look.reader.index(), &look.live, stays, groups, progress).await?
+            repack::repack(repo, look.reader.index(), &look.live, stays, groups, &|bytes| {
+                told(PruneStep::Copied(bytes))
+            })
+            .await?
         }
     };
     let worth = !made.unused.is_empty()
