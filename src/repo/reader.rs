@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use crate::crypto::secret::Key;
-use crate::format::entry::Refs;
 use crate::format::id::{ChunkId, NodeId, PackId, RecordId};
 use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
+use crate::format::refs::{ChunkRef, Refs};
 use crate::repo::index::Place;
 use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
@@ -180,11 +180,11 @@ impl Reader {
         }
     }
 
-    /// Reads a chunk wherever a sound copy of it lies; opened on a CPU thread.
-    pub async fn chunk(self: &Arc<Self>, id: ChunkId) -> Result<Vec<u8>> {
+    /// Reads a chunk wherever a sound copy of it lies; opened on a CPU thread. It is as long as `chunk` says.
+    pub async fn chunk(self: &Arc<Self>, chunk: ChunkRef) -> Result<Vec<u8>> {
         let mut index = self.index.clone();
         loop {
-            match self.chunk_by(&index, id).await {
+            match self.chunk_by(&index, chunk).await {
                 Err(error) if is_missing(&error) => {
                     index = self.newer_than(&index).await?.ok_or(error)?;
                 }
@@ -193,14 +193,14 @@ impl Reader {
         }
     }
 
-    async fn chunk_by(self: &Arc<Self>, index: &Index, id: ChunkId) -> Result<Vec<u8>> {
-        let record_id = RecordId::Chunk(id);
+    async fn chunk_by(self: &Arc<Self>, index: &Index, chunk: ChunkRef) -> Result<Vec<u8>> {
+        let record_id = RecordId::Chunk(chunk.id);
         let mut last = Error::Unknown { id: record_id };
         for place in index.places(&record_id) {
             let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
             let read = self.repo.store.get_range(&object::pack_key(place.pack), range).await;
             let opened = match read {
-                Ok(record) => self.clone().open_on_cpu(id, place, record).await,
+                Ok(record) => self.clone().open_on_cpu(chunk, place, record).await,
                 Err(error) => Err(error.into()),
             };
             match opened {
@@ -212,18 +212,25 @@ impl Reader {
         Err(last)
     }
 
+    /// Opens a chunk for who was told of it by a node, and holds it against what that says.
     pub(super) async fn open_on_cpu(
         self: Arc<Self>,
-        id: ChunkId,
+        chunk: ChunkRef,
         place: Place,
         record: Bytes,
     ) -> Result<Vec<u8>> {
         let (opened, awaited) = tokio::sync::oneshot::channel();
         rayon::spawn(move || {
             // Nobody listens any more if the reading was given up.
-            let _ = opened.send(self.open_chunk(id, &place, &record));
+            let _ = opened.send(self.open_chunk(chunk.id, &place, &record));
         });
-        awaited.await.unwrap_or(Err(Error::Abandoned))
+        let plain = awaited.await.unwrap_or(Err(Error::Abandoned))?;
+        match plain.len() == chunk.len as usize {
+            true => Ok(plain),
+            false => {
+                Err(damaged(RecordId::Chunk(chunk.id), &place, "a node says that it has another length"))
+            }
+        }
     }
 
     /// The data key of a lane, unwrapped once. None if this role can't have it, or its session can't be read.
