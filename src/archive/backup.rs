@@ -291,13 +291,17 @@ fn plan(
     };
     for step in walk {
         witness.see(&step);
-        let planned = match step {
+        let (planned, problem) = match step {
             Step::Found(found) => planner.plan(found)?,
-            Step::Problem(problem) if shared.is_gone(&problem) => continue,
-            Step::Problem(problem) => Planned::Problem(problem),
+            Step::Problem(problem) => (Planned::Problem(problem), None),
         };
-        bytes += planned.small_bytes();
-        batch.push(planned);
+        for planned in [planned].into_iter().chain(problem.map(Planned::Problem)) {
+            if matches!(&planned, Planned::Problem(problem) if shared.is_gone(problem)) {
+                continue;
+            }
+            bytes += planned.small_bytes();
+            batch.push(planned);
+        }
         if batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES {
             bytes = 0;
             if !send(&mut batch) {

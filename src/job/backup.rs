@@ -219,7 +219,11 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
                     return Err(Error::Interrupted);
                 }
                 match step {
-                    Step::Found(found) => preview.count(&planner.plan(found)?),
+                    Step::Found(found) => {
+                        let (planned, problem) = planner.plan(found)?;
+                        preview.count(&planned);
+                        preview.missing.extend(problem.iter().map(missing));
+                    }
                     Step::Problem(problem) => preview.missing.push(missing(&problem)),
                 }
                 progress.advance(Unit::Entries, 1);
