@@ -110,11 +110,7 @@ fn nodes(criterion: &mut Criterion) {
 }
 
 fn delta(world: &World) -> IndexDelta {
-    let record = |number| IndexRecord {
-        id: RecordId::Chunk(ChunkId(world.bytes())),
-        offset: number * RECORD_BYTES,
-        len: RECORD_BYTES,
-    };
+    let record = |_| IndexRecord { id: world.bytes(), len: RECORD_BYTES };
     let pack = |_| IndexPack {
         id: PackId(world.bytes()),
         kind: PackKind::Data,
@@ -173,7 +169,7 @@ fn lookups(criterion: &mut Criterion) {
     let mut ids = Vec::new();
     for _ in 0..1_000_000 / (PACKS * RECORDS as usize) + 1 {
         for pack in delta(&world).packs {
-            ids.push(pack.records[0].id);
+            ids.push(pack.kind.record(pack.records[0].id));
             index.add(&pack, Some(SessionId::new(0, world.bytes())), true);
         }
     }

@@ -286,10 +286,7 @@ def delta(fields: Fields) -> bytes:
 
 
 def delta_pack(pack: Fields) -> bytes:
-    records = [
-        record_id(record["id"]) + little(record["offset"], 4) + little(record["len"], 4)
-        for record in pack["records"]
-    ]
+    records = [record_id(record["id"])[1:] + little(record["len"], 4) for record in pack["records"]]
     head = raw(pack["id"]) + bytes([KINDS[pack["kind"]]]) + little(pack["len"], 4)
     head += raw(pack["hash"]) + raw(pack["origin"]) + bytes([pack["verified"]])
     return head + listed([raw(session) for session in pack["sessions"]]) + listed(records)

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn records_that_lie_near_each_other_are_read_together() {
         let id = |n: u8| ChunkId([n; 32]);
-        let record = |n: u8, offset: u32, len: u32| IndexRecord { id: RecordId::Chunk(id(n)), offset, len };
+        let record = |n: u8, len: u32| IndexRecord { id: [n; 32], len };
         let pack = |n: u8, records: Vec<IndexRecord>| IndexPack {
             id: PackId([n; 16]),
             kind: PackKind::Data,
@@ -125,9 +125,11 @@ mod tests {
         };
         let mut index = Index::default();
         let far = 1000 + GAP_BYTES;
-        let first = vec![record(1, 0, 100), record(2, 100, 100), record(3, 1000, 1), record(4, far + 2, 5)];
+        // Records 20 and 21 lie between those that are wanted.
+        let first = [(1, 100), (2, 100), (20, 800), (3, 1), (21, GAP_BYTES + 1), (4, 5)];
+        let first = first.map(|(n, len)| record(n, len)).to_vec();
         index.add(&pack(1, first), None, true);
-        let second = vec![record(5, 200, 10), record(6, 210, REQUEST_BYTES), record(7, 0, 200)];
+        let second = vec![record(7, 200), record(5, 10), record(6, REQUEST_BYTES)];
         index.add(&pack(2, second), None, true);
         let wanted = |n| ChunkRef { id: id(n), len: 1 };
         let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(wanted).to_vec());

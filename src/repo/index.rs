@@ -244,11 +244,11 @@ impl Index {
             session,
             own,
         });
-        for record in &pack.records {
-            let known = self.records.get(&record.id).map(|slot| slot.ordinal);
+        for (id, offset, len) in pack.places() {
+            let known = self.records.get(&id).map(|slot| slot.ordinal);
             let ordinal = known.unwrap_or(self.records.len() as u32);
-            let slot = Slot { ordinal, pack: number, offset: record.offset, len: record.len };
-            match self.records.entry(record.id) {
+            let slot = Slot { ordinal, pack: number, offset, len };
+            match self.records.entry(id) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(slot);
                 }
@@ -258,7 +258,7 @@ impl Index {
                         true => first.insert(slot),
                         false => slot,
                     };
-                    self.copies.entry(record.id).or_default().push(second);
+                    self.copies.entry(id).or_default().push(second);
                 }
             }
         }

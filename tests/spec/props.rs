@@ -130,10 +130,8 @@ prop_compose! {
     ) -> IndexPack {
         let mut end = 0;
         let records = records.into_iter().map(|(id, len)| {
-            let id = if data { RecordId::Chunk(ChunkId(id)) } else { RecordId::Node(NodeId(id)) };
-            let offset = end;
             end += len;
-            IndexRecord { id, offset, len }
+            IndexRecord { id, len }
         });
         let records = records.collect();
         let kind = if data { PackKind::Data } else { PackKind::Nodes };

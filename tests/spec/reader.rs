@@ -161,9 +161,8 @@ impl Reader {
                 assert_eq!((bytes.len(), hash::plain(bytes)), (pack.len as usize, pack.hash));
                 let toc = Toc::open(&self.structure, self.config.repo, pack.id, bytes).unwrap();
                 assert_eq!(toc.records.len(), pack.records.len());
-                for record in pack.records {
-                    let place = (pack.id, record.offset as usize, record.len as usize);
-                    self.places.insert(record.id, place);
+                for (id, offset, len) in pack.places() {
+                    self.places.insert(id, (pack.id, offset as usize, len as usize));
                 }
             }
         }

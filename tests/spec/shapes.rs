@@ -145,7 +145,7 @@ pub fn part(part: &PartHeader) -> Value {
 }
 
 pub fn index_pack(pack: &IndexPack) -> Value {
-    let record = |r: &kist::format::index::IndexRecord| json!({"id": record_id(&r.id), "offset": r.offset, "len": r.len});
+    let record = |(id, offset, len)| json!({"id": record_id(&id), "offset": offset, "len": len});
     json!({
         "id": pack.id.to_string(),
         "kind": pack_kind(pack.kind),
@@ -154,7 +154,7 @@ pub fn index_pack(pack: &IndexPack) -> Value {
         "origin": pack.origin.to_string(),
         "verified": pack.verified,
         "sessions": texts(&pack.sessions),
-        "records": pack.records.iter().map(record).collect::<Vec<_>>(),
+        "records": pack.places().map(record).collect::<Vec<_>>(),
     })
 }
 

@@ -6,7 +6,7 @@ use kist::crypto::secret::Key;
 use kist::crypto::{hash, sign};
 use kist::format::checkpoint::Checkpoint;
 use kist::format::commit::Repack;
-use kist::format::id::{ChunkId, DomainId, KeyId, PackId, RecordId, SessionId, hex};
+use kist::format::id::{DomainId, KeyId, PackId, SessionId, hex};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::keys::{Certificate, Role};
 use kist::format::log::{Action, Entry, Hold, Scope};
@@ -329,8 +329,7 @@ fn part_given(m: &Material, part: u64) -> Value {
 fn index_parts(m: &Material) -> Vec<Vector> {
     let mut g = Group::new("index-part", "index-part");
     let key = object::generation_key(3, [2; 16], 1);
-    let record =
-        |byte: u8, offset| IndexRecord { id: RecordId::Chunk(ChunkId([byte; 32])), offset, len: 200 };
+    let record = |byte: u8| IndexRecord { id: [byte; 32], len: 200 };
     let copied = IndexPack {
         id: PackId([1; 16]),
         kind: PackKind::Data,
@@ -339,7 +338,7 @@ fn index_parts(m: &Material) -> Vec<Vector> {
         origin: m.writer,
         verified: true,
         sessions: vec![SessionId::new(0, [1; 12]), m.session],
-        records: vec![record(3, 0), record(4, 200)],
+        records: vec![record(3), record(4)],
     };
     let body = IndexDelta { packs: vec![copied] }.body();
     let good = sealed(m, "index-part/ok", &key, body.clone());
