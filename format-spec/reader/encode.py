@@ -357,10 +357,12 @@ class NodeEncoder:
     def extent(self, extent: Fields) -> bytes:
         if "hole" in extent:
             return b"\x01" + varint(extent["hole"])
+        length = b""
         if extent["chunk"] not in self.chunks:
             self.chunks.append(extent["chunk"])
-        number = self.chunks.index(extent["chunk"])
-        return b"\x00" + varint(number) + varint(extent["offset"]) + varint(extent["len"])
+            length = varint(extent["chunk_len"])
+        chunk = varint(self.chunks.index(extent["chunk"])) + length
+        return b"\x00" + chunk + varint(extent["offset"]) + varint(extent["len"])
 
     def entry(self, entry: Fields) -> bytes:
         path = self.path(entry["path"])

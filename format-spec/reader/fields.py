@@ -310,7 +310,12 @@ def of_node(node: Node) -> Fields:
 def of_extent(extent: Extent) -> Fields:
     if extent.chunk is None:
         return {"hole": extent.length}
-    return {"chunk": extent.chunk.hex(), "len": extent.length, "offset": extent.offset}
+    return {
+        "chunk": extent.chunk.hex(),
+        "chunk_len": extent.chunk_length,
+        "len": extent.length,
+        "offset": extent.offset,
+    }
 
 
 def of_time(time: Time) -> Fields:

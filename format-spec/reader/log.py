@@ -24,6 +24,7 @@ SIGN_LOG = "kist 0 sign log"
 
 CONDEMN, SWEEP, OBSERVE, FORGET, RECALL, HOLD, LIFT, VERIFY, REVOKE = range(1, 10)
 NEVER = -(1 << 63)
+OWNER_KEY = bytes(16)
 SCOPES = {0: "all", 1: "source", 2: "snapshot"}
 
 
@@ -111,18 +112,24 @@ class Log:
     plan: tuple[int, list[bytes]] | None = None
     digests: dict[int, bytes] = field(default_factory=lambda: {0: bytes(32)})
     opened: dict[int, int] = field(default_factory=lambda: {0: 0})
+    last_sweep: int = 0
+    has_lost_checkpoint: bool = False
 
     def take(self, slot: int, entry: Entry) -> None:
         if entry.previous != self.digests[self.head]:
             raise Alarm(f"entry {slot} does not go on from the one before: the log was forked")
         self.head = slot
         self.digests[slot] = entry.digest
+        if self.is_revoked(entry.certificate):
+            return
         if entry.kind == CONDEMN and self.plan is None:
+            self.has_lost_checkpoint |= self.last_sweep > self.base
             self.epoch += 1
             self.opened[self.epoch] = slot
             self.plan = (slot, entry.ids)
         elif entry.kind == SWEEP and self._ends_the_plan(entry):
             self.plan = None
+            self.last_sweep = slot
             self.swept.update(entry.ids)
             for id_, fact in self.facts.items():
                 self.facts[id_] = replace(fact, gone=fact.forgotten)
@@ -135,7 +142,7 @@ class Log:
             for id_, fact in self._known(entry):
                 forgotten = entry.kind == FORGET or fact.gone
                 self.facts[id_] = replace(fact, forgotten=forgotten)
-        elif entry.kind == REVOKE:
+        elif entry.kind == REVOKE and entry.ids != [OWNER_KEY]:
             [key] = entry.ids
             self.revoked[key] = max(entry.serial, self.revoked.get(key, 0))
 
@@ -152,7 +159,9 @@ class Log:
     def fact(self, session: bytes) -> Fact:
         return self.facts.get(session, Fact())
 
+    def is_revoked(self, certificate: Certificate) -> bool:
+        return certificate.serial <= self.revoked.get(certificate.key_id, -1)
+
     def is_barred(self, certificate: Certificate, session: bytes) -> bool:
         """Whether what a session has made does not count, because its key is revoked."""
-        revoked = self.revoked.get(certificate.key_id, -1)
-        return certificate.serial <= revoked and self.fact(session).observed is None
+        return self.is_revoked(certificate) and self.fact(session).observed is None

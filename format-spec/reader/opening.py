@@ -92,6 +92,8 @@ class View:
         slots = {place.number for place in self.store.list("gc")}
         self._read_log()
         missing = set(range(1, max(slots, default=0))) - slots
+        if self.log.has_lost_checkpoint:
+            self.alarms.append("a sweep has been built on, and its checkpoint is missing")
         if missing:
             self.alarms.append(f"entry {min(missing)} of the log is missing below {max(slots)}")
         for session in self.log.rows:
@@ -129,6 +131,9 @@ class View:
         count = len(found.state)
         pieces = [checkpoint.piece_of(self._part(*part)) for part in parts[:count]]
         state = checkpoint.decode_state(b"".join(pieces))
+        revoked = state.revoked.get(found.certificate.key_id, -1)
+        if found.certificate.serial <= revoked:
+            raise Alarm(f"the checkpoint of entry {slot} is by a key that was revoked before")
         self.remembered = state.remembered
         self.log = Log(
             base=slot,
@@ -142,6 +147,7 @@ class View:
             last_observed=state.last_observed,
             digests={slot: found.entry},
             opened={found.epoch: sweep.condemned},
+            last_sweep=slot,
         )
         return parts[count:]
 
@@ -194,7 +200,7 @@ class View:
         behind = self.log.opened.get(epoch + 1, view + 1)
         if first is None or not first <= view < behind:
             raise Refused("invalid", f"a commit of epoch {epoch} can't have seen entry {view}")
-        known = self.log.digests.get(view)
+        known = bytes(32) if view == 0 else self.log.digests.get(view)
         if known is None:
             known = digest(self.store.get(layout.log_key(view), codec.LOG_LEN))
         if known != commit.head:
@@ -232,7 +238,7 @@ class View:
             raise Refused("invalid", "there is no lane that it belongs to")
         maker = session.certificate
         if self.log.is_barred(maker, place.id):
-            raise Refused("invalid", "of a key that is revoked")
+            return
         public = session.lanes[place.lane].signing
         data = self.store.get(place.key, codec.INDEX_LEN)
         packs = index.open_delta(self.domain, place.key, public, data)

@@ -152,7 +152,7 @@ impl OldEntries {
 
 fn may_refer_to(index: &Index, extent: &Extent) -> bool {
     match extent {
-        Extent::Data { chunk, .. } => index.may_refer_to(&RecordId::Chunk(*chunk)),
+        Extent::Data { chunk, .. } => index.may_refer_to(&RecordId::Chunk(chunk.id)),
         Extent::Hole { .. } => true,
     }
 }

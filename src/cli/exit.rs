@@ -76,6 +76,10 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
         repo::Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => {
             Some("nothing was written; use a newer kist")
         }
+        repo::Error::Revoked => Some("the owner has removed or rotated it: ask for the new key file"),
+        repo::Error::Log { .. } => Some(
+            "nothing is deleted on the word of such a log; a snapshot is restored by its id; find out who holds the store",
+        ),
         repo::Error::Role { .. } => Some("KIST_KEY_FILE, KIST_PASSPHRASE_FILE say which key is used"),
         repo::Error::OtherDomain { .. } => Some("leave out --domain and KIST_DOMAIN: the key knows its own"),
         repo::Error::Passphrase { .. } => Some(

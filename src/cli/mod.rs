@@ -24,6 +24,7 @@ mod mover;
 mod prune;
 mod render;
 mod restore;
+mod seen;
 mod settings;
 mod snapshots;
 mod terminal;
@@ -89,6 +90,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Mover { what: MoverWhat::Run } => mover::run(&settings).await,
         }
     });
+    settings.remember();
     // Whatever still runs on the runtime's threads is of no use any more.
     runtime.shutdown_background();
     exit

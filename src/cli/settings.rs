@@ -4,6 +4,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::catalog::Catalog;
 use crate::cli::args::{Args, Choice};
 use crate::cli::exit::Failure;
+use crate::cli::seen::Kept;
 use crate::crypto::secret::Passphrase;
 use crate::format::id::{RepoId, hex};
 use crate::format::keys::KeyFile;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub world: World,
     /// Put before the names of the store's variables, for another repository than KIST_REPO.
     prefix: &'static str,
+    /// What this machine remembers of the repositories that were opened.
+    seen: Mutex<Vec<Kept>>,
 }
 
 /// Another repository than KIST_REPO, and what opens it.
@@ -60,6 +64,7 @@ impl Settings {
             json: args.json,
             world: World::new(SystemClock, SystemRandom),
             prefix: "",
+            seen: Mutex::default(),
         })
     }
 
@@ -81,6 +86,7 @@ impl Settings {
             json: self.json,
             world: self.world.clone(),
             prefix: "KIST_FROM_",
+            seen: Mutex::default(),
         })
     }
 
@@ -103,7 +109,18 @@ impl Settings {
 
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
-        Ok(repo::open(store, &self.world, unlock, self.domain.as_deref()).await?)
+        let mut opened = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;
+        if let Some(path) = self.catalog_path(opened.catalog_id()) {
+            let (kept, seen) = Kept::load(path.with_extension("seen"));
+            opened.seen = seen;
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+        Ok(opened)
+    }
+
+    /// Keeps what was seen of the repositories that were opened.
+    pub fn remember(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Kept::save);
     }
 
     /// How a mover reaches the store without us. None for a folder of this machine; and for other

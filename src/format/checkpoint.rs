@@ -148,6 +148,11 @@ pub struct State {
 const NEVER: Time = Time(i64::MIN);
 
 impl State {
+    /// Whether a key's certificates with this serial were revoked.
+    pub fn is_revoked(&self, key: KeyId, serial: u32) -> bool {
+        self.revoked.get(&key).is_some_and(|revoked| serial <= *revoked)
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.varint(self.swept.len() as u64);

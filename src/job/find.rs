@@ -7,7 +7,7 @@ use crate::format::commit::{Root, RootKind};
 use crate::format::id::{SessionId, SourceId, hex};
 use crate::format::summary::Source;
 use crate::job::{Error, Result};
-use crate::repo::{self, Repository, Snapshot, Snapshots};
+use crate::repo::{self, Repository, Resolved, Snapshot, Snapshots};
 use crate::world::Time;
 
 /// What was asked for.
@@ -96,7 +96,8 @@ pub async fn list(
 ) -> Result<(Vec<Described>, Vec<repo::Error>)> {
     let mut found = Vec::new();
     let mut unknown = Vec::new();
-    for id in repo::resolved(repo).await? {
+    let resolved = Resolved::load(repo).await?;
+    for id in resolved.ids() {
         // A catalog that fails costs time, not the answer.
         let row = catalog.and_then(|catalog| catalog.snapshot(id).ok().flatten());
         match row.and_then(Described::from_row) {
@@ -106,6 +107,11 @@ pub async fn list(
     }
     let snapshots = Snapshots::load_some(repo, &unknown).await?;
     let mut problems = snapshots.problems;
+    let seen = catalog.and_then(|catalog| catalog.snapshots().ok()).unwrap_or_default();
+    problems.extend(seen.iter().filter(|row| resolved.is_lost(row.id)).map(|row| {
+        let name = row.id.snapshot_name();
+        repo::Error::Log { what: format!("snapshot {name}, which this machine has seen, is missing") }
+    }));
     found.extend(snapshots.all.iter().map(|snapshot| Described::of(repo, snapshot, &mut problems)));
     found.retain(|described| filter.fits(described));
     found.sort_by_key(|described| (described.time, described.id));
@@ -142,8 +148,15 @@ pub fn choose(
     which: &Which,
     filter: &Filter,
     mut fits: Vec<Described>,
-    problems: Vec<repo::Error>,
+    mut problems: Vec<repo::Error>,
 ) -> Result<Described> {
+    let is_alarm = |problem: &repo::Error| matches!(problem, repo::Error::Log { .. });
+    if *which == Which::Latest
+        && let Some(at) = problems.iter().position(is_alarm)
+    {
+        // What was hidden may be what is meant.
+        return Err(problems.swap_remove(at).into());
+    }
     for problem in &problems {
         // It may be the newest one: what is taken instead is not what was meant, perhaps.
         tracing::warn!(error = repo::chain(problem), "a snapshot can't be read, and is passed over");

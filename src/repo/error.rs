@@ -26,6 +26,8 @@ pub enum Error {
     WrongPassphrase,
     #[error("the key file opens nothing here: its slot {slot} is gone, or it is of another repository")]
     WrongKeyFile { slot: String },
+    #[error("this key was revoked: what it adds does not count any more")]
+    Revoked,
     #[error("`config` is not the one that this key was made for: it was changed or replaced")]
     ConfigChanged,
     /// Whose keys can: `owner's`.
@@ -157,6 +159,7 @@ impl Error {
             | Error::Unsound { .. }
             | Error::UnreadableKey { .. } => Class::Corrupt,
             Error::WrongPassphrase
+            | Error::Revoked
             | Error::WrongKeyFile { .. }
             | Error::ConfigChanged
             | Error::OtherDomain { .. }

@@ -74,6 +74,8 @@ pub struct Index {
     trusted: bool,
     /// Numbers of packs that must not be referred to.
     barred: HashSet<u32>,
+    /// Head and checkpoint of the log that it was loaded by.
+    loaded_by: (u64, Option<u64>),
     /// Nodes that were read since, and are what their ids say.
     sound: Mutex<HashSet<NodeId>>,
     /// Those of the epochs after the checkpoint.
@@ -101,7 +103,8 @@ impl Index {
             let loaded = Self::load_once(repo, &log).await;
             // What a newer checkpoint stands for may have been deleted while this one's was being read.
             if newest_checkpoint(repo).await? == log.base_slot() {
-                return Ok((loaded?, log));
+                let index = Self { loaded_by: (log.head, log.base_slot()), ..loaded? };
+                return Ok((index, log));
             }
             last = loaded.err();
             log = Log::load(repo).await?;
@@ -113,8 +116,8 @@ impl Index {
         let mut index = Index { trusted: repo.keys.trust() == Trust::Shared, ..Default::default() };
         if let Some((slot, checkpoint)) = &log.base {
             let first = checkpoint.state.len();
-            let parts = checkpoint.index.iter().enumerate().map(|(number, digest)| async move {
-                let plain = part(repo, *slot, checkpoint, first + number, digest).await?;
+            let parts = checkpoint.index.iter().copied().enumerate().map(|(number, digest)| async move {
+                let plain = part(repo, *slot, checkpoint, first + number, &digest).await?;
                 let key = object::generation_key(*slot, checkpoint.name, first + number);
                 IndexDelta::decode_part(&plain).map_err(Error::object(&key))
             });
@@ -139,7 +142,10 @@ impl Index {
         let (sessions, problems) = load_sessions(repo, epoch).await?;
         self.problems.extend(problems);
         let known = &sessions;
-        let loading = listed.iter().map(|found| load_delta(repo, known, &found.key));
+        // Owned, because a stream of futures that borrow from a list is one for that list alone.
+        let counting: Vec<String> =
+            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
+        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
         let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).collect().await;
         for delta in loaded {
             match delta {
@@ -181,8 +187,10 @@ impl Index {
             let is_there = listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len));
             // Another epoch's delta whose session has not committed may come too late for what replaces it.
             let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
+            // Whoever holds what a revoked key's slot held may go on to write deltas in its old sessions.
+            let is_distrusted = !pack.own && !pack.verified && log.state.revoked.contains_key(&pack.origin);
             lost += usize::from(!is_there);
-            if !is_there || !is_sure || log.is_barred(pack.id) {
+            if !is_there || !is_sure || is_distrusted || log.is_barred(pack.id) {
                 barred.insert(number);
             }
         }
@@ -194,6 +202,11 @@ impl Index {
         }
         index.barred = barred;
         Ok(index)
+    }
+
+    /// Whether nothing has come since.
+    pub(super) fn is_loaded_by(&self, log: &Log) -> bool {
+        self.loaded_by == (log.head, log.base_slot())
     }
 
     /// Whether the node was read since the index was loaded, and is what its id says.
@@ -289,6 +302,11 @@ impl Index {
     /// A number of the record's own, below [`Index::len`].
     pub fn ordinal(&self, id: &RecordId) -> Option<u32> {
         self.records.get(id).map(|slot| slot.ordinal)
+    }
+
+    /// Every place of a record: number of the pack, offset, length.
+    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (u32, Place)> + '_ {
+        self.slots(id).map(|slot| (slot.pack, self.place(slot)))
     }
 
     /// Every record with its ordinal and its places: number of the pack, offset, length.

@@ -128,6 +128,11 @@ impl Keys {
         })
     }
 
+    /// The owner's, in another domain.
+    pub(super) fn in_domain(&self, config: &Config, name: &str) -> Result<Self> {
+        Self::of_owner(config, self.owner_keys()?.secrets.clone(), Some(name))
+    }
+
     /// What every role has but the owner; a maintainer has nothing else.
     fn of_bundle(config: &Config, bundle: Bundle) -> Result<Self> {
         bundle.certificate.verify(&config.owner, config.repo).map_err(|_| Error::ConfigChanged)?;

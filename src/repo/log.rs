@@ -3,7 +3,7 @@
 //! Spec: chapter 11. [`Log`] is a value: [`Log::load`] reads, [`Log::read_on`] takes in what came after,
 //! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::StreamExt;
 
@@ -12,6 +12,7 @@ use crate::format::checkpoint::{Checkpoint, Fact, Observed, State};
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::log::{Action, Entry, Scope};
 use crate::format::{limits, object};
+use crate::repo::session::Session;
 use crate::repo::{Error, Repository, Result};
 use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
@@ -41,6 +42,8 @@ pub struct Log {
     pub verified: HashSet<PackId>,
     /// The slot of the last sweep that counts; 0 if there is none.
     pub last_sweep: u64,
+    /// A sweep behind the checkpoint that must have had one of its own: somebody has condemned after it.
+    unpublished: Option<u64>,
     /// The hash of each entry from the checkpoint's on.
     digests: BTreeMap<u64, [u8; 32]>,
     /// The slot of the condemn that opened each epoch, from the last that has ended on.
@@ -66,15 +69,26 @@ pub enum Appended {
 impl Log {
     /// Reads the newest checkpoint and the log behind it.
     pub async fn load(repo: &Repository) -> Result<Self> {
-        let mut last = None;
+        let mut last = Error::Moving;
         for _ in 0..ATTEMPTS {
             match Self::load_once(repo).await {
                 // A checkpoint may be replaced, and its parts deleted, while it is read.
-                Err(error) if error.class() == super::Class::Missing => last = Some(error),
-                loaded => return loaded,
+                Err(error) if error.class() == super::Class::Missing => last = error,
+                Err(error) => return Err(error),
+                Ok(log) => match log.unpublished {
+                    Some(_) if newest_checkpoint(repo).await? != log.base_slot() => {}
+                    Some(slot) => {
+                        let what = format!("the checkpoint of entry {slot} was there, and is missing");
+                        return Err(Error::Log { what });
+                    }
+                    None => {
+                        repo.seen.hold_against(repo, &log).await?;
+                        return Ok(log);
+                    }
+                },
             }
         }
-        Err(last.expect("the last attempt has failed"))
+        Err(last)
     }
 
     /// Reads the log as it was at a slot that the newest checkpoint does not stand for yet.
@@ -125,6 +139,10 @@ impl Log {
         if digest != checkpoint.entry {
             return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
         }
+        let author = &checkpoint.certificate;
+        if state.is_revoked(author.key, author.serial) {
+            return Err(Error::Log { what: format!("{key} is by a key that was revoked before") });
+        }
         Ok(Self {
             head: slot,
             epoch: checkpoint.epoch,
@@ -134,6 +152,7 @@ impl Log {
             swept: state.swept.iter().copied().collect(),
             state,
             verified: HashSet::new(),
+            unpublished: None,
             digests: BTreeMap::from([(slot, digest)]),
             opened: BTreeMap::from([(checkpoint.epoch, condemned)]),
             base: Some((slot, checkpoint)),
@@ -166,12 +185,22 @@ impl Log {
         self.digests.get(&self.head).copied().unwrap_or_default()
     }
 
+    /// BLAKE3 of an entry; none of those before the checkpoint. Slot 0 is before the first: zeros.
+    pub(super) fn digest_at(&self, slot: u64) -> Option<[u8; 32]> {
+        if slot == 0 { Some([0; 32]) } else { self.digests.get(&slot).copied() }
+    }
+
     fn take(&mut self, slot: u64, entry: Entry, digest: [u8; 32]) {
         self.head = slot;
         self.digests.insert(slot, digest);
+        if self.is_revoked(entry.certificate.key, entry.certificate.serial) {
+            return;
+        }
         match entry.action {
             Action::Condemn { packs } => {
                 if self.plan.is_none() {
+                    let published = self.base_slot().unwrap_or(0);
+                    self.unpublished = Some(self.last_sweep).filter(|swept| *swept > published);
                     self.epoch += 1;
                     self.opened.insert(self.epoch, slot);
                     self.plan = Some(Plan { slot, packs: packs.into_iter().collect() });
@@ -204,6 +233,8 @@ impl Log {
                 }
             }
             Action::Verify { packs } => self.verified.extend(packs),
+            // Whoever has the owner's root can certify what he likes: that can't be revoked.
+            Action::Revoke { key: KeyId::OWNER, .. } => {}
             Action::Revoke { key, serial } => {
                 let known = self.state.revoked.entry(key).or_default();
                 *known = serial.max(*known);
@@ -239,9 +270,21 @@ impl Log {
         self.swept.contains(&pack) || self.plan.as_ref().is_some_and(|plan| plan.packs.contains(&pack))
     }
 
-    /// Whether what was made with this certificate's key and serial does not count unless it was observed.
+    /// Whether what was made with this certificate's key and serial counts no more, but for commits that were
+    /// observed, and what belongs to them.
     pub fn is_revoked(&self, key: KeyId, serial: u32) -> bool {
-        self.state.revoked.get(&key).is_some_and(|revoked| serial <= *revoked)
+        self.state.is_revoked(key, serial)
+    }
+
+    /// Whether an index delta counts, by the session of its name. One whose session is not there counts as missing, and
+    /// that is told by who reads it.
+    pub(super) fn counts(&self, delta: &str, sessions: &HashMap<SessionId, Session>) -> bool {
+        let session = object::parse_index(delta).and_then(|(id, _)| sessions.get(&id));
+        session.is_none_or(|session| {
+            let certificate = &session.body.certificate;
+            let is_revoked = self.is_revoked(certificate.key, certificate.serial);
+            !is_revoked || self.fact(session.id).observed.is_some()
+        })
     }
 
     /// The holds on a snapshot, the commit's own apart.
@@ -279,7 +322,7 @@ impl Log {
             );
             return Err(Error::Log { what });
         }
-        if self.digests.get(&view).is_some_and(|known| *known != head) {
+        if self.digest_at(view).is_some_and(|known| known != head) {
             return Err(Error::Log {
                 what: format!("a commit has seen another entry {view}: the log was forked"),
             });
@@ -362,6 +405,11 @@ async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 
     entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
     repo.keys.check_domain(&entry.certificate).map_err(Error::object(&key))?;
     Ok(Some((entry, hash::plain(&sealed))))
+}
+
+/// BLAKE3 of the entry in a slot, as stored; none if the slot is free.
+pub(super) async fn entry_digest(repo: &Repository, slot: u64) -> Result<Option<[u8; 32]>> {
+    Ok(read_entry(repo, slot).await?.map(|(_, digest)| digest))
 }
 
 /// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it.

@@ -18,6 +18,8 @@ mod open;
 mod owner;
 mod pack_builder;
 mod reader;
+mod revoke;
+mod seen;
 mod session;
 mod slots;
 mod snapshots;
@@ -28,7 +30,7 @@ pub use check::{Finding, Report, check};
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};
-pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
+pub use gc::{Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned, prune, prune_plan};
 pub use ids::Ids;
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
@@ -36,12 +38,13 @@ pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
 pub use owner::LikeKeys;
 pub use reader::Reader;
+pub use seen::Seen;
 pub use session::{Begun, Lane, Session, View, begin};
 pub use slots::{
     KeyInfo, KeyList, NewKey, Rotated, add_key, add_passphrase, list_keys, remove_key, rotate_key,
     rotate_owner,
 };
-pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
+pub use snapshots::{Resolved, Snapshot, Snapshots, ToCommit, commit, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 
@@ -66,9 +69,18 @@ pub struct Repository {
     pub config: Config,
     pub keys: Arc<Keys>,
     pub world: World,
+    /// How far the gc log was seen, by whoever has opened this; to be kept for the next time.
+    pub seen: Seen,
 }
 
 impl Repository {
+    /// The same repository in another domain; the owner's.
+    pub(super) fn in_domain(&self, name: &str) -> Result<Self> {
+        let keys = Arc::new(self.keys.in_domain(&self.config, name)?);
+        let store = place_of(&self.top, keys.certificate.domain);
+        Ok(Self { store, keys, seen: Seen::default(), ..self.clone() })
+    }
+
     /// Seals what is to lie at `key` in the store.
     fn seal(&self, key: &str, plain: Vec<u8>) -> Bytes {
         object::seal_object(&self.keys.structure, self.world.bytes(), self.config.repo, key, plain).into()
@@ -97,6 +109,6 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
-        Self { top: store.clone(), store, config, keys, world }
+        Self { top: store.clone(), store, config, keys, world, seen: Seen::default() }
     }
 }

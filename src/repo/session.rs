@@ -53,7 +53,11 @@ pub struct View {
 /// another is begun.
 pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
     let mut log = Log::load(repo).await?;
+    let certificate = &repo.keys.certificate;
     for _ in 0..ATTEMPTS {
+        if log.is_revoked(certificate.key, certificate.serial) {
+            return Err(Error::Revoked);
+        }
         let epoch = log.epoch;
         let (session, lanes) = put(repo, epoch, lanes).await?;
         log.read_on(repo).await?;
@@ -96,7 +100,7 @@ pub(super) async fn load_sessions(
     epoch: u32,
 ) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
     let listed = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
-    let loading = listed.iter().map(|found| async move {
+    let loading = listed.into_iter().map(|found| async move {
         Ok::<_, Error>(match load(repo, &found.key).await {
             Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
                 return Err(error.into());

@@ -15,6 +15,7 @@ use crate::format::keys::{Domain, KeyFile, Lock, Role, RoleSecrets, Secrets, Slo
 use crate::format::{Error as Format, config, limits, object};
 use crate::repo::open::{read_slot, stored_config};
 use crate::repo::owner::Owner;
+use crate::repo::revoke::revoke;
 use crate::repo::{Error, Repository, Result};
 use crate::store::{Class, Store};
 use crate::world::{Time, World};
@@ -386,7 +387,8 @@ pub async fn list_keys(repo: &Repository) -> Result<KeyList> {
     Ok(Keyring::load(repo).await?.list())
 }
 
-/// Removes a slot, so that its key file or passphrase opens nothing. The owner's last one stays.
+/// Removes a slot, so that its key file or passphrase opens nothing, and revokes its key: what is made with it from now
+/// on does not count, even if somebody has kept what was in the slot. The owner's last one stays.
 pub async fn remove_key(repo: &Repository, slot: SlotId) -> Result<()> {
     let keyring = Keyring::load(repo).await?;
     let key = object::slot_key(slot);
@@ -394,8 +396,13 @@ pub async fn remove_key(repo: &Repository, slot: SlotId) -> Result<()> {
     if owners.all(|held| held.id == slot) {
         return Err(Error::LastOwner { key });
     }
-    if !keyring.unreadable.contains_key(&slot) && !keyring.held.iter().any(|held| held.id == slot) {
-        return Err(Error::NoKey { which: slot.to_string() });
+    let held = keyring.held.iter().find(|held| held.id == slot);
+    match held.map(|held| &held.info) {
+        None if !keyring.unreadable.contains_key(&slot) => {
+            return Err(Error::NoKey { which: slot.to_string() });
+        }
+        None | Some(SlotInfo { role: Role::Owner, .. }) => {}
+        Some(info) => revoke(&repo.in_domain(info.domain.name())?, info.key, info.serial).await?,
     }
     repo.top.delete(&key).await.map_err(|source| Error::KeyKept { key, source })
 }

@@ -2,19 +2,19 @@
 //!
 //! Spec: chapters 7 and 8. A snapshot exists when its commit does; a fence is none.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, seal, sign};
 use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_context};
-use crate::format::id::{KeyId, SessionId, SourceId};
+use crate::format::id::{KeyId, NodeId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::{Error, Log, Repository, Result, View};
-use crate::store::Created;
+use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
 
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
@@ -35,6 +35,11 @@ impl Snapshot {
     /// The name that people see and type.
     pub fn name(&self) -> String {
         self.id.snapshot_name()
+    }
+
+    /// The tree of a source.
+    pub fn root_of(&self, source: SourceId) -> Option<NodeId> {
+        self.commit.roots.iter().find(|root| root.source == source).map(|root| root.node)
     }
 }
 
@@ -62,9 +67,29 @@ enum Ended {
 
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
+        Self::load_chosen(repo, |_, ids| ids).await
+    }
+
+    /// What a session of this holder is compared with, and goes on from: the newest of its own of each source, and all
+    /// of the epochs that no checkpoint stands for. So a backup's start does not grow with the number of snapshots.
+    pub async fn load_before(repo: &Repository) -> Result<Self> {
+        let own = repo.keys.certificate.key;
+        Self::load_chosen(repo, |log, mut ids| {
+            let newest = newest_of(log, own);
+            ids.retain(|id| newest.contains(id) || !log.state.rows.contains_key(id));
+            ids
+        })
+        .await
+    }
+
+    async fn load_chosen(
+        repo: &Repository,
+        choose: impl Fn(&Log, Vec<SessionId>) -> Vec<SessionId>,
+    ) -> Result<Self> {
         let mut log = Log::load(repo).await?;
         for _ in 0..ATTEMPTS {
             let ids = resolved_after(repo, &mut log).await?;
+            let ids = choose(&log, ids);
             let snapshots = Self::load_ids(repo, &log, &ids).await?;
             if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == log.base_slot() {
                 return Ok(snapshots);
@@ -84,7 +109,7 @@ impl Snapshots {
     pub(super) async fn load_ids(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<Self> {
         let loading = ids.iter().map(|id| async move {
             Ok::<_, Error>(match load(repo, *id).await {
-                Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
+                Err(Error::Store(error)) if error.class() == StoreClass::Transient => {
                     return Err(error.into());
                 }
                 loaded => (*id, loaded),
@@ -103,6 +128,20 @@ impl Snapshots {
                 },
                 Ok(Ended::Repack) => drop(snapshots.repacks.insert(id)),
                 Ok(Ended::Fence) => {}
+                // A newer checkpoint than the one that it was listed by has let it go.
+                Err(Error::Store(error))
+                    if error.class() == StoreClass::Missing
+                        && id.epoch() < *log.open_epochs().start()
+                        && !log.state.rows.contains_key(&id) => {}
+                Err(Error::Store(error))
+                    if error.class() == StoreClass::Missing && log.state.rows.contains_key(&id) =>
+                {
+                    let what = format!(
+                        "the commit of snapshot {} was there, nothing has let it go, and it is missing",
+                        id.snapshot_name()
+                    );
+                    snapshots.problems.push(Error::Log { what });
+                }
                 Err(error) => snapshots.problems.push(error),
             }
         }
@@ -129,14 +168,29 @@ impl Snapshots {
         there.chain(self.remembered.get(&key).into_iter().flatten().copied()).max()
     }
 
-    /// The newest of a source whose names the holder of `keys` can read: what the next one is compared with.
+    /// The newest of a source that this holder has made itself: what the next one is compared with. It can read its
+    /// names, in a mover too, and may refer to its records.
     pub fn parent_of(&self, repo: &Repository, source: SourceId) -> Option<&Snapshot> {
-        self.all.iter().rev().find(|snapshot| {
-            let commit = &snapshot.commit;
-            let readable = repo.keys.meta_key(&commit.meta_key_name(source)).is_some();
-            readable && commit.roots.iter().any(|root| root.source == source)
-        })
+        let own = repo.keys.certificate.key;
+        let has = |commit: &Commit| commit.roots.iter().any(|root| root.source == source);
+        self.all.iter().rev().find(|found| found.commit.certificate.key == own && has(&found.commit))
     }
+}
+
+/// How many snapshots of one source are looked at for the newest tree of a volume, which not each of them has.
+const LOOKED_AT: usize = 16;
+
+/// The newest snapshots of a key, of each source, among those that the checkpoint stands for.
+fn newest_of(log: &Log, key: KeyId) -> HashSet<SessionId> {
+    let mut by_source: HashMap<SourceId, Vec<(Time, SessionId)>> = HashMap::new();
+    for (id, row) in log.state.rows.iter().filter(|(id, row)| row.key == key && !log.fact(**id).forgotten) {
+        by_source.entry(row.source).or_default().push((row.time, *id));
+    }
+    let newest = by_source.into_values().flat_map(|mut all| {
+        all.sort_unstable();
+        all.into_iter().rev().take(LOOKED_AT).map(|(_, id)| id)
+    });
+    newest.collect()
 }
 
 impl Snapshot {
@@ -157,12 +211,29 @@ impl Snapshot {
     }
 }
 
-/// The sessions that have come to an end, as a snapshot or without one, and are not forgotten.
-pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
-    let mut log = Log::load(repo).await?;
-    let mut ids = resolved_after(repo, &mut log).await?;
-    ids.retain(|id| !log.fact(*id).forgotten && !log.fact(*id).gone);
-    Ok(ids)
+/// The sessions that have come to an end, as a snapshot or without one.
+pub struct Resolved {
+    ids: HashSet<SessionId>,
+    log: Log,
+}
+
+impl Resolved {
+    pub async fn load(repo: &Repository) -> Result<Self> {
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?.into_iter().collect();
+        Ok(Self { ids, log })
+    }
+
+    /// Those that are not forgotten.
+    pub fn ids(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let is_there = |id: &SessionId| !self.log.fact(*id).forgotten && !self.log.fact(*id).gone;
+        self.ids.iter().copied().filter(is_there)
+    }
+
+    /// Whether a commit that somebody has seen before is missing now: those of epochs that no checkpoint stands for stay.
+    pub fn is_lost(&self, seen: SessionId) -> bool {
+        seen.epoch() >= *self.log.open_epochs().start() && !self.ids.contains(&seen)
+    }
 }
 
 /// The same with the forgotten, by a listing of each epoch that has not ended. The log is read on afterwards:
@@ -170,15 +241,36 @@ pub async fn resolved(repo: &Repository) -> Result<Vec<SessionId>> {
 pub(super) async fn resolved_after(repo: &Repository, log: &mut Log) -> Result<Vec<SessionId>> {
     let mut ids: Vec<SessionId> = log.state.rows.keys().copied().collect();
     let mut next = *log.open_epochs().start();
-    while next <= log.epoch {
+    loop {
         for epoch in next..=log.epoch {
-            let listed = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
-            ids.extend(listed.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)));
+            ids.extend(committed_in(repo, epoch).await?);
         }
         next = log.epoch + 1;
+        // Whoever commits in an epoch has read the entry that opened it.
+        let beyond = committed_in(repo, next).await?;
         log.read_on(repo).await?;
+        if log.epoch >= next {
+            continue;
+        }
+        return match beyond.first() {
+            None => Ok(ids),
+            Some(id) => {
+                let name = id.snapshot_name();
+                let what = format!(
+                    "there is a commit of epoch {next}, {name}, and the log ends with entry {}, in epoch {}: it was \
+                     shortened",
+                    log.head, log.epoch
+                );
+                Err(Error::Log { what })
+            }
+        };
     }
-    Ok(ids)
+}
+
+/// The sessions that lie resolved in an epoch's folder.
+async fn committed_in(repo: &Repository, epoch: u32) -> Result<Vec<SessionId>> {
+    let listed = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
+    Ok(listed.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)).collect())
 }
 
 /// The summary, for who may know it.

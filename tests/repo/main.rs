@@ -2,6 +2,7 @@
 //! keys that may not, stores that can't. In one process and in memory, through the doors that the command
 //! line uses.
 
+mod alarms;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;
@@ -13,6 +14,7 @@ mod domains;
 mod gc;
 mod keys;
 mod planted;
+mod revoked;
 mod roles;
 mod scene;
 mod stores;

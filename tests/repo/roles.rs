@@ -10,6 +10,7 @@ use std::sync::Arc;
 use kist::format::id::RecordId;
 use kist::format::keys::{KeyName, Role};
 use kist::format::pack::PackKind;
+use kist::format::refs::ChunkRef;
 use kist::job::find::Part;
 use kist::job::{self, list};
 use kist::repo::{self, Class, Error, Index, NewKey, Reader, Repository, Snapshots, Unlock};
@@ -100,7 +101,7 @@ async fn a_writer_can_t_restore_nor_open_a_chunk_that_it_has_written() {
     let mut tried = 0;
     for id in reader.index().records() {
         if let RecordId::Chunk(id) = id {
-            let refused = reader.chunk(*id).await.err().unwrap();
+            let refused = reader.chunk(ChunkRef { id: *id, len: 1 }).await.err().unwrap();
             assert!(is_role(&refused), "{refused}");
             tried += 1;
         }
@@ -216,7 +217,7 @@ async fn a_maintainer_opens_no_name_and_no_byte_and_can_t_tell_what_is_there_yet
     let mut tried = 0;
     for id in reader.index().records() {
         if let RecordId::Chunk(id) = id {
-            assert!(is_role(&reader.chunk(*id).await.err().unwrap()));
+            assert!(is_role(&reader.chunk(ChunkRef { id: *id, len: 1 }).await.err().unwrap()));
             tried += 1;
         }
     }

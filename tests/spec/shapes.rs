@@ -339,7 +339,7 @@ fn kind(kind: &Kind) -> Value {
 fn extent(extent: &Extent) -> Value {
     match extent {
         Extent::Data { chunk, offset, len } => {
-            json!({"chunk": chunk.to_string(), "offset": offset, "len": len})
+            json!({"chunk": chunk.id.to_string(), "chunk_len": chunk.len, "offset": offset, "len": len})
         }
         Extent::Hole { len } => json!({"hole": len}),
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
 use crate::repo::gc::mark::Live;
-use crate::repo::index::ListedPack;
-use crate::repo::{Index, Log};
+use crate::repo::index::{ListedPack, PackInfo};
+use crate::repo::{Index, Log, Place};
 
 /// How much is rewritten so that space comes back.
 #[derive(Clone, Copy, Debug)]
@@ -73,28 +73,52 @@ pub struct Seen<'a> {
     pub running_since: Option<i64>,
 }
 
-/// Bytes of each pack that are used, by the pack's number. A record with several places is used in the first
-/// that is there.
-pub fn used_bytes(seen: &Seen<'_>) -> Vec<u64> {
-    let mut used = vec![0; seen.index.packs().len()];
-    for (_, ordinal, mut places) in seen.index.slots_of_all() {
-        if !seen.live.contains(ordinal) {
-            continue;
+/// Where records that are needed have to stay, if they have several places: once for each origin, because a writer
+/// believes nobody else's copy, and a stolen key could have planted a false one; or in one pack that somebody has read.
+pub struct Stays {
+    /// Of the packs, by number: the store lists it, and it is neither condemned nor swept.
+    is_usable: Vec<bool>,
+}
+
+impl Stays {
+    pub fn new(seen: &Seen<'_>) -> Self {
+        let is_usable = |pack: &PackInfo| seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id);
+        Self { is_usable: seen.index.packs().iter().map(is_usable).collect() }
+    }
+
+    /// The numbers of the packs among these places of one record in which it has to stay.
+    pub fn among(&self, index: &Index, places: impl Iterator<Item = (u32, Place)>) -> Vec<(u32, Place)> {
+        let info = |number: u32| &index.packs()[number as usize];
+        let usable: Vec<_> = places.filter(|(number, _)| self.is_usable[*number as usize]).collect();
+        if let Some(read) = usable.iter().find(|(number, _)| info(*number).verified) {
+            return vec![*read];
         }
-        if let Some((pack, place)) = places.find(|(_, place)| is_there(seen, place.pack)) {
-            used[pack as usize] += u64::from(place.len);
+        let mut stays: Vec<(u32, Place)> = Vec::new();
+        for place in usable {
+            if !stays.iter().any(|other| info(other.0).origin == info(place.0).origin) {
+                stays.push(place);
+            }
+        }
+        stays
+    }
+}
+
+/// Bytes of each pack that are used, by the pack's number.
+fn used_bytes(seen: &Seen<'_>, stays: &Stays) -> Vec<u64> {
+    let mut used = vec![0; seen.index.packs().len()];
+    for (_, ordinal, places) in seen.index.slots_of_all() {
+        if seen.live.contains(ordinal) {
+            for (pack, place) in stays.among(seen.index, places) {
+                used[pack as usize] += u64::from(place.len);
+            }
         }
     }
     used
 }
 
-fn is_there(seen: &Seen<'_>, pack: PackId) -> bool {
-    seen.listed.contains_key(&pack) && !seen.log.is_barred(pack)
-}
-
-pub fn plan(seen: &Seen<'_>, limits: Limits) -> PrunePlan {
+pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
     let mut plan = PrunePlan::default();
-    let used = used_bytes(seen);
+    let used = used_bytes(seen, stays);
     let mut wasteful = Vec::new();
     let mut small: HashMap<(PackKind, KeyId), Vec<usize>> = HashMap::new();
     for (number, pack) in seen.index.packs().iter().enumerate() {
@@ -144,8 +168,9 @@ fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
     }
 }
 
-/// The packs of a condemned set that may go: each live record in one has another place, in a pack that is neither
-/// condemned nor swept and that the store lists, and that whoever opens the repository later will find indexed.
+/// The packs of a condemned set that may go: each live record in one has another place, in a pack of the same origin or
+/// one that somebody has read, that is neither condemned nor swept and that the store lists, and that whoever opens the
+/// repository later will find indexed.
 pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackId> {
     let mut kept: HashSet<PackId> = HashSet::new();
     // A delta of an ended epoch whose session has not committed may have come too late for the generation.
@@ -154,15 +179,18 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
         if !seen.live.contains(ordinal) {
             continue;
         }
-        let places: Vec<(u32, PackId)> = places.map(|(number, place)| (number, place.pack)).collect();
-        let stays = |(number, pack): &(u32, PackId)| {
-            let gone = seen.log.swept.contains(pack) || condemned.contains(pack);
-            let sure = seen.index.packs()[*number as usize].session.is_none_or(is_sure);
-            sure && seen.listed.contains_key(pack) && (!gone || kept.contains(pack))
+        let places: Vec<&PackInfo> = places.map(|(number, _)| &seen.index.packs()[number as usize]).collect();
+        let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
+            let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
+            let sure = pack.session.is_none_or(is_sure);
+            sure && seen.listed.contains_key(&pack.id) && (!gone || kept.contains(&pack.id))
         };
-        if !places.iter().any(stays) {
+        for pack in places.iter().filter(|pack| condemned.contains(&pack.id)) {
+            let is_copy = |other: &&&PackInfo| other.verified || other.origin == pack.origin;
             // Whatever could be of use stays.
-            kept.extend(places.into_iter().map(|(_, pack)| pack).filter(|pack| condemned.contains(pack)));
+            if !places.iter().filter(is_copy).any(|other| stays(other, &kept)) {
+                kept.insert(pack.id);
+            }
         }
     }
     condemned.iter().filter(|pack| !kept.contains(pack)).copied().collect()
@@ -198,6 +226,57 @@ mod tests {
         RecordId::Chunk(ChunkId(id))
     }
 
+    /// What is seen of some packs that the store lists, all records needed.
+    fn look<R>(index: &Index, listed: &[PackId], log: &Log, then: impl FnOnce(&Seen<'_>) -> R) -> R {
+        let there = ListedPack { size: 64 * 1024, modified_unix_secs: 0 };
+        then(&Seen {
+            index,
+            log,
+            live: &Live::all(index),
+            listed: &listed.iter().map(|id| (*id, there)).collect(),
+            running: &HashSet::new(),
+            committed: &HashSet::new(),
+            running_since: None,
+        })
+    }
+
+    /// The story: a stolen writer's key planted a record under the id of another's, and the other's pack was taken for
+    /// unused, because there was a copy.
+    #[test]
+    fn a_copy_of_another_writer_s_is_none_until_somebody_has_read_it() {
+        let record = chunk(1, 1);
+        let (own, mut planted) = (pack(1, 1, vec![record]), pack(2, 1, vec![record]));
+        planted.origin = KeyId([2; 16]);
+        for is_read in [false, true] {
+            planted.verified = is_read;
+            for order in [[&own, &planted], [&planted, &own]] {
+                let mut index = Index::default();
+                order.iter().for_each(|pack| index.add(pack, None, false));
+                let going = HashSet::from([own.id]);
+                let (plan, swept) = look(&index, &[own.id, planted.id], &Log::default(), |seen| {
+                    (plan(seen, &Stays::new(seen), Limits::default()), sweepable(seen, &going))
+                });
+                let expected = if is_read { BTreeSet::from([own.id]) } else { BTreeSet::new() };
+                assert_eq!((plan.unused, swept), (expected.clone(), expected));
+            }
+        }
+    }
+
+    /// The story: a repack that was cut short had left a pack of copies, and each prune copied from one to the other.
+    #[test]
+    fn of_two_packs_of_one_origin_a_record_stays_in_one() {
+        let mut index = Index::default();
+        let packs = [pack(1, 1, vec![chunk(1, 1)]), pack(2, 1, vec![chunk(1, 1)])];
+        packs.iter().for_each(|pack| index.add(pack, None, false));
+        let there = packs.each_ref().map(|pack| pack.id);
+        look(&index, &there, &Log::default(), |seen| {
+            let stays = Stays::new(seen);
+            let kept = stays.among(&index, index.slots_of(&chunk(1, 1)));
+            assert_eq!(kept.len(), 1);
+            assert_eq!(plan(seen, &stays, Limits::default()).unused.len(), 1);
+        });
+    }
+
     /// A pack that only a late delta of an ended epoch names, and that is kept for another record's sake, is no copy.
     #[test]
     fn a_pack_that_the_next_generation_may_not_name_is_no_copy_even_if_it_is_kept() {
@@ -206,25 +285,15 @@ mod tests {
         let alone = (0..MANY).map(|n| chunk(1, n));
         let doubtful = pack(0, 1, alone.chain((0..MANY).map(|n| chunk(2, n))).collect());
         index.add(&doubtful, Some(SessionId([0; 16])), true);
-        let mut condemned = HashSet::from([doubtful.id]);
+        let mut condemned = vec![doubtful.id];
         for n in 0..MANY {
             let sound = pack(n, 2, vec![chunk(2, n)]);
             index.add(&sound, None, true);
-            condemned.insert(sound.id);
+            condemned.push(sound.id);
         }
-        let there = ListedPack { size: 64 * 1024, modified_unix_secs: 0 };
-        let listed = condemned.iter().map(|id| (*id, there)).collect();
         let mut log = Log::default();
         log.ended = 1;
-        let seen = Seen {
-            index: &index,
-            log: &log,
-            live: &Live::all(&index),
-            listed: &listed,
-            running: &HashSet::new(),
-            committed: &HashSet::new(),
-            running_since: None,
-        };
-        assert_eq!(sweepable(&seen, &condemned), BTreeSet::new());
+        let going = condemned.iter().copied().collect();
+        look(&index, &condemned, &log, |seen| assert_eq!(sweepable(seen, &going), BTreeSet::new()));
     }
 }

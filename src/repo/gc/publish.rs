@@ -41,7 +41,7 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
 }
 
 /// True if the checkpoint stands; false if it has to be made anew.
-async fn publish(repo: &Repository, log: Log) -> Result<bool> {
+pub(super) async fn publish(repo: &Repository, log: Log) -> Result<bool> {
     let slot = log.head;
     let name: [u8; 16] = repo.world.bytes();
     let mut parts = Parts { repo, slot, name, state: Vec::new(), index: Vec::new() };
@@ -183,7 +183,8 @@ async fn write_index(repo: &Repository, log: &Log, parts: &mut Parts<'_>) -> Res
         let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
         let (sessions, _) = load_sessions(repo, epoch).await?;
         let sessions = &sessions;
-        let loading = listed.iter().map(|found| load_delta(repo, sessions, &found.key));
+        let counting = listed.iter().filter(|found| log.counts(&found.key, sessions));
+        let loading = counting.map(|found| load_delta(repo, sessions, &found.key));
         let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
         while let Some(loaded) = loading.next().await {
             match loaded {

@@ -12,6 +12,7 @@ use crate::format::keys::KeyName;
 use crate::format::object;
 use crate::format::pack::{PackKind, Toc, short_hash};
 use crate::repo::gc::mark::Live;
+use crate::repo::gc::plan::Stays;
 use crate::repo::pack_builder::{OpenPack, record_key_name};
 use crate::repo::snapshots::end_repack;
 use crate::repo::upload::Uploads;
@@ -23,6 +24,7 @@ pub async fn repack(
     repo: &Repository,
     index: &Arc<Index>,
     live: &Arc<Live>,
+    stays: Arc<Stays>,
     groups: HashMap<(PackKind, KeyId), Vec<PackId>>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<BTreeSet<PackId>> {
@@ -38,9 +40,9 @@ pub async fn repack(
                 bytes => bytes?,
             };
             let len = bytes.len() as u64;
-            let (index, live) = (index.clone(), live.clone());
+            let (index, live, stays) = (index.clone(), live.clone(), stays.clone());
             let copied = tokio::task::spawn_blocking(move || {
-                let copied = filling.copy(&index, &live, pack, &bytes);
+                let copied = filling.copy((&index, &live, &stays), pack, &bytes);
                 (filling, copied)
             });
             let (back, copied) = copied.await.expect("copying records does not panic");
@@ -70,7 +72,12 @@ struct Filling {
 
 impl Filling {
     /// Copies the used records of a pack. False if the pack is damaged: then it stays as it is.
-    fn copy(&mut self, index: &Index, live: &Live, pack: PackId, bytes: &[u8]) -> Result<bool> {
+    fn copy(
+        &mut self,
+        (index, live, stays): (&Index, &Live, &Stays),
+        pack: PackId,
+        bytes: &[u8],
+    ) -> Result<bool> {
         let keys = &self.repo.keys;
         let sound = index.packs().iter().any(|info| info.id == pack && info.hash == hash::plain(bytes));
         let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
@@ -80,6 +87,11 @@ impl Filling {
         };
         for record in toc.records {
             if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
+                continue;
+            }
+            // What stays elsewhere is not copied: a repack that was cut short has copied it before.
+            let mut needed = stays.among(index, index.slots_of(&record.id)).into_iter();
+            if !needed.any(|(_, place)| place.pack == pack) {
                 continue;
             }
             let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];

@@ -12,6 +12,7 @@ use kist::format::object;
 use kist::format::pack::{
     Compression, PackKind, PartHeader, RecordHeader, TRAILER_LEN, Toc, TocRecord, part_context, short_hash,
 };
+use kist::format::refs::ChunkRef;
 use kist::world::World;
 use serde_json::{Value, json};
 
@@ -153,6 +154,7 @@ fn finish(m: &Material, world: &World, pack: &mut Vec<u8>, toc: &Toc) {
 fn node_pack(m: &Material) -> Vec<u8> {
     let world = draw("pack/nodes-ok");
     let RecordId::Chunk(chunk) = chunk_id(m, b"what is in a file") else { unreachable!() };
+    let chunk = ChunkRef { id: chunk, len: 17 };
     let file = Kind::File {
         size: 17,
         content: Content::Extents(vec![Extent::Data { chunk, offset: 0, len: 17 }]),

@@ -1,0 +1,49 @@
+//! How far this machine has seen the gc log: a store that shows less than that, or something else, shows an old copy.
+//!
+//! Spec: chapter 11, alarms. Handed in when a repository is opened, raised by each load, to be kept by who handed it in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::repo::log::entry_digest;
+use crate::repo::{Error, Log, Repository, Result, View};
+
+/// The highest slot of the gc log that was seen; shared by all that is opened from one repository.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Arc<Mutex<View>>);
+
+impl Seen {
+    pub fn new(view: View) -> Self {
+        Self(Arc::new(Mutex::new(view)))
+    }
+
+    pub fn view(&self) -> View {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An alarm if the log lacks what was seen, or has another entry there.
+    pub(super) async fn hold_against(&self, repo: &Repository, log: &Log) -> Result<()> {
+        let seen = self.view();
+        if seen.slot > log.head {
+            let what = format!(
+                "this machine has seen entry {} of the log, and it ends with {}: it was shortened, or an old copy of \
+                 the store was put back",
+                seen.slot, log.head
+            );
+            return Err(Error::Log { what });
+        }
+        let known = match log.digest_at(seen.slot) {
+            Some(digest) => Some(digest),
+            // The checkpoint stands for it; the entry itself lies there for ever.
+            None => entry_digest(repo, seen.slot).await?,
+        };
+        if known != Some(seen.head) {
+            let what = format!("this machine has seen another entry {} of the log: it was forked", seen.slot);
+            return Err(Error::Log { what });
+        }
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.head > seen.slot {
+            *seen = View { slot: log.head, head: log.digest() };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Keys that were removed or drawn anew: what their former holders make afterwards does not count, and nothing that
+//! was made before is lost by it.
+
+use std::sync::Arc;
+
+use kist::format::id::SessionId;
+use kist::format::keys::{Role, Trust};
+use kist::format::log::Action;
+use kist::repo::{
+    self, Error, Index, Log, NewKey, PruneSettings, Repository, Snapshots, ToCommit, Unlock, View,
+};
+use kist::store::testing::{Failure, Faulty, Moment};
+use kist::store::{Store, Verb};
+
+use crate::scene::{Scene, backup, check, grow, noise, repo_error};
+
+async fn remove(owner: &Repository, name: &str) {
+    for slot in repo::list_keys(owner).await.unwrap().slots(name).unwrap() {
+        repo::remove_key(owner, slot).await.unwrap();
+    }
+}
+
+async fn assert_revoked(scene: &Scene, repo: &Repository) {
+    let refused = repo_error(backup(repo, &scene.source()).await.err().expect("it was revoked"));
+    assert!(matches!(refused, Error::Revoked), "{refused}");
+}
+
+async fn names(repo: &Repository) -> Vec<String> {
+    let all = Snapshots::load(repo).await.unwrap();
+    assert!(all.problems.is_empty(), "{:?}", all.problems);
+    let mut names: Vec<String> = all.all.iter().map(|snapshot| snapshot.name()).collect();
+    names.sort();
+    names
+}
+
+async fn prune(repo: &Repository) {
+    let now = PruneSettings { silence: std::time::Duration::ZERO, ..Default::default() };
+    repo::prune(repo, now, &|_| {}).await.unwrap();
+}
+
+/// What a thief does with what was in the slot: he asks nobody, and commits.
+async fn commit_all_the_same(thief: &Repository, like: &repo::Snapshot) -> SessionId {
+    let log = Log::load(thief).await.unwrap();
+    let session = SessionId::new(log.epoch, thief.world.bytes());
+    let what = ToCommit {
+        view: View { slot: log.head, head: log.digest() },
+        time: thief.world.now(),
+        source: like.commit.source,
+        complete: true,
+        class: vec![],
+        held: false,
+        roots: like.commit.roots.clone(),
+        summary: repo::summary(thief, like).unwrap().unwrap(),
+    };
+    let before = Snapshots::load(thief).await.unwrap();
+    repo::commit(thief, session, &before, what).await.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_writer_s_key_makes_afterwards_does_not_count_and_what_it_made_before_stays() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let unlock = scene.writer("shop").await;
+    // A run that dies before its commit: the next one refers to its packs, so that these must go on to count.
+    let faults = Faulty::over(Arc::new(scene.beneath.clone()));
+    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
+    let died = repo::open(Store::over(faults.wrap()), &scene.world(), &unlock, None).await.unwrap();
+    assert!(backup(&died, &scene.source()).await.is_err());
+    let writer = scene.open_with(&unlock).await;
+    let first = backup(&writer, &scene.source()).await.unwrap();
+    assert_eq!(first.stats.new_chunks, 0, "all lies in the packs of the run that died");
+    let begun = repo::begin(&writer, 1).await.unwrap().session;
+
+    remove(&owner, "shop").await;
+
+    assert_revoked(&scene, &writer).await;
+    let mine = names(&owner).await;
+    assert_eq!(mine, [first.snapshot.name()]);
+    let forged = commit_all_the_same(&writer, &first.snapshot).await;
+    assert!(owner.store.get(&kist::format::object::commit_key(forged)).await.is_ok());
+    assert!(owner.store.get(&kist::format::object::commit_key(begun)).await.is_ok(), "it was fenced");
+    repo::observe(&owner).await.unwrap();
+    assert_eq!(names(&owner).await, mine);
+    scene.restore_whole(&owner, &mine[0], "before a prune").await;
+    for _ in 0..2 {
+        prune(&owner).await;
+        assert_eq!(names(&owner).await, mine);
+        scene.restore_whole(&owner, &mine[0], "after a prune").await;
+        assert!(check(&owner).await.findings.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_revoked_key_are_referred_to_by_others_only_when_somebody_has_read_them() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let trusting = NewKey { trust: Trust::Shared, ..NewKey::of(Role::Writer, "trusting") };
+    let trusting = scene.open_with(&scene.add(trusting).await).await;
+    let shop = scene.open_with(&scene.writer("shop").await).await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    backup(&shop, &scene.source()).await.unwrap();
+    let new_chunks = async |name: &str| {
+        let session = repo::begin(&trusting, 1).await.unwrap().session;
+        let index = Index::load_to_add(&trusting, session).await.unwrap();
+        let may = index.records().filter(|id| index.may_refer_to(id)).count();
+        (name.to_owned(), may, index.len())
+    };
+    let (_, may, all) = new_chunks("before").await;
+    assert!(may == all && all > 100, "{may} of {all}");
+    remove(&owner, "shop").await;
+    assert_eq!(new_chunks("revoked").await.1, 0);
+    // Who has read every record of a pack vouches for it.
+    let mut packs: Vec<_> = Index::load(&owner).await.unwrap().packs().iter().map(|pack| pack.id).collect();
+    packs.sort_unstable();
+    let mut log = Log::load(&owner).await.unwrap();
+    log.append(&owner, Action::Verify { packs }).await.unwrap();
+    assert_eq!(new_chunks("verified").await.1, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_a_revoked_maintainer_have_no_effect() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let unlock: Unlock = scene.add(NewKey::of(Role::Maintainer, "keeper")).await;
+    let keeper = scene.open_with(&unlock).await;
+    let first = backup(&owner, &scene.source()).await.unwrap().snapshot;
+    std::fs::write(scene.source().join("more"), noise(5_000, 5)).unwrap();
+    let second = backup(&owner, &scene.source()).await.unwrap().snapshot;
+    repo::observe(&keeper).await.unwrap();
+    repo::forget(&keeper, &[first.id]).await.unwrap();
+    assert_eq!(names(&owner).await, [second.name()]);
+    remove(&owner, "keeper").await;
+    repo::recall(&owner, &[first.id]).await.unwrap();
+
+    let before = Log::load(&owner).await.unwrap();
+    repo::forget(&keeper, &[first.id, second.id]).await.unwrap();
+    let mut log = Log::load(&keeper).await.unwrap();
+    log.append(&keeper, Action::Condemn { packs: vec![] }).await.unwrap();
+    let after = Log::load(&owner).await.unwrap();
+    assert_eq!(
+        (after.head, after.epoch),
+        (before.head + 2, before.epoch),
+        "they stand there, and do nothing"
+    );
+    let mut both = [first.name(), second.name()];
+    both.sort();
+    assert_eq!(names(&owner).await, both);
+    prune(&owner).await;
+    assert_eq!(names(&owner).await, both);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_whose_key_was_drawn_anew_goes_on_and_the_old_one_ends() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let old = scene.open_with(&scene.writer("shop").await).await;
+    let first = backup(&old, &scene.source()).await.unwrap();
+    let rotated = repo::rotate_key(&owner, "shop").await.unwrap();
+    for slot in rotated.replaced {
+        repo::remove_key(&owner, slot).await.unwrap();
+    }
+    assert_revoked(&scene, &old).await;
+    let new = scene.open_with(&Unlock::KeyFile(rotated.key)).await;
+    let second = backup(&new, &scene.source()).await.unwrap();
+    assert_eq!((second.stats.new_chunks, second.stats.new_nodes), (0, 0));
+    let mut both = [first.snapshot.name(), second.snapshot.name()];
+    both.sort();
+    assert_eq!(names(&owner).await, both);
+    scene.restore_whole(&owner, &second.snapshot.name(), "the second").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_domain_is_revoked_there() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let of_bank = NewKey { domain: Some("bank".into()), ..NewKey::of(Role::Writer, "bank") };
+    let bank = scene.open_with(&scene.add(of_bank).await).await;
+    let done = backup(&bank, &scene.source()).await.unwrap();
+    remove(&owner, "bank").await;
+    assert_revoked(&scene, &bank).await;
+    assert_eq!(Log::load(&owner).await.unwrap().head, 0, "the default domain's log has nothing of it");
+    scene.restore_whole(&scene.open_in("bank").await, &done.snapshot.name(), "of the bank").await;
+}
