@@ -135,7 +135,7 @@ impl Oracle {
         for extent in extents {
             let Extent::Data { chunk, offset, len } = extent else { return Err("a hole".into()) };
             let (start, end) = (*offset as usize, (*offset + *len) as usize);
-            bytes.extend_from_slice(&self.chunk(view, *chunk).await?[start..end]);
+            bytes.extend_from_slice(&self.chunk(view, chunk.id).await?[start..end]);
         }
         Ok(())
     }
