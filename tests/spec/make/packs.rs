@@ -4,7 +4,7 @@ use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
 use kist::format::codec::{Writer, padded_len};
 use kist::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
-use kist::format::id::{ChunkId, NodeId, PackId, RecordId, hex};
+use kist::format::id::{ChunkId, PackId, RecordId, hex};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::keys::KeyName;
 use kist::format::node::{Node, node_id};
