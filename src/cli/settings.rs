@@ -103,7 +103,8 @@ impl Settings {
 
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
-        Ok(repo::open(store, &self.world, unlock, self.domain.as_deref()).await?)
+        let repo = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;
+        Ok(repo.with_scratch(std::env::temp_dir()))
     }
 
     /// How a mover reaches the store without us. None for a folder of this machine; and for other

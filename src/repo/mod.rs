@@ -30,7 +30,7 @@ pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
 pub use ids::Ids;
-pub use index::{Index, Place};
+pub use index::{Index, IndexBuilder, PackInfo, Packs, Place, Scratch};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
 pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
@@ -45,6 +45,7 @@ pub use snapshots::{Snapshot, Snapshots, ToCommit, commit, resolved, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -66,9 +67,17 @@ pub struct Repository {
     pub config: Config,
     pub keys: Arc<Keys>,
     pub world: World,
+    /// Where an index lies that is too long for memory; none: in memory all the same.
+    pub scratch: Option<Scratch>,
 }
 
 impl Repository {
+    /// The same, with a folder for an index that is too long for memory.
+    pub fn with_scratch(self, folder: PathBuf) -> Self {
+        let scratch = Some(Scratch::new(folder, self.world.clone()));
+        Self { scratch, ..self }
+    }
+
     /// Seals what is to lie at `key` in the store.
     fn seal(&self, key: &str, plain: Vec<u8>) -> Bytes {
         object::seal_object(&self.keys.structure, self.world.bytes(), self.config.repo, key, plain).into()
@@ -97,6 +106,6 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
-        Self { top: store.clone(), store, config, keys, world }
+        Self { top: store.clone(), store, config, keys, world, scratch: None }
     }
 }

@@ -73,7 +73,8 @@ pub async fn init(store: Store, world: &World, init: Init) -> Result<(Repository
         Created::Other(_) => return Err(Error::Exists { store: store.to_string() }),
     }
     let keys = Arc::new(Keys::new(&config, RoleSecrets::Owner(Box::new(owner.secrets)), None)?);
-    Ok((Repository { store: store.clone(), top: store, config, keys, world: world.clone() }, key_file))
+    let world = world.clone();
+    Ok((Repository { store: store.clone(), top: store, config, keys, world, scratch: None }, key_file))
 }
 
 async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
@@ -104,7 +105,7 @@ pub async fn open(store: Store, world: &World, unlock: &Unlock, domain: Option<&
     let keys = Arc::new(Keys::new(&config, secrets.holds, domain)?);
     let top = if config.single_writer() { store.degraded() } else { store };
     let store = place_of(&top, keys.certificate.domain);
-    Ok(Repository { store, top, config, keys, world: world.clone() })
+    Ok(Repository { store, top, config, keys, world: world.clone(), scratch: None })
 }
 
 /// Where the objects of a domain lie.

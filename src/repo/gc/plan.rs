@@ -77,7 +77,7 @@ pub struct Seen<'a> {
 /// that is there.
 pub fn used_bytes(seen: &Seen<'_>) -> Vec<u64> {
     let mut used = vec![0; seen.index.packs().len()];
-    for (_, ordinal, mut places) in seen.index.slots_of_all() {
+    for (ordinal, mut places) in seen.index.slots_of_all() {
         if !seen.live.contains(ordinal) {
             continue;
         }
@@ -114,10 +114,10 @@ pub fn plan(seen: &Seen<'_>, limits: Limits) -> PrunePlan {
             small.entry((pack.kind, pack.origin)).or_default().push(number);
         }
     }
-    wasteful.sort_by_key(|number| used[*number] * 1000 / u64::from(seen.index.packs()[*number].len));
+    wasteful.sort_by_key(|number| used[*number] * 1000 / u64::from(seen.index.packs().get(*number).len));
     let worth_joining = small.into_values().filter(|packs| packs.len() >= SMALL_PACKS).flatten();
     for number in wasteful.into_iter().chain(worth_joining) {
-        let pack = &seen.index.packs()[number];
+        let pack = seen.index.packs().get(number);
         if plan.repack_bytes + u64::from(pack.len) > limits.max_repack_bytes {
             plan.beyond_budget += 1;
             continue;
@@ -150,14 +150,14 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
     let mut kept: HashSet<PackId> = HashSet::new();
     // A delta of an ended epoch whose session has not committed may have come too late for the generation.
     let is_sure = |session: SessionId| seen.committed.contains(&session) || session.epoch() >= seen.log.ended;
-    for (_, ordinal, places) in seen.index.slots_of_all() {
+    for (ordinal, places) in seen.index.slots_of_all() {
         if !seen.live.contains(ordinal) {
             continue;
         }
         let places: Vec<(u32, PackId)> = places.map(|(number, place)| (number, place.pack)).collect();
         let stays = |(number, pack): &(u32, PackId)| {
             let gone = seen.log.swept.contains(pack) || condemned.contains(pack);
-            let sure = seen.index.packs()[*number as usize].session.is_none_or(is_sure);
+            let sure = seen.index.packs().get(*number as usize).session.is_none_or(is_sure);
             sure && seen.listed.contains_key(pack) && (!gone || kept.contains(pack))
         };
         if !places.iter().any(stays) {
@@ -173,6 +173,7 @@ mod tests {
     use super::*;
     use crate::format::id::{ChunkId, RecordId};
     use crate::format::index::{IndexPack, IndexRecord};
+    use crate::repo::IndexBuilder;
     use crate::repo::gc::mark::Live;
 
     /// Packs of the two sorts that one record may lie in, many of each, so that every order of records comes by.
@@ -201,17 +202,18 @@ mod tests {
     /// A pack that only a late delta of an ended epoch names, and that is kept for another record's sake, is no copy.
     #[test]
     fn a_pack_that_the_next_generation_may_not_name_is_no_copy_even_if_it_is_kept() {
-        let mut index = Index::default();
+        let mut builder = IndexBuilder::new(None, false);
         // Each record of the first sort lies in the doubtful pack alone, each of the second also in a sound one.
         let alone = (0..MANY).map(|n| chunk(1, n));
         let doubtful = pack(0, 1, alone.chain((0..MANY).map(|n| chunk(2, n))).collect());
-        index.add(&doubtful, Some(SessionId([0; 16])), true);
+        builder.add(&doubtful, Some(SessionId([0; 16])), true).unwrap();
         let mut condemned = HashSet::from([doubtful.id]);
         for n in 0..MANY {
             let sound = pack(n, 2, vec![chunk(2, n)]);
-            index.add(&sound, None, true);
+            builder.add(&sound, None, true).unwrap();
             condemned.insert(sound.id);
         }
+        let index = builder.finish().unwrap();
         let there = ListedPack { size: 64 * 1024, modified_unix_secs: 0 };
         let listed = condemned.iter().map(|id| (*id, there)).collect();
         let mut log = Log::default();
