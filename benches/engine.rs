@@ -17,7 +17,8 @@ use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
 use kist::format::refs::ChunkRef;
-use kist::repo::Index;
+use kist::repo::IndexBuilder;
+
 use kist::world::{Time, World, fixed};
 
 /// About the size of a chunk.
@@ -165,14 +166,15 @@ fn chunking(criterion: &mut Criterion) {
 fn lookups(criterion: &mut Criterion) {
     const WANTED: usize = 1000;
     let world = fixed::world(6, Time(0));
-    let mut index = Index::default();
+    let mut builder = IndexBuilder::new(None, false);
     let mut ids = Vec::new();
     for _ in 0..1_000_000 / (PACKS * RECORDS as usize) + 1 {
         for pack in delta(&world).packs {
             ids.push(pack.kind.record(pack.records[0].id));
-            index.add(&pack, Some(SessionId::new(0, world.bytes())), true);
+            builder.add(&pack, Some(SessionId::new(0, world.bytes())), true).expect("memory");
         }
     }
+    let index = builder.finish().expect("memory");
     ids.truncate(WANTED / 2);
     ids.extend((0..WANTED / 2).map(|_| RecordId::Chunk(ChunkId(world.bytes()))));
     let mut group = criterion.benchmark_group("index of a million");

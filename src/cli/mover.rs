@@ -20,6 +20,7 @@ pub async fn wait() -> Result<Exit, Failure> {
 /// One task. Standard output is the link; what can't be said there goes to stderr, which the job shows.
 pub async fn run(settings: &Settings) -> Result<Exit, Failure> {
     let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-    mover::run(input, output, settings.world.clone(), env!("CARGO_PKG_VERSION")).await?;
+    let scratch = std::env::temp_dir();
+    mover::run(input, output, settings.world.clone(), scratch, env!("CARGO_PKG_VERSION")).await?;
     Ok(Exit::Complete)
 }

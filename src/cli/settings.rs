@@ -109,7 +109,8 @@ impl Settings {
 
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
-        let mut opened = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;
+        let opened = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;
+        let mut opened = opened.with_scratch(std::env::temp_dir());
         if let Some(path) = self.catalog_path(opened.catalog_id()) {
             let (kept, seen) = Kept::load(path.with_extension("seen"));
             opened.seen = seen;

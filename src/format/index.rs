@@ -282,6 +282,19 @@ mod tests {
         assert!(matches!(found, Err(Error::TooMuch { field: "records", .. })), "{found:?}");
     }
 
+    /// The story: parts of a generation were bounded by packs and records alone.
+    #[test]
+    fn packs_of_many_sessions_make_no_part_that_is_too_long_to_be_read() {
+        let sessions = (0..limits::PACK_SESSIONS as u128).map(|number| SessionId(number.to_be_bytes()));
+        let long = IndexPack { sessions: sessions.collect(), ..pack(0, records(1)) };
+        let mut filling = Filling::default();
+        while filling.takes(&long) {
+            filling.push(long.clone());
+        }
+        let body = filling.take().expect("packs").body();
+        assert!(padded_len(body.len() + seal::OVERHEAD) <= limits::INDEX_LEN, "{} bytes", body.len());
+    }
+
     #[test]
     fn a_filling_takes_no_pack_beyond_what_an_index_may_have() {
         let mut filling = Filling::default();

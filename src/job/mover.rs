@@ -3,7 +3,7 @@
 //! All of it over one link, which is the standard input and output of `kist mover run`. Nothing reaches
 //! the pod's log. When the link is gone the work ends: what was uploaded counts for the next run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,11 +50,12 @@ const TELL: Duration = Duration::from_secs(1);
 /// A folder that file systems make by themselves at the top of a volume; it holds nothing of the user's.
 pub const LOST_AND_FOUND: &str = "lost+found";
 
-/// Serves one task. The error is for the exit code: the job has been told.
+/// Serves one task; an index that is too long for memory goes to the folder `scratch`. The error is for the exit code: the job has been told.
 pub async fn run(
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
     world: World,
+    scratch: PathBuf,
     kist: &str,
 ) -> Result<()> {
     let (sender, mut receiver) = link(read, write, Limits::default());
@@ -68,7 +69,7 @@ pub async fn run(
     tokio::spawn(listen(receiver, calls.clone(), pace.clone()));
     let telling = tokio::spawn(tell(sender.clone(), pace.clone()));
     let done = match task {
-        Ok(task) => serve(task, &calls, world, pace).await,
+        Ok(task) => serve(task, &calls, (world, scratch), pace).await,
         Err(error) => Err(Error::Link { what: error.to_string() }),
     };
     telling.abort();
@@ -142,7 +143,12 @@ async fn tell(sender: Sender, pace: Arc<Pace>) {
     }
 }
 
-async fn serve(task: Task, calls: &Calls, world: World, pace: Arc<Pace>) -> Result<Report> {
+async fn serve(
+    task: Task,
+    calls: &Calls,
+    (world, scratch): (World, PathBuf),
+    pace: Arc<Pace>,
+) -> Result<Report> {
     let config = Config::decode(&task.config.0).map_err(|source| Error::Link { what: source.to_string() })?;
     let (store, transport, why) = way_to_store(&task, calls).await;
     let keys = MoverKeys {
@@ -160,13 +166,13 @@ async fn serve(task: Task, calls: &Calls, world: World, pace: Arc<Pace>) -> Resu
                 data: lane.data.0,
                 signing: lane.signing.0,
             };
-            let repo = Repository::at_mover(store, config, keys, None, world);
+            let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
             let volume = Volume { path, source: source.0, parent: parent.map(|parent| parent.0) };
             Done::Backup(back_up(&repo, volume, lane, pace).await?)
         }
         Work::Restore { path, root, resume } => {
             let asked = Arc::new(Asking { calls: calls.clone(), runtime: Handle::current() });
-            let repo = Repository::at_mover(store, config, keys, Some(asked), world);
+            let repo = Repository::at_mover(store, config, keys, Some(asked), world).with_scratch(scratch);
             let overwrite = if resume { Some(Overwrite::Changed) } else { None };
             Done::Restore(fill(&repo, Path::new(&path), root.0, overwrite, pace).await?)
         }

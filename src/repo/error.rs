@@ -22,6 +22,15 @@ pub enum Error {
         #[source]
         source: crate::format::Error,
     },
+    /// An index that memory is not to hold.
+    #[error(
+        "the index can't be written to the scratch folder {folder:?}: give another with TMPDIR, on a disk with room for 80 bytes a chunk"
+    )]
+    Scratch {
+        folder: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the passphrase opens no key of this repository")]
     WrongPassphrase,
     #[error("the key file opens nothing here: its slot {slot} is gone, or it is of another repository")]
@@ -167,7 +176,7 @@ impl Error {
             Error::Fenced | Error::Moving | Error::Held { .. } => Class::Conflict,
             Error::Reopen { .. } | Error::Abandoned => Class::Bug,
             Error::Failed { class, .. } => *class,
-            Error::TooLarge { .. } => Class::Other,
+            Error::TooLarge { .. } | Error::Scratch { .. } => Class::Other,
         }
     }
 }

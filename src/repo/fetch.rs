@@ -108,6 +108,7 @@ mod tests {
     use crate::format::id::{ChunkId, KeyId};
     use crate::format::index::{IndexPack, IndexRecord};
     use crate::format::pack::PackKind;
+    use crate::repo::IndexBuilder;
 
     #[test]
     fn records_that_lie_near_each_other_are_read_together() {
@@ -123,14 +124,15 @@ mod tests {
             sessions: Vec::new(),
             records,
         };
-        let mut index = Index::default();
+        let mut builder = IndexBuilder::new(None, false);
         let far = 1000 + GAP_BYTES;
         // Records 20 and 21 lie between those that are wanted.
         let first = [(1, 100), (2, 100), (20, 800), (3, 1), (21, GAP_BYTES + 1), (4, 5)];
         let first = first.map(|(n, len)| record(n, len)).to_vec();
-        index.add(&pack(1, first), None, true);
+        builder.add(&pack(1, first), None, true).unwrap();
         let second = vec![record(7, 200), record(5, 10), record(6, REQUEST_BYTES)];
-        index.add(&pack(2, second), None, true);
+        builder.add(&pack(2, second), None, true).unwrap();
+        let index = builder.finish().unwrap();
         let wanted = |n| ChunkRef { id: id(n), len: 1 };
         let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(wanted).to_vec());
         let shapes: Vec<_> = runs

@@ -1,9 +1,14 @@
-//! The index in memory: where each record lies, and onto which one may deduplicate.
+//! The index: where each record lies, and onto which one may deduplicate.
 //!
 //! Spec: chapter 5. Loaded from the deltas of all sessions. A delta counts if its lane's
-//! signature holds; a writer deduplicates only onto packs of its own.
+//! signature holds; a writer deduplicates only onto packs of its own. What grows with the repository lies in a
+//! [`Segment`], which is a mapped file if there is a scratch folder; in the heap are a bit for each pack and four bytes
+//! for 64 records.
 
-use std::collections::hash_map::Entry;
+mod bytes;
+mod segment;
+mod sorter;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,10 +19,12 @@ use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::keys::{Role, Trust};
 use crate::format::pack::PackKind;
 use crate::format::{limits, object};
+use crate::repo::index::segment::{Building, Segment};
 use crate::repo::log::{newest_checkpoint, part};
 use crate::repo::session::{Session, load_sessions};
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
+pub use bytes::Scratch;
 
 /// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
@@ -53,27 +60,12 @@ pub struct PackInfo {
     pub own: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Slot {
-    /// The same for all places of a record.
-    ordinal: u32,
-    pack: u32,
-    offset: u32,
-    len: u32,
-}
-
 /// All that the deltas say.
 #[derive(Default)]
 pub struct Index {
-    packs: Vec<PackInfo>,
-    records: HashMap<RecordId, Slot>,
-    /// Further copies of records, where one was not enough (another writer's, a race).
-    copies: HashMap<RecordId, Vec<Slot>>,
-    numbers: HashMap<PackId, u32>,
-    /// Every pack of the domain may be referred to, whoever has written it.
-    trusted: bool,
-    /// Numbers of packs that must not be referred to.
-    barred: HashSet<u32>,
+    segment: Segment,
+    /// Numbers of packs that may be referred to.
+    usable: Bits,
     /// Head and checkpoint of the log that it was loaded by.
     loaded_by: (u64, Option<u64>),
     /// Nodes that were read since, and are what their ids say.
@@ -113,7 +105,7 @@ impl Index {
     }
 
     async fn load_once(repo: &Repository, log: &Log) -> Result<Self> {
-        let mut index = Index { trusted: repo.keys.trust() == Trust::Shared, ..Default::default() };
+        let mut builder = IndexBuilder::new(repo.scratch.clone(), repo.keys.trust() == Trust::Shared);
         if let Some((slot, checkpoint)) = &log.base {
             let first = checkpoint.state.len();
             let parts = checkpoint.index.iter().copied().enumerate().map(|(number, digest)| async move {
@@ -124,49 +116,17 @@ impl Index {
             let mut parts = futures::stream::iter(parts).buffered(PARALLEL_PARTS);
             while let Some(part) = parts.next().await {
                 match part {
-                    Ok(part) => index.take_in(repo, log, part, None),
+                    Ok(part) => builder.take_in(repo, log, part, None)?,
                     Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                    Err(error) => index.problems.push(error),
+                    Err(error) => builder.problems.push(error),
                 }
             }
         }
         for epoch in log.open_epochs() {
-            index.load_epoch(repo, log, epoch).await?;
+            builder.load_epoch(repo, log, epoch).await?;
         }
-        Ok(index)
-    }
-
-    async fn load_epoch(&mut self, repo: &Repository, log: &Log, epoch: u32) -> Result<()> {
-        // A delta's session was there before the delta.
-        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
-        let (sessions, problems) = load_sessions(repo, epoch).await?;
-        self.problems.extend(problems);
-        let known = &sessions;
-        // Owned, because a stream of futures that borrow from a list is one for that list alone.
-        let counting: Vec<String> =
-            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
-        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
-        let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).collect().await;
-        for delta in loaded {
-            match delta {
-                Ok((session, delta)) => self.take_in(repo, log, delta, Some(session)),
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => self.problems.push(error),
-            }
-        }
-        self.sessions.extend(sessions);
-        Ok(())
-    }
-
-    fn take_in(&mut self, repo: &Repository, log: &Log, delta: IndexDelta, session: Option<SessionId>) {
-        for mut pack in delta.packs {
-            if log.swept.contains(&pack.id) {
-                continue;
-            }
-            pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
-            let own = pack.origin == repo.keys.certificate.key;
-            self.add(&pack, session, own);
-        }
+        let finishing = tokio::task::spawn_blocking(move || builder.finish());
+        finishing.await.expect("sorting an index does not panic")
     }
 
     /// Loads the index for a session that will refer to what is there, and bars what it may not refer to
@@ -180,18 +140,18 @@ impl Index {
         let (mut index, log) = Self::load_by_log(repo, log).await?;
         let committed = committed_of(repo, &log, &others).await?;
         // Listed after the deltas: a pack was there before the delta that names it.
-        let listed = listed_packs(repo).await?;
+        let there = index.listed(repo).await?;
         let mut lost = 0;
-        let mut barred = HashSet::new();
-        for (number, pack) in (0..).zip(&index.packs) {
-            let is_there = listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len));
+        for number in 0..index.segment.packs() {
+            let pack = index.segment.pack(number);
+            let is_there = there.contains(number);
             // Another epoch's delta whose session has not committed may come too late for what replaces it.
             let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
             // Whoever holds what a revoked key's slot held may go on to write deltas in its old sessions.
             let is_distrusted = !pack.own && !pack.verified && log.state.revoked.contains_key(&pack.origin);
             lost += usize::from(!is_there);
             if !is_there || !is_sure || is_distrusted || log.is_barred(pack.id) {
-                barred.insert(number);
+                index.usable.remove(number);
             }
         }
         if lost > 0 {
@@ -200,13 +160,27 @@ impl Index {
                 "packs are missing or cut: run `kist check`; what can be is uploaded again"
             );
         }
-        index.barred = barred;
         Ok(index)
     }
 
     /// Whether nothing has come since.
     pub(super) fn is_loaded_by(&self, log: &Log) -> bool {
         self.loaded_by == (log.head, log.base_slot())
+    }
+
+    /// Which packs the store lists in the length that the index has.
+    async fn listed(&self, repo: &Repository) -> Result<Bits> {
+        let mut there = Bits::new(self.segment.packs());
+        let mut listed = repo.store.list_stream(object::PACKS);
+        while let Some(found) = listed.try_next().await? {
+            let Some(id) = found.key.rsplit('/').next().and_then(PackId::parse) else { continue };
+            for number in self.segment.packs_with(id) {
+                if u64::from(self.segment.pack(number).len) == found.size {
+                    there.insert(number);
+                }
+            }
+        }
+        Ok(there)
     }
 
     /// Whether the node was read since the index was loaded, and is what its id says.
@@ -218,115 +192,195 @@ impl Index {
         self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
-    /// Takes in a pack.
-    pub fn add(&mut self, pack: &IndexPack, session: Option<SessionId>, own: bool) {
-        let number = u32::try_from(self.packs.len()).expect("fewer packs than 2^32");
-        match self.numbers.entry(pack.id) {
-            Entry::Vacant(vacant) => drop(vacant.insert(number)),
-            // Named again by a session that followed a fenced one.
-            Entry::Occupied(known) => {
-                let known = &mut self.packs[*known.get() as usize];
-                if known.hash == pack.hash && known.origin == pack.origin {
-                    // The generation's word, or the later session's, is as good as the first one's.
-                    known.session = if session.is_none() { None } else { known.session };
-                    return;
-                }
-            }
-        }
-        self.packs.push(PackInfo {
-            id: pack.id,
-            kind: pack.kind,
-            len: pack.len,
-            hash: pack.hash,
-            origin: pack.origin,
-            verified: pack.verified,
-            sessions: pack.sessions.clone(),
-            session,
-            own,
-        });
-        for (id, offset, len) in pack.places() {
-            let known = self.records.get(&id).map(|slot| slot.ordinal);
-            let ordinal = known.unwrap_or(self.records.len() as u32);
-            let slot = Slot { ordinal, pack: number, offset, len };
-            match self.records.entry(id) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(slot);
-                }
-                Entry::Occupied(mut first) => {
-                    // One's own copy stands first: that one is trusted.
-                    let second = match own && !self.packs[first.get().pack as usize].own {
-                        true => first.insert(slot),
-                        false => slot,
-                    };
-                    self.copies.entry(id).or_default().push(second);
-                }
-            }
-        }
-    }
-
-    pub fn packs(&self) -> &[PackInfo] {
-        &self.packs
+    pub fn packs(&self) -> Packs<'_> {
+        Packs(&self.segment)
     }
 
     pub fn contains(&self, id: &RecordId) -> bool {
-        self.records.contains_key(id)
+        !self.segment.find(id).is_empty()
     }
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.slots(id).any(|slot| {
-            let pack = &self.packs[slot.pack as usize];
-            (pack.own || pack.verified || self.trusted) && !self.barred.contains(&slot.pack)
-        })
-    }
-
-    fn slots<'a>(&'a self, id: &RecordId) -> impl Iterator<Item = &'a Slot> + use<'a> {
-        let further = self.copies.get(id).into_iter().flatten();
-        self.records.get(id).into_iter().chain(further)
+        self.segment.find(id).any(|row| self.usable.contains(self.segment.pack_of(row)))
     }
 
     /// Every place of a record, the best first.
     pub fn places(&self, id: &RecordId) -> impl Iterator<Item = Place> + '_ {
-        self.slots(id).map(|slot| self.place(slot))
-    }
-
-    fn place(&self, slot: &Slot) -> Place {
-        Place { pack: self.packs[slot.pack as usize].id, offset: slot.offset, len: slot.len }
-    }
-
-    /// Every record, in no order.
-    pub fn records(&self) -> impl Iterator<Item = &RecordId> {
-        self.records.keys()
+        self.segment.find(id).map(|row| self.segment.place(row))
     }
 
     /// A number of the record's own, below [`Index::len`].
     pub fn ordinal(&self, id: &RecordId) -> Option<u32> {
-        self.records.get(id).map(|slot| slot.ordinal)
+        self.segment.find(id).next().map(|row| row as u32)
     }
 
     /// Every place of a record: number of the pack, offset, length.
     pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (u32, Place)> + '_ {
-        self.slots(id).map(|slot| (slot.pack, self.place(slot)))
+        self.segment.find(id).map(|row| (self.segment.pack_of(row) as u32, self.segment.place(row)))
     }
 
-    /// Every record with its ordinal and its places: number of the pack, offset, length.
+    /// The ordinal of every record with its places: number of the pack, offset, length.
     pub(super) fn slots_of_all(
         &self,
-    ) -> impl Iterator<Item = (&RecordId, u32, impl Iterator<Item = (u32, Place)> + use<'_>)> {
-        self.records.iter().map(|(id, first)| {
-            let further = self.copies.get(id).into_iter().flatten();
-            let slots = std::iter::once(first).chain(further);
-            (id, first.ordinal, slots.map(|slot| (slot.pack, self.place(slot))))
+    ) -> impl Iterator<Item = (u32, impl Iterator<Item = (u32, Place)> + use<'_>)> {
+        let segment = &self.segment;
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let rows = (next < segment.len()).then(|| segment.rows_from(next))?;
+            next = rows.end;
+            let first = rows.start as u32;
+            Some((first, rows.map(|row| (segment.pack_of(row) as u32, segment.place(row)))))
         })
     }
 
+    /// All places of all records.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.segment.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.segment.len() == 0
     }
+}
+
+/// The packs of an index, by their numbers.
+#[derive(Clone, Copy)]
+pub struct Packs<'a>(&'a Segment);
+
+impl<'a> Packs<'a> {
+    pub fn iter(self) -> impl Iterator<Item = PackInfo> + use<'a> {
+        (0..self.len()).map(move |number| self.get(number))
+    }
+
+    pub fn to_vec(self) -> Vec<PackInfo> {
+        self.iter().collect()
+    }
+
+    pub fn get(self, number: usize) -> PackInfo {
+        self.0.pack(number)
+    }
+
+    /// Those with this id: more than one only if deltas do not agree.
+    pub fn with(self, id: PackId) -> impl Iterator<Item = PackInfo> + use<'a> {
+        self.0.packs_with(id).map(move |number| self.get(number))
+    }
+
+    pub fn len(self) -> usize {
+        self.0.packs()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A bit for each number.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(numbers: usize) -> Self {
+        Self(vec![0; numbers.div_ceil(64)])
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        self.0[number / 64] & (1 << (number % 64)) != 0
+    }
+
+    fn insert(&mut self, number: usize) {
+        self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn remove(&mut self, number: usize) {
+        self.0[number / 64] &= !(1 << (number % 64));
+    }
+}
+
+/// An index on its way. Holds some MiB, however many records come, if it has scratch.
+pub struct IndexBuilder {
+    building: Building,
+    scratch: Option<Scratch>,
+    /// Every pack of the domain may be referred to, whoever has written it.
+    trusted: bool,
+    sessions: HashMap<SessionId, Session>,
+    problems: Vec<Error>,
+}
+
+impl IndexBuilder {
+    pub fn new(scratch: Option<Scratch>, trusted: bool) -> Self {
+        Self {
+            building: Building::new(scratch.clone()),
+            scratch,
+            trusted,
+            sessions: HashMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Takes in a pack, which the session's delta names; or a checkpoint does.
+    pub fn add(&mut self, pack: &IndexPack, session: Option<SessionId>, own: bool) -> Result<()> {
+        self.building.add(pack, session, own).map_err(no_room(self.scratch.as_ref()))
+    }
+
+    pub fn finish(self) -> Result<Index> {
+        let segment = self.building.finish().map_err(no_room(self.scratch.as_ref()))?;
+        let mut usable = Bits::new(segment.packs());
+        for number in 0..segment.packs() {
+            let pack = segment.pack(number);
+            if pack.own || pack.verified || self.trusted {
+                usable.insert(number);
+            }
+        }
+        let (sessions, problems) = (self.sessions, self.problems);
+        Ok(Index { segment, usable, sessions, problems, ..Index::default() })
+    }
+
+    async fn load_epoch(&mut self, repo: &Repository, log: &Log, epoch: u32) -> Result<()> {
+        // A delta's session was there before the delta.
+        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
+        let (sessions, problems) = load_sessions(repo, epoch).await?;
+        self.problems.extend(problems);
+        let known = &sessions;
+        // Owned, because a stream of futures that borrow from a list is one for that list alone.
+        let counting: Vec<String> =
+            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
+        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
+        let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
+        while let Some(delta) = loading.next().await {
+            match delta {
+                Ok((session, delta)) => self.take_in(repo, log, delta, Some(session))?,
+                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                Err(error) => self.problems.push(error),
+            }
+        }
+        drop(loading);
+        self.sessions.extend(sessions);
+        Ok(())
+    }
+
+    fn take_in(
+        &mut self,
+        repo: &Repository,
+        log: &Log,
+        delta: IndexDelta,
+        session: Option<SessionId>,
+    ) -> Result<()> {
+        for mut pack in delta.packs {
+            if log.swept.contains(&pack.id) {
+                continue;
+            }
+            pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
+            let own = pack.origin == repo.keys.certificate.key;
+            self.add(&pack, session, own)?;
+        }
+        Ok(())
+    }
+}
+
+fn no_room(scratch: Option<&Scratch>) -> impl FnOnce(std::io::Error) -> Error {
+    let folder = scratch.map(|scratch| scratch.folder().to_owned()).unwrap_or_default();
+    move |source| Error::Scratch { folder, source }
 }
 
 /// Those of the given sessions that have committed a snapshot, or have copied records and are done.

@@ -32,7 +32,7 @@ pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned, prune, prune_plan};
 pub use ids::Ids;
-pub use index::{Index, Place};
+pub use index::{Index, IndexBuilder, PackInfo, Packs, Place, Scratch};
 pub use keys::{AskLaneKey, Keys, MoverKeys};
 pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
@@ -48,6 +48,7 @@ pub use snapshots::{Resolved, Snapshot, Snapshots, ToCommit, commit, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,9 +72,17 @@ pub struct Repository {
     pub world: World,
     /// How far the gc log was seen, by whoever has opened this; to be kept for the next time.
     pub seen: Seen,
+    /// Where an index lies that is too long for memory; none: in memory all the same.
+    pub scratch: Option<Scratch>,
 }
 
 impl Repository {
+    /// The same, with a folder for an index that is too long for memory.
+    pub fn with_scratch(self, folder: PathBuf) -> Self {
+        let scratch = Some(Scratch::new(folder, self.world.clone()));
+        Self { scratch, ..self }
+    }
+
     /// The same repository in another domain; the owner's.
     pub(super) fn in_domain(&self, name: &str) -> Result<Self> {
         let keys = Arc::new(self.keys.in_domain(&self.config, name)?);
@@ -109,6 +118,6 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
-        Self { top: store.clone(), store, config, keys, world, seen: Seen::default() }
+        Self { top: store.clone(), store, config, keys, world, seen: Seen::default(), scratch: None }
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use kist::format::id::RecordId;
 use kist::format::object;
 use kist::format::pack::PackKind;
 use kist::job::copy::{Chosen, Copied, Copying, Plan, Request};
@@ -21,8 +20,8 @@ use object_store::memory::InMemory;
 
 use crate::crash::{End, Patience, indexed, killed};
 use crate::scene::{
-    ABOVE, Scene, WRITER, backup, chain, change, check, described, grow, init, noise, over, repo_error,
-    restore_into,
+    ABOVE, Scene, WRITER, backup, chain, change, check, described, grow, init, noise, over, record_ids,
+    repo_error, restore_into,
 };
 
 /// A second repository, with an owner of its own.
@@ -129,10 +128,7 @@ async fn a_copy_restores_as_the_first_does_and_shares_no_id_with_it() {
     }
     let findings = check(&target).await.findings;
     assert!(findings.is_empty(), "{findings:?}");
-    let ids = async |repo: &Repository| -> HashSet<RecordId> {
-        Index::load(repo).await.unwrap().records().copied().collect()
-    };
-    let (here, there) = (ids(&owner(&scene).await).await, ids(&target).await);
+    let (here, there) = (record_ids(&owner(&scene).await).await, record_ids(&target).await);
     assert_eq!(here.intersection(&there).count(), 0);
     assert!(there.len() > 200, "{}", there.len());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use kist::format::id::RecordId;
-use kist::repo::{Index, Repository, Unlock};
+use kist::repo::{Repository, Unlock};
 use kist::store::Store;
 use kist::store::testing::{EFFECTS, Failure, Faulty, Log, Moment, Recording};
 use object_store::memory::InMemory;
@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use kist::job;
 use kist::progress::{Progress, Unit};
 
-use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, over};
+use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, over, record_ids};
 
 /// How a run ends in the midst of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,7 @@ pub fn killed(beneath: &InMemory, nth: u64, end: End) -> Store {
 
 /// How many chunks and nodes the deltas that landed name.
 pub async fn indexed(repo: &Repository) -> (u64, u64) {
-    let index = Index::load(repo).await.unwrap();
-    let ids: HashSet<RecordId> = index.records().copied().collect();
+    let ids = record_ids(repo).await;
     let chunks = ids.iter().filter(|id| matches!(id, RecordId::Chunk(_))).count() as u64;
     (chunks, ids.len() as u64 - chunks)
 }

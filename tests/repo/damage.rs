@@ -19,7 +19,9 @@ use kist::store::{Store, Verb};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::scene::{ABOVE, Outcome, Scene, backup, chain, change, check, grow, init, over, repo_error};
+use crate::scene::{
+    ABOVE, Outcome, Scene, backup, chain, change, check, grow, init, over, record_ids, repo_error,
+};
 use object_store::memory::InMemory;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +163,8 @@ async fn a_chunk_that_is_not_as_long_as_a_node_says_is_refused() {
     let past = Past::new().await;
     let opened = past.scene.open(past.scene.store()).await.unwrap();
     let reader = Arc::new(Reader::new(&opened, Arc::new(Index::load(&opened).await.unwrap())));
-    let chunk = reader.index().records().find_map(|id| match id {
-        RecordId::Chunk(id) => Some(*id),
+    let chunk = record_ids(&opened).await.into_iter().find_map(|id| match id {
+        RecordId::Chunk(id) => Some(id),
         RecordId::Node(_) => None,
     });
     let said = |len| ChunkRef { id: chunk.unwrap(), len };

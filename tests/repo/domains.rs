@@ -8,7 +8,7 @@ use kist::format::{object, session};
 use kist::repo::{self, Class, Error, Index, NewKey, Repository, Snapshots, Unlock};
 
 use crate::roles::is_role;
-use crate::scene::{Scene, backup, check, grow, repo_error};
+use crate::scene::{Scene, backup, check, grow, record_ids, repo_error};
 
 async fn key(scene: &Scene, role: Role, domain: &str) -> Unlock {
     let name = format!("{role}-of-{domain}");
@@ -16,7 +16,7 @@ async fn key(scene: &Scene, role: Role, domain: &str) -> Unlock {
 }
 
 async fn records(repo: &Repository) -> BTreeSet<RecordId> {
-    Index::load(repo).await.unwrap().records().copied().collect()
+    record_ids(repo).await.into_iter().collect()
 }
 
 async fn names(repo: &Repository) -> Vec<String> {

@@ -13,7 +13,7 @@ use kist::store::Store;
 use kist::store::testing::{EFFECTS, Failure, Faulty, Log, Moment, Recording};
 use object_store::memory::InMemory;
 
-use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, noise, over};
+use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, noise, over, record_ids};
 
 /// Sessions that have not committed are fenced at once.
 fn now() -> PruneSettings {
@@ -416,7 +416,8 @@ async fn what_a_prune_moves_is_read_on_by_who_has_loaded_the_index_before() {
     let now = Index::load(&owner).await.unwrap();
     let moved =
         |id: &RecordId| index.places(id).all(|place| now.places(id).all(|now| now.pack != place.pack));
-    let moved: Vec<RecordId> = now.records().filter(|id| index.contains(id) && moved(id)).copied().collect();
+    let moved: Vec<RecordId> =
+        record_ids(&owner).await.into_iter().filter(|id| index.contains(id) && moved(id)).collect();
     assert!(moved.len() > 20, "{}", moved.len());
     for id in moved {
         match id {

@@ -3,6 +3,7 @@
 //! Chunks, packs and nodes are tiny, so that a megabyte of files has all that a terabyte has. Each run has
 //! its own seed, so that no two draw the same names.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
-use kist::format::id::hex;
+use kist::format::id::{RecordId, hex};
 use kist::format::keys::Role;
+use kist::format::object::pack_key;
+use kist::format::pack::Toc;
 use kist::job::backup::{Done, Files, files};
 use kist::job::find::{Described, Filter, Part, Which, find};
 use kist::job::{Error, Result, restore};
 use kist::progress::{Progress, Silent};
-use kist::repo::{self, Degrade, Init, NewKey, Report as CheckReport, Repository, Unlock, WriterSettings};
+use kist::repo::{
+    self, Degrade, Index, Init, NewKey, Report as CheckReport, Repository, Unlock, WriterSettings,
+};
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
 use object_store::memory::InMemory;
@@ -291,4 +296,15 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
+}
+
+/// The ids of all records that the index names, from the tables of their packs.
+pub async fn record_ids(repo: &Repository) -> HashSet<RecordId> {
+    let mut ids = HashSet::new();
+    for pack in Index::load(repo).await.unwrap().packs().iter() {
+        let bytes = repo.store.get(&pack_key(pack.id)).await.unwrap();
+        let toc = Toc::open(&repo.keys.structure, repo.config.repo, pack.id, &bytes).unwrap();
+        ids.extend(toc.records.iter().map(|record| record.id));
+    }
+    ids
 }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::install::Install;
+use crate::cluster::mover::{SCRATCH, SCRATCH_FOLDER};
 
 const BUNDLE: &str = "bundle";
 const AUTHORITIES: &str = "ca.crt";
@@ -98,11 +99,17 @@ fn pod(install: &Install) -> Value {
             "terminationMessagePath": TERMINATION_LOG,
             // If it could not even say that it failed.
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": [{ "name": "keys", "mountPath": FOLDER, "readOnly": true }],
+            "volumeMounts": [
+                { "name": "keys", "mountPath": FOLDER, "readOnly": true },
+                { "name": SCRATCH, "mountPath": SCRATCH_FOLDER },
+            ],
         }],
-        "volumes": [{ "name": "keys", "secret": {
-            "secretName": install.own_name(), "defaultMode": 0o400, "items": files,
-        } }],
+        "volumes": [
+            { "name": "keys", "secret": {
+                "secretName": install.own_name(), "defaultMode": 0o400, "items": files,
+            } },
+            { "name": SCRATCH, "emptyDir": {} },
+        ],
     })
 }
 

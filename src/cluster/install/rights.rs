@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::discover::NEEDED;
 use crate::cluster::install::Install;
 use crate::cluster::lease::{self, SLOTS};
-use crate::cluster::mover::{self, MOVERS};
+use crate::cluster::mover::{self, MOVERS, SCRATCH};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
@@ -138,13 +138,17 @@ fn validations() -> Vec<(String, &'static str)> {
             "the pod has another name",
         ),
         (
-            "!has(object.spec.volumes) || object.spec.volumes.all(v, has(v.persistentVolumeClaim))".into(),
-            "it has other volumes than claims",
+            format!(
+                "!has(object.spec.volumes) || object.spec.volumes.all(v, has(v.persistentVolumeClaim) \
+                 || (v.name == '{SCRATCH}' && has(v.emptyDir)))"
+            ),
+            "it has other volumes than claims and its scratch",
         ),
         (
-            each(
-                "!has(c.volumeDevices) && (!has(c.volumeMounts) || c.volumeMounts.all(m, has(m.readOnly) && m.readOnly))",
-            ),
+            each(&format!(
+                "!has(c.volumeDevices) && (!has(c.volumeMounts) || c.volumeMounts.all(m, (has(m.readOnly) && m.readOnly) \
+                 || (m.name == '{SCRATCH}' && object.spec.volumes.all(v, v.name != '{SCRATCH}' || has(v.emptyDir)))))"
+            )),
             "it could write to a volume",
         ),
         (

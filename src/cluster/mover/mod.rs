@@ -43,6 +43,11 @@ pub fn names(slot: u32) -> [String; MOVERS as usize] {
     std::array::from_fn(|k| format!("kist-mover-{slot}-{}", k + 1))
 }
 
+/// The volume for what is too long for a pod's memory, on the node's disk; goes with the pod.
+pub const SCRATCH: &str = "scratch";
+/// Where it is mounted: the system's temporary folder.
+pub const SCRATCH_FOLDER: &str = "/tmp";
+
 /// Where a mover finds its volume: that of the claim `Spec::mounts[k]`.
 pub fn volume_path(k: usize) -> String {
     format!("/volumes/{k}")

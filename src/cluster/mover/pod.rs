@@ -6,7 +6,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::mover::{CONTAINER, Place, Purpose, Rung, Spec, WAIT, volume_path};
+use crate::cluster::mover::{
+    CONTAINER, Place, Purpose, Rung, SCRATCH, SCRATCH_FOLDER, Spec, WAIT, volume_path,
+};
 use crate::cluster::{Error, KIST, MANAGED_BY, RUN, Result};
 
 /// Ten terabytes have to come to an end within it, and a day is not enough for them. It is the last resort for
@@ -62,6 +64,7 @@ fn body(spec: &Spec, rung: Rung) -> Value {
     let volumes = spec.mounts.iter().enumerate().map(|(k, mount)| {
         json!({"name": format!("volume-{k}"), "persistentVolumeClaim": {"claimName": mount.claim}})
     });
+    let volumes = volumes.chain([json!({"name": SCRATCH, "emptyDir": {}})]);
     let mut pod = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -98,6 +101,7 @@ fn container(spec: &Spec, rung: Rung) -> Value {
         let read_only = mount.read_only || spec.purpose == Purpose::Read;
         json!({"name": format!("volume-{k}"), "mountPath": volume_path(k), "readOnly": read_only})
     });
+    let mounts = mounts.chain([json!({"name": SCRATCH, "mountPath": SCRATCH_FOLDER})]);
     let resources = &spec.resources;
     let mut limits = json!({"memory": resources.memory_limit});
     if let Some(cpu) = &resources.cpu_limit {
@@ -237,7 +241,8 @@ mod tests {
             "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE"]}});
         assert_eq!(container["securityContext"], security);
         let mounts = json!([{"name": "volume-0", "mountPath": "/volumes/0", "readOnly": true},
-            {"name": "volume-1", "mountPath": "/volumes/1", "readOnly": true}]);
+            {"name": "volume-1", "mountPath": "/volumes/1", "readOnly": true},
+            {"name": "scratch", "mountPath": "/tmp"}]);
         assert_eq!(container["volumeMounts"], mounts);
         assert_eq!(container["command"], json!(["/kist", "mover", "wait"]));
         assert_eq!(
@@ -247,6 +252,7 @@ mod tests {
         );
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["volumes"][1]["persistentVolumeClaim"], json!({"claimName": "logs"}));
+        assert_eq!(pod["volumes"][2], json!({"name": "scratch", "emptyDir": {}}), "a disk, not memory");
         assert_eq!(pod["imagePullSecrets"], json!([{"name": "pull"}]));
         assert!(pod.get("affinity").is_none() && pod.get("tolerations").is_none());
     }

@@ -78,8 +78,7 @@ async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<V
     if by.base_slot() != log.base_slot() || !index.problems.is_empty() {
         return Ok(Vec::new());
     }
-    let needed: HashSet<SessionId> =
-        index.packs().iter().flat_map(|pack| pack.sessions.iter().copied()).collect();
+    let needed: HashSet<SessionId> = index.packs().iter().flat_map(|pack| pack.sessions).collect();
     Ok(gone.into_iter().filter(|(id, _)| !needed.contains(id)).map(|(_, key)| key).collect())
 }
 

@@ -82,16 +82,19 @@ pub struct Stays {
 
 impl Stays {
     pub fn new(seen: &Seen<'_>) -> Self {
-        let is_usable = |pack: &PackInfo| seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id);
+        let is_usable = |pack: PackInfo| seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id);
         Self { is_usable: seen.index.packs().iter().map(is_usable).collect() }
     }
 
     /// The numbers of the packs among these places of one record in which it has to stay.
     pub fn among(&self, index: &Index, places: impl Iterator<Item = (u32, Place)>) -> Vec<(u32, Place)> {
-        let info = |number: u32| &index.packs()[number as usize];
-        let usable: Vec<_> = places.filter(|(number, _)| self.is_usable[*number as usize]).collect();
-        if let Some(read) = usable.iter().find(|(number, _)| info(*number).verified) {
-            return vec![*read];
+        let mut usable: Vec<_> = places.filter(|(number, _)| self.is_usable[*number as usize]).collect();
+        if usable.len() < 2 {
+            return usable;
+        }
+        let info = |number: u32| index.packs().get(number as usize);
+        if let Some(at) = usable.iter().position(|(number, _)| info(*number).verified) {
+            return vec![usable.swap_remove(at)];
         }
         let mut stays: Vec<(u32, Place)> = Vec::new();
         for place in usable {
@@ -106,7 +109,7 @@ impl Stays {
 /// Bytes of each pack that are used, by the pack's number.
 fn used_bytes(seen: &Seen<'_>, stays: &Stays) -> Vec<u64> {
     let mut used = vec![0; seen.index.packs().len()];
-    for (_, ordinal, places) in seen.index.slots_of_all() {
+    for (ordinal, places) in seen.index.slots_of_all() {
         if seen.live.contains(ordinal) {
             for (pack, place) in stays.among(seen.index, places) {
                 used[pack as usize] += u64::from(place.len);
@@ -138,10 +141,10 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
             small.entry((pack.kind, pack.origin)).or_default().push(number);
         }
     }
-    wasteful.sort_by_key(|number| used[*number] * 1000 / u64::from(seen.index.packs()[*number].len));
+    wasteful.sort_by_key(|number| used[*number] * 1000 / u64::from(seen.index.packs().get(*number).len));
     let worth_joining = small.into_values().filter(|packs| packs.len() >= SMALL_PACKS).flatten();
     for number in wasteful.into_iter().chain(worth_joining) {
-        let pack = &seen.index.packs()[number];
+        let pack = seen.index.packs().get(number);
         if plan.repack_bytes + u64::from(pack.len) > limits.max_repack_bytes {
             plan.beyond_budget += 1;
             continue;
@@ -175,18 +178,19 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
     let mut kept: HashSet<PackId> = HashSet::new();
     // A delta of an ended epoch whose session has not committed may have come too late for the generation.
     let is_sure = |session: SessionId| seen.committed.contains(&session) || session.epoch() >= seen.log.ended;
-    for (_, ordinal, places) in seen.index.slots_of_all() {
+    for (ordinal, places) in seen.index.slots_of_all() {
         if !seen.live.contains(ordinal) {
             continue;
         }
-        let places: Vec<&PackInfo> = places.map(|(number, _)| &seen.index.packs()[number as usize]).collect();
+        let places: Vec<PackInfo> =
+            places.map(|(number, _)| seen.index.packs().get(number as usize)).collect();
         let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
             let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
             let sure = pack.session.is_none_or(is_sure);
             sure && seen.listed.contains_key(&pack.id) && (!gone || kept.contains(&pack.id))
         };
         for pack in places.iter().filter(|pack| condemned.contains(&pack.id)) {
-            let is_copy = |other: &&&PackInfo| other.verified || other.origin == pack.origin;
+            let is_copy = |other: &&PackInfo| other.verified || other.origin == pack.origin;
             // Whatever could be of use stays.
             if !places.iter().filter(is_copy).any(|other| stays(other, &kept)) {
                 kept.insert(pack.id);
@@ -201,6 +205,7 @@ mod tests {
     use super::*;
     use crate::format::id::{ChunkId, RecordId};
     use crate::format::index::{IndexPack, IndexRecord};
+    use crate::repo::IndexBuilder;
     use crate::repo::gc::mark::Live;
 
     /// Packs of the two sorts that one record may lie in, many of each, so that every order of records comes by.
@@ -224,6 +229,12 @@ mod tests {
         let mut id = [kind; 32];
         id[0] = n;
         RecordId::Chunk(ChunkId(id))
+    }
+
+    fn named(packs: &[&IndexPack]) -> Index {
+        let mut builder = IndexBuilder::new(None, false);
+        packs.iter().for_each(|pack| builder.add(pack, None, false).unwrap());
+        builder.finish().unwrap()
     }
 
     /// What is seen of some packs that the store lists, all records needed.
@@ -250,8 +261,7 @@ mod tests {
         for is_read in [false, true] {
             planted.verified = is_read;
             for order in [[&own, &planted], [&planted, &own]] {
-                let mut index = Index::default();
-                order.iter().for_each(|pack| index.add(pack, None, false));
+                let index = named(&order);
                 let going = HashSet::from([own.id]);
                 let (plan, swept) = look(&index, &[own.id, planted.id], &Log::default(), |seen| {
                     (plan(seen, &Stays::new(seen), Limits::default()), sweepable(seen, &going))
@@ -265,9 +275,8 @@ mod tests {
     /// The story: a repack that was cut short had left a pack of copies, and each prune copied from one to the other.
     #[test]
     fn of_two_packs_of_one_origin_a_record_stays_in_one() {
-        let mut index = Index::default();
         let packs = [pack(1, 1, vec![chunk(1, 1)]), pack(2, 1, vec![chunk(1, 1)])];
-        packs.iter().for_each(|pack| index.add(pack, None, false));
+        let index = named(&packs.each_ref());
         let there = packs.each_ref().map(|pack| pack.id);
         look(&index, &there, &Log::default(), |seen| {
             let stays = Stays::new(seen);
@@ -280,17 +289,18 @@ mod tests {
     /// A pack that only a late delta of an ended epoch names, and that is kept for another record's sake, is no copy.
     #[test]
     fn a_pack_that_the_next_generation_may_not_name_is_no_copy_even_if_it_is_kept() {
-        let mut index = Index::default();
+        let mut builder = IndexBuilder::new(None, false);
         // Each record of the first sort lies in the doubtful pack alone, each of the second also in a sound one.
         let alone = (0..MANY).map(|n| chunk(1, n));
         let doubtful = pack(0, 1, alone.chain((0..MANY).map(|n| chunk(2, n))).collect());
-        index.add(&doubtful, Some(SessionId([0; 16])), true);
+        builder.add(&doubtful, Some(SessionId([0; 16])), true).unwrap();
         let mut condemned = vec![doubtful.id];
         for n in 0..MANY {
             let sound = pack(n, 2, vec![chunk(2, n)]);
-            index.add(&sound, None, true);
+            builder.add(&sound, None, true).unwrap();
             condemned.push(sound.id);
         }
+        let index = builder.finish().unwrap();
         let mut log = Log::default();
         log.ended = 1;
         let going = condemned.iter().copied().collect();

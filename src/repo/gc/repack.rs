@@ -79,7 +79,8 @@ impl Filling {
         bytes: &[u8],
     ) -> Result<bool> {
         let keys = &self.repo.keys;
-        let sound = index.packs().iter().any(|info| info.id == pack && info.hash == hash::plain(bytes));
+        let found = hash::plain(bytes);
+        let sound = index.packs().with(pack).any(|info| info.hash == found);
         let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
         let (true, Ok(toc)) = (sound, toc) else {
             tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
