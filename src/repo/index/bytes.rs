@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
 
 use crate::format::id::hex;
 use crate::world::World;
@@ -80,7 +80,10 @@ impl Out {
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         // SAFETY: the file has no name and this process has its only descriptor, which is closed here: nobody changes
         // or cuts it while it is mapped.
-        Ok(Bytes::Mapped(unsafe { Mmap::map(&file)? }))
+        let map = unsafe { Mmap::map(&file)? };
+        // Lookups are anywhere: what lies around a page would drive out pages that are wanted.
+        map.advise(Advice::Random)?;
+        Ok(Bytes::Mapped(map))
     }
 }
 
