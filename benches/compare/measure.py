@@ -111,9 +111,10 @@ class Cgroup:
         root, limit = find_memory_cgroups()
         self.folder = Path(tempfile.mkdtemp(prefix="kist-bench-", dir=root))
         (self.folder / limit).write_text(str(limit_bytes))
-        swap = self.folder / "memory.swap.max"
-        if swap.exists():
-            swap.write_text("0")
+        # Version 2 limits swap alone, version 1 memory and swap together. Neither file is there without swap accounting.
+        for name, most in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", limit_bytes)):
+            if (self.folder / name).exists():
+                (self.folder / name).write_text(str(most))
 
     def procs(self) -> str:
         return str(self.folder / "cgroup.procs")

@@ -1,6 +1,7 @@
 """What could be wrong quietly: the sums, the parsing, the tables, and that a measured process is measured alone."""
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import data
 import report
 from compare_trees import differences
-from measure import Failed, Place, parse_du, run
+from measure import Cgroup, Failed, Place, parse_du, run
 from parts import SETTINGS, Results, chosen, rotated
 from peers import pinned, snapshots_in
 from plot import bars, lines
@@ -162,6 +163,17 @@ class Measuring(unittest.TestCase):
         self.assertGreater(figure.peak, 96 << 10)
         self.assertGreaterEqual(figure.cpu, 0.2)
         self.assertGreaterEqual(figure.wall, 0.2)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root makes cgroups")
+    def test_who_needs_more_than_the_cgroup_has_is_ended(self) -> None:
+        group = Cgroup(48 << 20)
+        try:
+            self.place.join = [group.procs()]
+            run([sys.executable, "-I", "-S", "-c", "x = b'x' * (16 << 20)"], self.place)
+            with self.assertRaisesRegex(Failed, "signal 9"):
+                run([sys.executable, "-I", "-S", "-c", "x = b'x' * (96 << 20)"], self.place)
+        finally:
+            group.remove()
 
     def test_what_fails_is_no_figure(self) -> None:
         with self.assertRaisesRegex(Failed, "exit 3; .*hm"):
