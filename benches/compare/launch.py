@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 
-def run(command: list[str], order: dict) -> int:
+def run(command: list[str], order: dict[str, Any]) -> int:
     """Starts the command in a session of its own and gives its process id."""
     child = os.fork()
     if child:

@@ -116,8 +116,10 @@ def bench(words: list[str]) -> None:
     if publish:
         fill(ROOT / "README.md", short(whole, "benches/results"))
     print((out / "table.md").read_text(encoding="utf-8"))
-    if results.failures:
-        raise Failed(f"{len(results.failures)} failures, listed above")
+    # That a peer fails, of too little memory for one, is a result.
+    mine_too = [text for text in results.failures if not any(f" by {peer}: " in text for peer in versions)]
+    if mine_too:
+        raise Failed(f"failed: {'; '.join(mine_too)}")
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from typing import Any
 
 from parts import OPERATIONS
@@ -10,7 +11,8 @@ from report import TOOLS, growth, limits_of, median, ordered, seconds
 # Readable by people who see no red or no green, and in grey.
 COLOURS = dict(zip(TOOLS, ["#0b5fa5", "#e69f00", "#7a7a7a", "#56b4a0", "#cc79a7"]))
 FONT = 'font-family="Helvetica, Arial, sans-serif"'
-WIDTH, LEFT, BAR, GAP = 900, 250, 11, 12
+# In pixels: the whole, a column of bars, the room for its labels, the height of a bar.
+WIDTH, COLUMN, LABEL, BAR = 900, 420, 125, 11
 
 
 def text(x: float, y: float, words: str, size: int = 11, anchor: str = "start", weight: str = "normal") -> str:
@@ -32,56 +34,63 @@ def svg(height: float, body: str, title: str) -> str:
             f"<title>{html.escape(title)}</title>\n{box(0, 0, WIDTH, height, '#ffffff')}{body}</svg>\n")
 
 
-def legend(y: float, names: list[str]) -> str:
-    out, x = "", float(LEFT)
+def legend(x: float, y: float, names: list[str]) -> str:
+    out = ""
     for name in names:
         out += box(x, y - 9, 10, 10, COLOURS[name]) + text(x + 14, y, name)
         x += 14 + 8 * len(name) + 22
     return out
 
 
+def shown(results: dict[str, Any]) -> list[str]:
+    """The tools that have any figure."""
+    return [name for name in TOOLS if any(name in tools for _, operations in ordered(results["figures"])
+                                          for tools in operations.values())]
+
+
 def bars(results: dict[str, Any]) -> str:
     """A group for each operation; within it a bar for each tool, as long as its time is to the longest of the group."""
     body = text(20, 26, "Wall seconds, each group to its own longest bar; shorter is better", 14, weight="bold")
-    body += legend(48, TOOLS) + line(LEFT + 520, 44, LEFT + 545, 44, dash="4 3") + text(LEFT + 550, 48, "limit")
-    y = 66.0
+    body += legend(20, 50, shown(results)) + line(600, 46, 625, 46, dash="4 3", width=1.5) + text(630, 50, "limit")
+    # Two columns; the next setting goes into the shorter one.
+    ends = [64.0, 64.0]
     for setting, operations in ordered(results["figures"]):
         if setting.startswith("growth-"):
             continue
-        y += GAP
-        body += text(20, y + 8, setting, 13, weight="bold") + line(20, y + 14, WIDTH - 20, y + 14, "#cccccc")
-        y += 20
+        column = ends.index(min(ends))
+        x, y = 20.0 + column * (COLUMN + 20), ends[column] + 20
+        body += text(x, y, setting, 13, weight="bold") + line(x, y + 6, x + COLUMN, y + 6, "#cccccc")
+        y += 14
         for operation in [name for name in OPERATIONS if name in operations]:
-            drawn, y = group(operation, operations[operation], y)
+            drawn, y = group(operation, operations[operation], x, y)
             body += drawn
-    return svg(y + 20, body, "Wall time of kist and its peers by operation")
+        ends[column] = y
+    return svg(max(ends) + 20, body, "Wall time of kist and its peers by operation")
 
 
-def group(operation: str, tools: dict[str, Any], y: float) -> tuple[str, float]:
-    shown = [name for name in TOOLS if name in tools]
-    walls = {name: median(tools[name], "wall") for name in shown}
+def group(operation: str, tools: dict[str, Any], x: float, y: float) -> tuple[str, float]:
+    """The bars of one operation, and where they end."""
+    walls = {name: median(tools[name], "wall") for name in TOOLS if name in tools}
     bare = [median(tools[name], "wall") for name in limits_of(tools)]
     most = max([*walls.values(), *bare, 1e-9])
-    room = WIDTH - LEFT - 80
-    body = text(LEFT - 10, y + BAR, OPERATIONS[operation], anchor="end")
-    top = y
-    for name in shown:
-        length = walls[name] / most * room
-        body += box(LEFT, y, max(1.0, length), BAR - 1, COLOURS[name])
-        body += text(LEFT + length + 5, y + BAR - 2, seconds(walls[name]), 10,
-                     weight="bold" if name == TOOLS[0] else "normal")
+    start, room, top = x + LABEL, COLUMN - LABEL - 40.0, y
+    body = text(start - 8, y + BAR - 2, OPERATIONS[operation], anchor="end")
+    for name, wall in walls.items():
+        length = wall / most * room
+        body += box(start, y, max(1.0, length), BAR - 1, COLOURS[name])
+        body += text(start + length + 5, y + BAR - 2, seconds(wall), 10, weight="bold" if name == TOOLS[0] else "normal")
         y += BAR
     if bare:
-        x = LEFT + min(bare) / most * room
-        body += line(x, top - 2, x, y + 1, dash="4 3", width=1.5)
-    return body, y + GAP / 2
+        at = start + min(bare) / most * room
+        body += line(at, top - 2, at, y + 1, dash="4 3", width=1.5)
+    return body, y + 6
 
 
 def lines(results: dict[str, Any]) -> str:
     """Time and memory against the amount of data: one panel each for each operation."""
     points = growth(results)
     names = [name for name in OPERATIONS if any(name in operations for _, operations in points)]
-    body = text(20, 26, "Growth: 1, 2, 4 and 8 times the data", 14, weight="bold") + legend(48, TOOLS)
+    body = text(20, 26, "Growth: 1, 2, 4 and 8 times the data", 14, weight="bold") + legend(20, 48, shown(results))
     high, wide = 150.0, (WIDTH - 60.0) / max(1, len(names))
     for column, operation in enumerate(names):
         x = 60 + column * wide
@@ -105,7 +114,7 @@ def panel(points: list[tuple[float, Any]], operation: str, what: str, part: floa
         body += text(x + portion * wide, y + high + 14, f"{portion * 8:.0f}×", 10, "middle")
     for name, values in series.items():
         at = [(x + portion * wide, y + high - value / most * high) for portion, value in values]
-        for one, two in zip(at, at[1:]):
+        for one, two in itertools.pairwise(at):
             body += line(*one, *two, COLOURS[name], width=2)
         for left, top in at:
             body += box(left - 2.5, top - 2.5, 5, 5, COLOURS[name])

@@ -32,7 +32,7 @@ PACKAGES=(
     etcd-server containerd runc containernetworking-plugins  # the cluster's parts
     iptables conntrack iproute2 util-linux procps            # what these and the harness call
     busybox-static mmdebstrap                                # images made on the spot
-    openssl restic                                           # certificates; a peer to compare with
+    openssl                                                  # certificates
     acl attr libcap2-bin                                     # tests of file attributes
 )
 KUBERNETES_PARTS=(kube-scheduler kube-proxy kube-controller-manager kubelet kube-apiserver)
