@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build image check test bench fuzz lab-up lab-down
+.PHONY: help demo build image check test bench bench-micro fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -44,7 +44,12 @@ check: _begin _format _lint _fast _summary ## Format, lints and fast tests
 
 test: _begin _tools _format _lint _build _fast _slow _examples _summary ## Everything, real cluster and stores included (root; installs what it needs)
 
-bench: ## Micro benches: MB/s of hash, seal, chunker, nodes, index
+bench: ## kist beside its peers: WHAT="mixed.cold s3", BENCH_SCALE=0.1, BENCH_ROUNDS=1; all of it takes long (root)
+	@$(if $(KIST),,$(BUILD))
+	@tests/tools/install.sh versitygw peers
+	@python3 benches/compare/main.py $(WHAT)
+
+bench-micro: ## Micro benches: MB/s of hash, seal, chunker, nodes, index
 	cargo bench $(PLACE) --bench '*'
 
 fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler

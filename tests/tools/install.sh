@@ -3,10 +3,11 @@
 # built from modules into a cache outside the tree. Quiet and fast when all is there.
 #
 #   install.sh [PART...]     apt | kubernetes | versitygw | minio | fake-gcs | azurite |
-#                            cluster | stores | reader | all (the default)
+#                            cluster | stores | reader | peers | all (the default)
 #
 # cluster is apt and kubernetes; stores are the four servers in between; reader is a Python with
-# what format-spec/reader needs. The cache is $KIST_CACHE, or
+# what format-spec/reader needs; peers are the programs that benches/compare runs beside kist: it alone
+# asks for them, all does not. The cache is $KIST_CACHE, or
 # ~/.cache/kist-lab; a program lies in it as bin/NAME-VERSION. Two runs at once wait for each other.
 set -euo pipefail
 
@@ -21,12 +22,17 @@ VERSITYGW=v1.8.0
 MINIO=v0.0.0-20260212201848-7aac2a2c5b7c
 FAKE_GCS=v1.56.1
 AZURITE=3.37.0
+# benches/compare/peers.py reads these four lines.
+RUSTIC=0.11.4
+RESTIC=v0.18.1
+BUPSTASH=0.12.0
+BORG=1.4.5
 
 PACKAGES=(
     etcd-server containerd runc containernetworking-plugins  # the cluster's parts
     iptables conntrack iproute2 util-linux procps            # what these and the harness call
     busybox-static mmdebstrap                                # images made on the spot
-    openssl restic                                           # certificates; a peer to compare with
+    openssl                                                  # certificates
     acl attr libcap2-bin                                     # tests of file attributes
 )
 KUBERNETES_PARTS=(kube-scheduler kube-proxy kube-controller-manager kubelet kube-apiserver)
@@ -43,9 +49,16 @@ step() {
     say "$what: done in $((SECONDS - begin)) s"
 }
 
+# What the peers are built with, and the compressor that is a limit of theirs.
+PEER_PACKAGES=(
+    libsodium-dev libacl1-dev libssl-dev liblz4-dev libzstd-dev libxxhash-dev
+    pkg-config gcc libc6-dev python3-dev python3-venv zstd
+)
+
+# Those of the packages given that are not installed.
 missing_packages() {
     local package status
-    for package in "${PACKAGES[@]}"; do
+    for package in "$@"; do
         status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
         [ "$status" = installed ] || echo "$package"
     done
@@ -85,8 +98,12 @@ apt_install() {
 }
 
 part_apt() {
+    need_packages "${PACKAGES[@]}"
+}
+
+need_packages() {
     local missing
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "$@")
     [ "${#missing[@]}" -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || die "these Debian packages are missing, and only root can install them: ${missing[*]}"
     step "Debian packages: ${missing[*]}" apt_install "${missing[@]}"
@@ -216,6 +233,59 @@ build_reader() {
     return 1
 }
 
+# Builds a Rust program of a registry, into bin/NAME-VERSION. Its flags are its own, not kist's.
+crate_program() {
+    local name=$1 crate=$2 version=$3
+    [ ! -x "$BIN/$name-$version" ] || return 0
+    command -v cargo > /dev/null || die "Rust is missing: $name is built with it"
+    step "$name $version" build_crate_program "$name" "$crate" "$version"
+}
+
+build_crate_program() {
+    local name=$1 crate=$2 version=$3 work result=0
+    work=$(mktemp -d "$BIN/.program.XXXXXX")
+    env -u RUSTFLAGS -u CARGO_INCREMENTAL -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" \
+        cargo install --quiet --locked --root "$work" --version "=$version" "$crate" \
+        > "$CACHE/$name.log" 2>&1 || result=$?
+    if [ "$result" -eq 0 ]; then
+        mv "$work/bin/$name" "$BIN/$name-$version" || result=$?
+    else
+        # The addresses in it are this machine's own business.
+        tail -n 15 "$CACHE/$name.log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    fi
+    rm -rf "$work"
+    return "$result"
+}
+
+# A Python of its own for borg: $CACHE/borg-VERSION/bin/borg.
+build_borg() {
+    local work=$CACHE/.borg.$$ log=$CACHE/borg.log
+    # Moved when it is whole, so the program gets the interpreter's path to be.
+    if python3 -m venv "$work" &&
+        "$work/bin/python" -m pip install --quiet --disable-pip-version-check "borgbackup==$BORG" > "$log" 2>&1; then
+        sed -i "1s|.*|#!$CACHE/borg-$BORG/bin/python|" "$work/bin/borg"
+        mv -T "$work" "$CACHE/borg-$BORG"
+        return 0
+    fi
+    # The addresses in it are this machine's own business.
+    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+    return 1
+}
+
+part_borg() {
+    [ ! -x "$CACHE/borg-$BORG/bin/borg" ] || return 0
+    step "borg $BORG" build_borg
+}
+
+# A peer that can't be had here is left out, loudly, and named in the bench's table.
+part_peers() {
+    (need_packages "${PEER_PACKAGES[@]}") || say "PEERS: some packages are missing, so some peers may not be built"
+    (go_program restic github.com/restic/restic/cmd/restic "$RESTIC") || say "PEER LEFT OUT: restic $RESTIC"
+    (part_borg) || say "PEER LEFT OUT: borg $BORG"
+    (crate_program bupstash bupstash "$BUPSTASH") || say "PEER LEFT OUT: bupstash $BUPSTASH"
+    (crate_program rustic rustic-rs "$RUSTIC") || say "PEER LEFT OUT: rustic $RUSTIC"
+}
+
 mkdir -p "$BIN"
 exec 9> "$CACHE/install.lock"
 if ! flock --nonblock 9; then
@@ -223,14 +293,14 @@ if ! flock --nonblock 9; then
     flock 9
 fi
 # Under the lock: what lies here is of a run that was killed.
-rm -rf "$BIN"/.kubernetes.* "$BIN"/.program.* "$CACHE"/.reader.*
+rm -rf "$BIN"/.kubernetes.* "$BIN"/.program.* "$CACHE"/.reader.* "$CACHE"/.borg.*
 
 [ $# -gt 0 ] || set -- all
 for part in "$@"; do
     case $part in
-        apt | kubernetes | versitygw | minio | fake-gcs | azurite | stores | reader) "part_$part" 9>&- ;;
+        apt | kubernetes | versitygw | minio | fake-gcs | azurite | stores | reader | peers) "part_$part" 9>&- ;;
         cluster) part_apt 9>&-; part_kubernetes 9>&- ;;
         all) part_apt 9>&-; part_stores 9>&-; part_reader 9>&-; part_kubernetes 9>&- ;;
-        *) die "no such part: $part (apt, kubernetes, versitygw, minio, fake-gcs, azurite, reader, cluster, stores, all)" ;;
+        *) die "no such part: $part (apt, kubernetes, versitygw, minio, fake-gcs, azurite, reader, peers, cluster, stores, all)" ;;
     esac
 done
