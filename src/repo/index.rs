@@ -158,7 +158,7 @@ impl Index {
             if log.swept.contains(&pack.id) {
                 continue;
             }
-            pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
+            pack.verified = (pack.verified && session.is_none()) || log.is_verified(&pack);
             let own = pack.origin == repo.keys.certificate.key;
             self.add(&pack, session, own);
         }

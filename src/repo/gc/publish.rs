@@ -213,7 +213,7 @@ async fn add(
         if log.swept.contains(&pack.id) || !written.insert(pack.id) {
             continue;
         }
-        pack.verified |= log.verified.contains(&pack.id);
+        pack.verified |= log.is_verified(&pack);
         let records: usize = filling.iter().map(|pack| pack.records.len()).sum();
         if filling.len() == limits::INDEX_PACKS || records + pack.records.len() > limits::INDEX_RECORDS {
             flush(filling, parts).await?;
