@@ -16,6 +16,7 @@ use kist::format::id::{ChunkId, KeyId, PackId, RecordId, RepoId, SessionId};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
+use kist::format::refs::ChunkRef;
 use kist::repo::Index;
 use kist::world::{Time, World, fixed};
 
@@ -81,7 +82,8 @@ fn leaf(world: &World) -> Node {
 fn file(world: &World, number: u32) -> Entry {
     let path = format!("srv/project/module-{:03}/file-{number:05}.txt", number / 20);
     let len = 4000 + number;
-    let extents = vec![Extent::Data { chunk: ChunkId(world.bytes()), offset: 0, len }];
+    let chunk = ChunkRef { id: ChunkId(world.bytes()), len: CHUNK_BYTES as u32 };
+    let extents = vec![Extent::Data { chunk, offset: 0, len }];
     let time = FileTime { secs: 1_700_000_000 + i64::from(number), nanos: 123_456_789 };
     Entry {
         path: TreePath::from_slashes(path.as_bytes()).expect("a short path without dots"),
@@ -108,11 +110,7 @@ fn nodes(criterion: &mut Criterion) {
 }
 
 fn delta(world: &World) -> IndexDelta {
-    let record = |number| IndexRecord {
-        id: RecordId::Chunk(ChunkId(world.bytes())),
-        offset: number * RECORD_BYTES,
-        len: RECORD_BYTES,
-    };
+    let record = |_| IndexRecord { id: world.bytes(), len: RECORD_BYTES };
     let pack = |_| IndexPack {
         id: PackId(world.bytes()),
         kind: PackKind::Data,
@@ -171,7 +169,7 @@ fn lookups(criterion: &mut Criterion) {
     let mut ids = Vec::new();
     for _ in 0..1_000_000 / (PACKS * RECORDS as usize) + 1 {
         for pack in delta(&world).packs {
-            ids.push(pack.records[0].id);
+            ids.push(pack.kind.record(pack.records[0].id));
             index.add(&pack, Some(SessionId::new(0, world.bytes())), true);
         }
     }

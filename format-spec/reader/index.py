@@ -6,7 +6,7 @@ import codec
 from codec import Decoder, Refused
 from crypto import digest, verify
 from keys import Domain
-from pack import Record, decode_records, pack_kind
+from pack import Record, pack_kind
 
 SIGN_INDEX = "kist 0 sign index"
 
@@ -57,8 +57,11 @@ def _pack(source: Decoder) -> Pack:
         raise Refused("too-much", f"a pack of {length} bytes")
     origin, verified = source.take(16), source.flag()
     sessions = source.ids(codec.PACK_SESSIONS)
-    records = decode_records(source, kind, short_hashes=False)
-    end = records[-1].offset + records[-1].length if records else 0
-    if end > length:
-        raise Refused("invalid", f"records to {end} in a pack of {length} bytes")
-    return Pack(name, kind, length, hash_, origin, verified, sessions, records)
+    records, end = [], 0
+    for _ in range(source.count(codec.PACK_RECORDS, 36)):
+        record = Record(kind, source.take(32), end, source.u32())
+        end += record.length
+        if end > length:
+            raise Refused("invalid", f"records to {end} in a pack of {length} bytes")
+        records.append(record)
+    return Pack(name, kind, length, hash_, origin, verified, sessions, tuple(records))

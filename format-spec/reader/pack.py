@@ -117,18 +117,15 @@ class Contents:
     table: int
 
 
-def decode_records(source: Decoder, kind: int, short_hashes: bool) -> tuple[Record, ...]:
-    """The records of a pack, without gaps: in a table of contents, which has short hashes, or in
-    an index delta, of which the spec asks less."""
-    count = source.count(codec.PACK_RECORDS, 57 if short_hashes else 41)
+def _records(source: Decoder, kind: int) -> tuple[Record, ...]:
+    """The records of a table of contents, without gaps."""
     records, end = [], 0
-    for _ in range(count):
+    for _ in range(source.count(codec.PACK_RECORDS, 57)):
         of_kind, name = record_id(source)
-        offset, length = source.u32(), source.u32()
-        short_hash = source.take(16) if short_hashes else b""
+        offset, length, short_hash = source.u32(), source.u32(), source.take(16)
         if offset != end:
             raise Refused("invalid", f"a record at {offset}, not at {end}")
-        if short_hashes and (of_kind != kind or length <= HEADER_LEN):
+        if of_kind != kind or length <= HEADER_LEN:
             raise Refused("invalid", f"a record of {length} bytes, or in a pack of another kind")
         end += length
         records.append(Record(of_kind, name, offset, length, short_hash))
@@ -156,7 +153,7 @@ def open_contents(structure: bytes, repository: bytes, pack: bytes, data: bytes)
     ad = b"kist pack toc" + repository + pack
     source = Decoder(unseal(structure, ad, data[table_at:table_end]))
     kind = pack_kind(source)
-    records = decode_records(source, kind, short_hashes=True)
+    records = _records(source, kind)
     source.end()
     end = records[-1].offset + records[-1].length if records else 0
     if end > table_at:

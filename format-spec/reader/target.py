@@ -166,8 +166,8 @@ class Target:
         if extent.chunk is None:
             return None
         chunk = self.repository.chunk(extent.chunk)
-        if extent.offset + extent.length > len(chunk):
-            raise Refused("invalid", "an extent that ends beyond its chunk")
+        if len(chunk) != extent.chunk_length:
+            raise Refused("invalid", "a chunk of another length than its node says")
         return memoryview(chunk)[extent.offset : extent.offset + extent.length]
 
     def _dress(self, entry: Entry, where: int | bytes) -> None:

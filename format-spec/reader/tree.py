@@ -20,6 +20,7 @@ class Extent:
 
     length: int
     chunk: bytes | None = None
+    chunk_length: int = 0
     offset: int = 0
 
 
@@ -76,14 +77,20 @@ class _References:
     def __init__(self, chunks: list[bytes], nodes: list[bytes]) -> None:
         self.chunks = chunks
         self.nodes = nodes
-        self.chunks_used = 0
+        self.lengths: list[int] = []
         self.nodes_used = 0
 
-    def chunk(self, number: int) -> bytes:
-        if number > self.chunks_used or number >= len(self.chunks):
+    def chunk(self, source: Decoder) -> tuple[bytes, int]:
+        """A chunk, and how long it is: its first use says that."""
+        number = source.varint()
+        if number > len(self.lengths) or number >= len(self.chunks):
             raise Refused("invalid", f"chunk {number} is not listed, or is used before others")
-        self.chunks_used = max(self.chunks_used, number + 1)
-        return self.chunks[number]
+        if number == len(self.lengths):
+            length = source.varint()
+            if not 1 <= length <= codec.CHUNK_LEN:
+                raise Refused("invalid", f"a chunk of {length} bytes")
+            self.lengths.append(length)
+        return self.chunks[number], self.lengths[number]
 
     def node(self) -> bytes:
         if self.nodes_used == len(self.nodes):
@@ -92,7 +99,7 @@ class _References:
         return self.nodes[self.nodes_used - 1]
 
     def end(self) -> None:
-        if self.chunks_used < len(self.chunks) or self.nodes_used < len(self.nodes):
+        if len(self.lengths) < len(self.chunks) or self.nodes_used < len(self.nodes):
             raise Refused("invalid", "a reference that nothing uses")
 
 
@@ -190,11 +197,11 @@ def _extent_children(source: Decoder, refs: _References) -> tuple[Child, ...]:
 def _extent(source: Decoder, refs: _References) -> Extent:
     match source.u8():
         case 0:
-            chunk = refs.chunk(source.varint())
+            chunk, chunk_length = refs.chunk(source)
             offset, length = source.varint(), source.varint()
-            if offset + length > codec.CHUNK_LEN:
-                raise Refused("invalid", "an extent that ends beyond the longest chunk")
-            extent = Extent(length, chunk, offset)
+            if offset + length > chunk_length:
+                raise Refused("invalid", "an extent that ends beyond its chunk")
+            extent = Extent(length, chunk, chunk_length, offset)
         case 1:
             extent = Extent(source.varint())
         case kind:

@@ -13,7 +13,8 @@ use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::TreeBuilder;
 use crate::archive::witness::Seen;
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
-use crate::format::id::{ChunkId, LinkGroup};
+use crate::format::id::LinkGroup;
+use crate::format::refs::ChunkRef;
 use crate::format::summary::Counts;
 use crate::progress::Unit;
 use crate::repo::{Error, Result};
@@ -21,7 +22,7 @@ use crate::repo::{Error, Result};
 /// Entries that may wait; beyond it the first one is waited for.
 const WAITING: usize = 16 * 1024;
 
-type Save<'a> = &'a mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkId>>;
+type Save<'a> = &'a mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>;
 
 pub struct Assembler<'a> {
     shared: &'a Shared<'a>,

@@ -24,9 +24,10 @@ use crate::archive::walk::{Found, Step, Walk};
 use crate::archive::witness::{Seen, Witness};
 use crate::crypto::secret::Key;
 use crate::format::entry::{Attributes, Content, TreePath};
-use crate::format::id::{ChunkId, NodeId};
+use crate::format::id::NodeId;
 use crate::format::keys::KeyName;
 use crate::format::node::NodeCut;
+use crate::format::refs::ChunkRef;
 use crate::format::summary::{Counts, Missing};
 use crate::progress::Progress;
 use crate::repo::{Ids, Result, Writer};
@@ -145,11 +146,12 @@ impl Shared<'_> {
         &'scope self,
         cpus: &rayon::ScopeFifo<'scope>,
         chunk: Vec<u8>,
-    ) -> Awaited<Result<ChunkId>> {
+    ) -> Awaited<Result<ChunkRef>> {
         let taken = self.room.take(chunk.len());
         let (saved, awaited) = promise();
         cpus.spawn_fifo(move |_| {
-            saved.set(self.writer.save_chunk(&chunk).map(|saved| saved.id));
+            let len = u32::try_from(chunk.len()).expect("chunks are bounded");
+            saved.set(self.writer.save_chunk(&chunk).map(|saved| ChunkRef { id: saved.id, len }));
             drop(chunk);
             drop(taken);
         });
@@ -289,13 +291,17 @@ fn plan(
     };
     for step in walk {
         witness.see(&step);
-        let planned = match step {
+        let (planned, problem) = match step {
             Step::Found(found) => planner.plan(found)?,
-            Step::Problem(problem) if shared.is_gone(&problem) => continue,
-            Step::Problem(problem) => Planned::Problem(problem),
+            Step::Problem(problem) => (Planned::Problem(problem), None),
         };
-        bytes += planned.small_bytes();
-        batch.push(planned);
+        for planned in [planned].into_iter().chain(problem.map(Planned::Problem)) {
+            if matches!(&planned, Planned::Problem(problem) if shared.is_gone(problem)) {
+                continue;
+            }
+            bytes += planned.small_bytes();
+            batch.push(planned);
+        }
         if batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES {
             bytes = 0;
             if !send(&mut batch) {

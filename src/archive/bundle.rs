@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::archive::chunk::Chunker;
 use crate::archive::pool::Awaited;
 use crate::format::entry::Extent;
-use crate::format::id::ChunkId;
+use crate::format::refs::ChunkRef;
 use crate::repo::Result;
 
 /// A chunk of the stream that is being saved, or is.
@@ -18,8 +18,10 @@ struct Cut {
 }
 
 enum Id {
-    Awaited(Awaited<Result<ChunkId>>),
-    Known(ChunkId),
+    Awaited(Awaited<Result<ChunkRef>>),
+    Known(ChunkRef),
+    /// Whoever saved it is gone.
+    Gone,
 }
 
 /// The stream and its cuts, from the first one that a file still waits for.
@@ -53,7 +55,7 @@ impl Bundle {
         &mut self,
         chunker: &Chunker,
         bytes: &[u8],
-        save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkId>>,
+        save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>,
     ) -> Stretch {
         let start = self.start + self.buffer.len() as u64;
         self.buffer.extend_from_slice(bytes);
@@ -64,13 +66,13 @@ impl Bundle {
     }
 
     /// Cuts what is left, to the last byte.
-    pub fn flush(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkId>>) {
+    pub fn flush(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>) {
         while !self.buffer.is_empty() {
             self.cut(chunker, save);
         }
     }
 
-    fn cut(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkId>>) {
+    fn cut(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>) {
         let len = chunker.first_cut(&self.buffer);
         let rest = self.buffer.split_off(len);
         let chunk = std::mem::replace(&mut self.buffer, rest);
@@ -86,7 +88,7 @@ impl Bundle {
     pub fn is_settled(&self, stretch: &Stretch) -> bool {
         let end = stretch.start + stretch.len;
         let settled = |cut: &Cut| match &cut.id {
-            Id::Known(_) => true,
+            Id::Known(_) | Id::Gone => true,
             Id::Awaited(id) => id.is_set(),
         };
         self.is_cut_behind(stretch) && self.cuts.iter().take_while(|cut| cut.start < end).all(settled)
@@ -115,19 +117,13 @@ impl Bundle {
 }
 
 impl Cut {
-    fn known(&mut self) -> Result<Option<ChunkId>> {
-        if let Id::Awaited(_) = &self.id {
-            // A placeholder for the moment of waiting; replaced before anyone can see it.
-            let awaited = std::mem::replace(&mut self.id, Id::Known(ChunkId([0; 32])));
-            let Id::Awaited(awaited) = awaited else { return Ok(None) };
-            match awaited.wait() {
-                Some(id) => self.id = Id::Known(id?),
-                None => return Ok(None),
-            }
-        }
-        match &self.id {
-            Id::Known(id) => Ok(Some(*id)),
-            Id::Awaited(_) => Ok(None),
-        }
+    fn known(&mut self) -> Result<Option<ChunkRef>> {
+        let known = match std::mem::replace(&mut self.id, Id::Gone) {
+            Id::Awaited(chunk) => chunk.wait().transpose()?,
+            Id::Known(chunk) => Some(chunk),
+            Id::Gone => None,
+        };
+        self.id = known.map_or(Id::Gone, Id::Known);
+        Ok(known)
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::archive::backup::Named;
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::problem::Problem;
-use crate::archive::walk::{Found, FoundKind};
-use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
+use crate::archive::walk::{Found, FoundKind, XattrReader};
+use crate::format::entry::{Content, Entry, Extent, FileTime, Kind, TreePath};
 use crate::format::id::{LinkGroup, NodeId, RecordId};
 use crate::repo::{Error, Index, Reader, Result};
 
@@ -47,6 +47,7 @@ impl Planned {
 pub struct Planner {
     old: OldEntries,
     bundle_below: u64,
+    xattrs: XattrReader,
     /// Groups of hard links of which a file has come by.
     linked: HashSet<LinkGroup>,
 }
@@ -62,11 +63,42 @@ pub struct OldEntries {
 
 impl Planner {
     pub fn new(parent: Option<Parent>, index: Arc<Index>, bundle_below: u64) -> Self {
-        Self { old: OldEntries::new(parent, index), bundle_below, linked: HashSet::new() }
+        let old = OldEntries::new(parent, index);
+        Self { old, bundle_below, xattrs: XattrReader::default(), linked: HashSet::new() }
     }
 
-    pub fn plan(&mut self, found: Found) -> Result<Planned> {
-        let old = self.old.entry(&found.path)?;
+    /// What has to be done, and what could not be had beside it.
+    pub fn plan(&mut self, mut found: Found) -> Result<(Planned, Option<Problem>)> {
+        let mut old = self.old.entry(&found.path)?;
+        match self.take_xattrs(&mut found, old.as_mut()) {
+            Ok(problem) => Ok((self.plan_content(found, old)?, problem)),
+            Err(gone) => Ok((Planned::Problem(gone), None)),
+        }
+    }
+
+    /// Whoever changes an xattr changes the ctime: where that is the parent's, so are the xattrs.
+    fn take_xattrs(
+        &mut self,
+        found: &mut Found,
+        old: Option<&mut Entry>,
+    ) -> Result<Option<Problem>, Problem> {
+        match old.map(|old| &mut old.attributes) {
+            Some(old) if (old.ctime, old.mtime) == (found.attributes.ctime, found.attributes.mtime) => {
+                found.attributes.xattrs = std::mem::take(&mut old.xattrs);
+                Ok(None)
+            }
+            _ => {
+                let problem = self.xattrs.read(found)?;
+                if problem.is_some() {
+                    // So that the next backup does not take them for all there are.
+                    found.attributes.ctime = FileTime::default();
+                }
+                Ok(problem)
+            }
+        }
+    }
+
+    fn plan_content(&mut self, found: Found, old: Option<Entry>) -> Result<Planned> {
         let FoundKind::File { size, .. } = found.kind else {
             return Ok(Planned::Kept(Box::new(plain(found))));
         };
@@ -152,7 +184,7 @@ impl OldEntries {
 
 fn may_refer_to(index: &Index, extent: &Extent) -> bool {
     match extent {
-        Extent::Data { chunk, .. } => index.may_refer_to(&RecordId::Chunk(*chunk)),
+        Extent::Data { chunk, .. } => index.may_refer_to(&RecordId::Chunk(chunk.id)),
         Extent::Hole { .. } => true,
     }
 }

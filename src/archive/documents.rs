@@ -13,8 +13,9 @@ use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::file::Segment;
 use crate::archive::witness::Witness;
 use crate::format::entry::{Attributes, Content, Extent, Kind, TreePath};
-use crate::format::id::{ChunkId, NodeId, RecordId};
-use crate::repo::{Error, Reader, Result};
+use crate::format::id::NodeId;
+use crate::format::refs::ChunkRef;
+use crate::repo::{Reader, Result};
 
 /// Chunks that are kept while a tree is read: documents that follow each other lie in the same ones.
 const KEPT_CHUNKS: usize = 4;
@@ -71,8 +72,8 @@ pub async fn load(reader: &Arc<Reader>, root: NodeId) -> Result<Vec<(TreePath, V
 
 struct Kept<'a> {
     reader: &'a Arc<Reader>,
-    chunks: HashMap<ChunkId, Arc<Vec<u8>>>,
-    order: Vec<ChunkId>,
+    chunks: HashMap<ChunkRef, Arc<Vec<u8>>>,
+    order: Vec<ChunkRef>,
 }
 
 impl Kept<'_> {
@@ -84,24 +85,23 @@ impl Kept<'_> {
                 Extent::Hole { len } => data.resize(data.len() + len as usize, 0),
                 Extent::Data { chunk, offset, len } => {
                     let plain = self.chunk(chunk).await?;
-                    let part = plain.get(offset as usize..offset as usize + len as usize);
-                    data.extend_from_slice(part.ok_or(Error::Unknown { id: RecordId::Chunk(chunk) })?);
+                    data.extend_from_slice(&plain[offset as usize..][..len as usize]);
                 }
             }
         }
         Ok(data)
     }
 
-    async fn chunk(&mut self, id: ChunkId) -> Result<Arc<Vec<u8>>> {
-        if let Some(plain) = self.chunks.get(&id) {
+    async fn chunk(&mut self, chunk: ChunkRef) -> Result<Arc<Vec<u8>>> {
+        if let Some(plain) = self.chunks.get(&chunk) {
             return Ok(plain.clone());
         }
-        let plain = Arc::new(self.reader.chunk(id).await?);
+        let plain = Arc::new(self.reader.chunk(chunk).await?);
         if self.order.len() == KEPT_CHUNKS {
             self.chunks.remove(&self.order.remove(0));
         }
-        self.order.push(id);
-        self.chunks.insert(id, plain.clone());
+        self.order.push(chunk);
+        self.chunks.insert(chunk, plain.clone());
         Ok(plain)
     }
 }

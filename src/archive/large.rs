@@ -12,13 +12,13 @@ use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::ContentBuilder;
 use crate::archive::walk::Found;
 use crate::format::entry::Extent;
-use crate::format::id::ChunkId;
+use crate::format::refs::ChunkRef;
 use crate::repo::{Error, Result};
 
 /// Chunks of one file that may be on their way at a time.
 const AHEAD: usize = 16;
 
-type Save<'a> = &'a dyn Fn(Vec<u8>) -> Awaited<Result<ChunkId>>;
+type Save<'a> = &'a dyn Fn(Vec<u8>) -> Awaited<Result<ChunkRef>>;
 
 /// Saves a file's content. The outer error is the file's, the inner one the repository's. A file that becomes
 /// shorter meanwhile is read anew.
@@ -60,7 +60,7 @@ struct Cutting<'a> {
 
 enum Next {
     Hole(u64),
-    Chunk(u32, Awaited<Result<ChunkId>>),
+    Chunk(Awaited<Result<ChunkRef>>),
 }
 
 impl Cutting<'_> {
@@ -96,7 +96,7 @@ impl Cutting<'_> {
             let cut = chunker.first_cut(&buffer[start..filled]);
             let chunk = buffer[start..start + cut].to_vec();
             start += cut;
-            self.ahead.push_back(Next::Chunk(cut as u32, (self.save)(chunk)));
+            self.ahead.push_back(Next::Chunk((self.save)(chunk)));
             if let Err(error) = self.settle(AHEAD) {
                 return Ok(Err(error));
             }
@@ -108,9 +108,9 @@ impl Cutting<'_> {
         while self.ahead.len() > most {
             let extent = match self.ahead.pop_front() {
                 Some(Next::Hole(len)) => Extent::Hole { len },
-                Some(Next::Chunk(len, saved)) => {
+                Some(Next::Chunk(saved)) => {
                     let chunk = saved.wait().unwrap_or(Err(Error::Abandoned))?;
-                    Extent::Data { chunk, offset: 0, len }
+                    Extent::Data { chunk, offset: 0, len: chunk.len }
                 }
                 None => break,
             };

@@ -11,7 +11,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::archive::problem::Problem;
 use crate::archive::target::{Target, TargetFile};
 use crate::format::entry::{Attributes, Extent, TreePath};
-use crate::format::id::ChunkId;
+use crate::format::refs::ChunkRef;
 use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
 use crate::repo::{Error, Reader, Result};
@@ -25,7 +25,7 @@ pub(super) struct SmallFile {
     pub(super) extents: Vec<Extent>,
 }
 
-pub(super) type Chunks = HashMap<ChunkId, std::result::Result<Arc<Vec<u8>>, String>>;
+pub(super) type Chunks = HashMap<ChunkRef, std::result::Result<Arc<Vec<u8>>, String>>;
 
 pub(super) enum Written {
     Lost(TreePath, String),
@@ -76,14 +76,12 @@ fn write_small(target: &Target, file: &SmallFile, chunks: &Chunks) -> Written {
     let mut at = 0;
     for extent in &file.extents {
         if let Extent::Data { chunk, offset, len } = extent {
-            let range = *offset as usize..*offset as usize + *len as usize;
             match chunks.get(chunk) {
-                Some(Ok(plain)) => match plain.get(range) {
-                    Some(piece) => pieces.push((at, piece)),
-                    None => return Written::Lost(file.path.clone(), format!("chunk {chunk} is too short")),
-                },
+                Some(Ok(plain)) => pieces.push((at, &plain[*offset as usize..][..*len as usize])),
                 Some(Err(why)) => return Written::Lost(file.path.clone(), why.clone()),
-                None => return Written::Lost(file.path.clone(), format!("chunk {chunk} was not fetched")),
+                None => {
+                    return Written::Lost(file.path.clone(), format!("chunk {} was not fetched", chunk.id));
+                }
             }
         }
         at += extent.len();
@@ -107,15 +105,11 @@ pub(super) async fn write_extent(
         Ok(plain) => plain,
         Err(why) => return Ok(Filled::Lost(why)),
     };
-    let write = move || {
-        let piece = plain.get(offset as usize..offset as usize + len as usize)?;
-        Some(file.write_at(at, piece))
-    };
+    let write = move || file.write_at(at, &plain[offset as usize..][..len as usize]);
     let written = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
     progress.advance(Unit::Bytes, u64::from(len));
     Ok(match written {
-        Some(Ok(())) => Filled::Whole,
-        Some(Err(problem)) => Filled::Problem(problem),
-        None => Filled::Lost(format!("chunk {chunk} is too short")),
+        Ok(()) => Filled::Whole,
+        Err(problem) => Filled::Problem(problem),
     })
 }

@@ -17,7 +17,8 @@ use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
 use crate::archive::target::{Device, Target, TargetFile};
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
-use crate::format::id::{ChunkId, LinkGroup, NodeId};
+use crate::format::id::{LinkGroup, NodeId};
+use crate::format::refs::ChunkRef;
 use crate::progress::{Progress, Unit};
 use crate::repo::{Error, Reader, Result};
 
@@ -96,7 +97,7 @@ pub enum Outcome {
 struct Window {
     files: Vec<SmallFile>,
     bytes: u64,
-    chunks: HashSet<ChunkId>,
+    chunks: HashSet<ChunkRef>,
 }
 
 struct Run {
@@ -336,18 +337,18 @@ impl Run {
         if window.files.is_empty() {
             return Ok(None);
         }
-        self.fetched.retain(|id, _| window.chunks.contains(id));
-        let wanted: Vec<ChunkId> =
-            window.chunks.into_iter().filter(|id| !self.fetched.contains_key(id)).collect();
+        self.fetched.retain(|chunk, _| window.chunks.contains(chunk));
+        let wanted: Vec<ChunkRef> =
+            window.chunks.into_iter().filter(|chunk| !self.fetched.contains_key(chunk)).collect();
         let mut fetching = futures::stream::iter(wanted)
-            .map(|id| {
+            .map(|chunk| {
                 let reader = self.reader.clone();
-                async move { (id, reader.chunk(id).await) }
+                async move { (chunk, reader.chunk(chunk).await) }
             })
             .buffer_unordered(PARALLEL_CHUNKS);
         let mut fetched = std::mem::take(&mut self.fetched);
-        while let Some((id, chunk)) = fetching.next().await {
-            fetched.insert(id, damage_or(chunk)?.map(Arc::new));
+        while let Some((chunk, plain)) = fetching.next().await {
+            fetched.insert(chunk, damage_or(plain)?.map(Arc::new));
         }
         drop(fetching);
         let (target, progress) = (self.target.clone(), self.progress.clone());

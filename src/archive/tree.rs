@@ -215,7 +215,7 @@ impl ContentBuilder {
 /// What the cut behind an extent depends on: its chunk; a hole's length.
 fn extent_key(extent: &Extent) -> [u8; 32] {
     match extent {
-        Extent::Data { chunk, .. } => chunk.0,
+        Extent::Data { chunk, .. } => chunk.id.0,
         Extent::Hole { len } => {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&len.to_le_bytes());

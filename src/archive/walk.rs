@@ -23,6 +23,7 @@ pub use crate::archive::folder::FileId;
 use crate::archive::folder::{self, Names, Trail};
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::walk::attributes::Look;
+pub use crate::archive::walk::attributes::XattrReader;
 pub(super) use crate::archive::walk::attributes::{file_time, is_folder, kind};
 use crate::archive::walk::named::Named;
 use crate::format::entry::{Attributes, TreePath};
@@ -50,7 +51,7 @@ pub enum Step {
     Problem(Problem),
 }
 
-/// One path and all that is known about it without reading content.
+/// One path and what is known about it without reading content. Its xattrs are still to be asked for.
 #[derive(Debug)]
 pub struct Found {
     pub path: TreePath,
@@ -144,10 +145,10 @@ impl<'a> Walk<'a> {
         let root = Arc::new(rustix::fs::openat(CWD, base, flags, Mode::empty()).map_err(cannot)?);
         let mut look = Look::new(options.link_group);
         let stat = folder::stat_open(&root).map_err(cannot)?;
-        let (found, problem) = look.complete(TreePath::root(), &root, None, &stat).map_err(cannot)?;
+        let found = look.found(TreePath::root(), &root, None, &stat).map_err(|(_, errno)| cannot(errno))?;
         let scope = Scope { whole, named, device: found.id.device };
         let enter = Some(Enter { path: TreePath::root(), id: found.id, scope });
-        let ready = [Step::Found(found)].into_iter().chain(problem.map(Step::Problem)).collect();
+        let ready = [Step::Found(found)].into();
         let trail = Trail::new(root).map_err(cannot)?;
         Ok(Self { options, trail, frames: Vec::new(), path: TreePath::root(), enter, ready, look })
     }
@@ -286,8 +287,9 @@ fn visit(
     }
     let whole = taken && !elsewhere;
     let scope = (is_folder && (whole || named.is_some())).then_some(Scope { whole, named, device });
-    let (found, problem) = look.complete(path.clone(), here, Some(name), &stat).map_err(cannot)?;
-    Ok(Some(Visited { found, problem: blocked.or(problem), scope }))
+    let found = look.found(path, here, Some(name), &stat);
+    let found = found.map_err(|(path, errno)| Problem::system("looking at", &path, errno))?;
+    Ok(Some(Visited { found, problem: blocked, scope }))
 }
 
 /// Whether a folder with these names is marked as a cache.

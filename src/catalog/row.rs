@@ -131,7 +131,7 @@ fn stamp(entry: &Entry) -> u64 {
             for extent in extents {
                 match extent {
                     Extent::Data { chunk, offset, .. } => {
-                        hasher.update(&chunk.0);
+                        hasher.update(&chunk.id.0);
                         hasher.update(&offset.to_le_bytes());
                     }
                     Extent::Hole { .. } => hasher.update(b"hole"),
@@ -157,9 +157,11 @@ mod tests {
     use super::*;
     use crate::format::entry::Attributes;
     use crate::format::id::ChunkId;
+    use crate::format::refs::ChunkRef;
 
     fn file(chunk: u8, hash: Option<[u8; 32]>) -> Entry {
-        let extent = Extent::Data { chunk: ChunkId([chunk; 32]), offset: 0, len: 5 };
+        let chunk = ChunkRef { id: ChunkId([chunk; 32]), len: 9 };
+        let extent = Extent::Data { chunk, offset: 0, len: 5 };
         Entry {
             path: TreePath::from_slashes(b"a").unwrap(),
             attributes: Attributes::default(),

@@ -8,7 +8,7 @@ use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, duration};
 use crate::cli::terminal::Shown;
 use crate::progress::{Progress, Unit};
-use crate::repo::{self, Left, Limits, PrunePlan, PruneSettings, Pruned};
+use crate::repo::{self, Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned};
 
 pub async fn run(settings: &Settings, args: Prune) -> Result<Exit, Failure> {
     let limits = Limits {
@@ -31,17 +31,16 @@ pub async fn run(settings: &Settings, args: Prune) -> Result<Exit, Failure> {
         return Ok(Exit::Complete);
     }
     let shown = Shown::start(settings.json);
-    let progress = |bytes| shown.advance(Unit::PackBytes, bytes);
+    let told = |step: PruneStep<'_>| match step {
+        PruneStep::Planned(plan) => shown.aside(|| show_plan(settings, plan)),
+        PruneStep::Copied(bytes) => shown.advance(Unit::PackBytes, bytes),
+    };
     let pruned = tokio::select! {
-        pruned = repo::prune(&opened, how, &progress) => pruned,
+        pruned = repo::prune(&opened, how, &told) => pruned,
         () = shown.cancelled() => return Err(crate::job::Error::Interrupted.into()),
     };
     shown.done();
-    let pruned = pruned?;
-    if let Some(plan) = &pruned.plan {
-        show_plan(settings, plan);
-    }
-    show(settings, &pruned);
+    show(settings, &pruned?);
     Ok(Exit::Complete)
 }
 

@@ -62,6 +62,11 @@ impl Shown {
         self.asked_to_end.notified().await;
     }
 
+    /// Prints something without the bar in the way.
+    pub fn aside(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
     pub fn done(&self) {
         self.bar.finish_and_clear();
     }

@@ -206,9 +206,16 @@ impl<'a> Reader<'a> {
 
 /// What `len` bytes are padded to, so that sizes tell little: a multiple of 1/32 of the
 /// next power of two, of at least 512 bytes and at most 64 KiB.
-pub fn padded_len(len: usize) -> usize {
-    let granule = (len.next_power_of_two() / 32).clamp(512, 64 * 1024);
-    len.div_ceil(granule).max(1) * granule
+pub const fn padded_len(len: usize) -> usize {
+    let granule = match len.next_power_of_two() / 32 {
+        ..512 => 512,
+        65537.. => 64 * 1024,
+        between => between,
+    };
+    match len.div_ceil(granule) {
+        0 => granule,
+        granules => granules * granule,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! entry too: a file without attributes.
 
 use crate::format::codec::{Reader, Writer};
-use crate::format::id::{ChunkId, LinkGroup, NodeId};
+use crate::format::id::{LinkGroup, NodeId};
+use crate::format::refs::{ChunkRef, RefsReader, RefsWriter};
 use crate::format::{Error, limits};
 
 /// A path within a tree, as its components joined by NUL, so that comparing bytes compares
@@ -155,8 +156,15 @@ pub struct Attributes {
 /// A run of a file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    Data { chunk: ChunkId, offset: u32, len: u32 },
-    Hole { len: u64 },
+    /// Lies within its chunk.
+    Data {
+        chunk: ChunkRef,
+        offset: u32,
+        len: u32,
+    },
+    Hole {
+        len: u64,
+    },
 }
 
 impl Extent {
@@ -217,69 +225,6 @@ impl Entry {
         match self.kind {
             Kind::File { size, .. } => size,
             _ => 0,
-        }
-    }
-}
-
-/// The ids that a node refers to: each once, in the order of first use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refs {
-    pub chunks: Vec<ChunkId>,
-    pub nodes: Vec<NodeId>,
-}
-
-/// Gives out indexes into [`Refs`] while encoding.
-#[derive(Default)]
-pub(super) struct RefsWriter {
-    pub refs: Refs,
-    chunks: std::collections::HashMap<ChunkId, u64>,
-}
-
-impl RefsWriter {
-    pub fn chunk(&mut self, id: ChunkId) -> u64 {
-        *self.chunks.entry(id).or_insert_with(|| {
-            self.refs.chunks.push(id);
-            self.refs.chunks.len() as u64 - 1
-        })
-    }
-
-    pub fn node(&mut self, id: NodeId) {
-        self.refs.nodes.push(id);
-    }
-}
-
-/// Hands out refs while decoding, and holds that each is used, in the order of first use.
-pub(super) struct RefsReader<'a> {
-    refs: &'a Refs,
-    chunks_used: usize,
-    nodes_used: usize,
-}
-
-impl<'a> RefsReader<'a> {
-    pub fn new(refs: &'a Refs) -> Self {
-        Self { refs, chunks_used: 0, nodes_used: 0 }
-    }
-
-    fn chunk(&mut self, input: &mut Reader<'_>) -> Result<ChunkId, Error> {
-        let index = input.varint()?;
-        if index > self.chunks_used as u64 || index >= self.refs.chunks.len() as u64 {
-            return Err(input.invalid("chunk reference", index));
-        }
-        self.chunks_used = self.chunks_used.max(index as usize + 1);
-        Ok(self.refs.chunks[index as usize])
-    }
-
-    pub fn node(&mut self, input: &Reader<'_>) -> Result<NodeId, Error> {
-        let id =
-            self.refs.nodes.get(self.nodes_used).ok_or_else(|| input.invalid("node reference", "missing"))?;
-        self.nodes_used += 1;
-        Ok(*id)
-    }
-
-    pub fn end(&self, input: &Reader<'_>) -> Result<(), Error> {
-        match self.chunks_used == self.refs.chunks.len() && self.nodes_used == self.refs.nodes.len() {
-            true => Ok(()),
-            false => Err(input.invalid("references", "some are not used")),
         }
     }
 }
@@ -469,7 +414,7 @@ pub(super) fn write_extent(out: &mut Writer, refs: &mut RefsWriter, extent: &Ext
     match extent {
         Extent::Data { chunk, offset, len } => {
             out.u8(0);
-            out.varint(refs.chunk(*chunk));
+            refs.chunk(out, *chunk);
             out.varint((*offset).into());
             out.varint((*len).into());
         }
@@ -486,8 +431,8 @@ pub(super) fn read_extent(input: &mut Reader<'_>, refs: &mut RefsReader<'_>) -> 
             let chunk = refs.chunk(input)?;
             let (offset, len) = (input.varint()?, input.varint()?);
             let end = offset.checked_add(len);
-            if len == 0 || end.is_none_or(|end| end > limits::CHUNK_LEN as u64) {
-                return Err(input.invalid("extent", format!("{offset}+{len}")));
+            if len == 0 || end.is_none_or(|end| end > u64::from(chunk.len)) {
+                return Err(input.invalid("extent", format!("{offset}+{len} of a chunk of {}", chunk.len)));
             }
             Ok(Extent::Data { chunk, offset: offset as u32, len: len as u32 })
         }

@@ -5,20 +5,33 @@
 //! session names: so nobody can say in another's name where a chunk lies. Sealed as an object.
 
 use crate::crypto::secret::Key;
-use crate::crypto::{context, hash, sign};
-use crate::format::codec::{Reader, Writer};
+use crate::crypto::{context, hash, seal, sign};
+use crate::format::codec::{Reader, Writer, padded_len};
 use crate::format::id::{KeyId, PackId, RecordId, RepoId, SessionId};
 use crate::format::pack::PackKind;
 use crate::format::{Error, limits};
 
 const WHAT: &str = "index";
-const RECORD_LEN: usize = 33 + 4 + 4;
+const RECORD_LEN: usize = 32 + 4;
 const PACK_LEN: usize = 16 + 1 + 4 + 32 + 16 + 1 + 1 + 1;
+/// What one delta, or one part of a generation, is filled with, in bytes: a reader holds a few of them at a time.
+const FILLED_LEN: usize = 8 * 1024 * 1024;
+/// The longest pack by itself, with counts of three bytes, and everything around it.
+const LONGEST_PACK: usize =
+    PACK_LEN + 4 + limits::PACK_SESSIONS * SessionId::LEN + limits::PACK_RECORDS * RECORD_LEN;
+const AROUND: usize = 3 + sign::SIGNATURE_LEN + seal::OVERHEAD;
 
+// Whatever a delta or a part is filled with can be read again.
+const _: () = {
+    let longest = if LONGEST_PACK > FILLED_LEN { LONGEST_PACK } else { FILLED_LEN };
+    assert!(padded_len(longest + AROUND) <= limits::INDEX_LEN);
+    assert!(limits::PACK_RECORDS <= limits::INDEX_RECORDS);
+};
+
+/// A record of a pack, whose kind is the pack's. It begins where the one before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRecord {
-    pub id: RecordId,
-    pub offset: u32,
+    pub id: [u8; 32],
     /// Header and parts, in bytes.
     pub len: u32,
 }
@@ -36,7 +49,64 @@ pub struct IndexPack {
     pub verified: bool,
     /// The sessions whose lane keys open the records, ascending. A node pack has none of its own.
     pub sessions: Vec<SessionId>,
+    /// In the order of their places, without gaps, the first at 0.
     pub records: Vec<IndexRecord>,
+}
+
+impl IndexPack {
+    /// Each record's id, offset and length. The records are within the pack.
+    pub fn places(&self) -> impl Iterator<Item = (RecordId, u32, u32)> {
+        let mut next = 0;
+        self.records.iter().map(move |record| {
+            let offset = next;
+            next += record.len;
+            (self.kind.record(record.id), offset, record.len)
+        })
+    }
+
+    /// Bytes that it takes in a delta or a part, or a few more.
+    fn encoded_len(&self) -> usize {
+        PACK_LEN + 4 + self.sessions.len() * SessionId::LEN + self.records.len() * RECORD_LEN
+    }
+}
+
+/// Packs that are gathered for one delta, or one part of a generation, within all bounds of what is read again.
+#[derive(Debug, Default)]
+pub struct Filling {
+    packs: Vec<IndexPack>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    /// Whether the pack goes in as well. The first one always does.
+    pub fn takes(&self, pack: &IndexPack) -> bool {
+        self.packs.is_empty()
+            || self.packs.len() < limits::INDEX_PACKS
+                && self.records + pack.records.len() <= limits::INDEX_RECORDS
+                && self.bytes + pack.encoded_len() <= FILLED_LEN
+    }
+
+    pub fn push(&mut self, pack: IndexPack) {
+        assert!(self.takes(&pack), "whoever fills has asked whether it takes the pack");
+        self.records += pack.records.len();
+        self.bytes += pack.encoded_len();
+        self.packs.push(pack);
+    }
+
+    pub fn packs(&self) -> usize {
+        self.packs.len()
+    }
+
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// What was gathered; nothing if that is no pack. Begins anew.
+    pub fn take(&mut self) -> Option<IndexDelta> {
+        let packs = std::mem::take(self).packs;
+        (!packs.is_empty()).then_some(IndexDelta { packs })
+    }
 }
 
 /// What `index/<sid>/<lane>-<k>` says.
@@ -78,9 +148,7 @@ impl IndexDelta {
             pack.sessions.iter().for_each(|session| out.raw(&session.0));
             out.varint(pack.records.len() as u64);
             for record in &pack.records {
-                out.u8(record.id.kind());
-                out.raw(record.id.bytes());
-                out.u32(record.offset);
+                out.raw(&record.id);
                 out.u32(record.len);
             }
         }
@@ -112,10 +180,6 @@ impl IndexDelta {
             .map_err(|source| Error::Crypto { what: WHAT, source })?;
         Ok(Self { packs })
     }
-
-    pub fn records(&self) -> usize {
-        self.packs.iter().map(|pack| pack.records.len()).sum()
-    }
 }
 
 fn signed(repo: RepoId, key: &str, body: &[u8]) -> Vec<u8> {
@@ -125,10 +189,20 @@ fn signed(repo: RepoId, key: &str, body: &[u8]) -> Vec<u8> {
 fn read_packs(input: &mut Reader<'_>) -> Result<Vec<IndexPack>, Error> {
     let count = input.count("packs", limits::INDEX_PACKS, PACK_LEN)?;
     let mut packs = Vec::with_capacity(count);
+    let mut records = 0;
     for _ in 0..count {
-        packs.push(read_pack(input)?);
+        let pack = read_pack(input)?;
+        records += pack.records.len();
+        if records > limits::INDEX_RECORDS {
+            return Err(too_much("records", records, limits::INDEX_RECORDS));
+        }
+        packs.push(pack);
     }
     Ok(packs)
+}
+
+fn too_much(field: &'static str, found: usize, most: usize) -> Error {
+    Error::TooMuch { what: WHAT, field, found: found as u64, most: most as u64 }
 }
 
 fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
@@ -136,12 +210,7 @@ fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
     let kind = PackKind::read(input)?;
     let len = input.u32()?;
     if len as usize > limits::PACK_LEN {
-        return Err(Error::TooMuch {
-            what: WHAT,
-            field: "pack length",
-            found: len.into(),
-            most: limits::PACK_LEN as u64,
-        });
+        return Err(too_much("pack length", len as usize, limits::PACK_LEN));
     }
     let hash = input.array()?;
     let origin = KeyId::read(input)?;
@@ -153,40 +222,42 @@ fn read_pack(input: &mut Reader<'_>) -> Result<IndexPack, Error> {
     }
     let count = input.count("records", limits::PACK_RECORDS, RECORD_LEN)?;
     let mut records = Vec::with_capacity(count);
-    let mut end = 0u64;
+    let mut end = 0u32;
     for _ in 0..count {
-        let record = IndexRecord { id: RecordId::read(input)?, offset: input.u32()?, len: input.u32()? };
-        if u64::from(record.offset) != end {
-            return Err(input.invalid("record offset", record.offset));
+        let record = IndexRecord { id: input.array()?, len: input.u32()? };
+        match end.checked_add(record.len) {
+            Some(next) if next <= len => end = next,
+            _ => return Err(input.invalid("records", "beyond the pack's end")),
         }
-        end += u64::from(record.len);
         records.push(record);
     }
-    match end <= u64::from(len) {
-        true => Ok(IndexPack { id, kind, len, hash, origin, verified, sessions, records }),
-        false => Err(input.invalid("records", "beyond the pack's end")),
-    }
+    Ok(IndexPack { id, kind, len, hash, origin, verified, sessions, records })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::id::ChunkId;
 
-    #[test]
-    fn a_delta_comes_back_and_nothing_may_follow_it_but_zeros() {
-        let record = IndexRecord { id: RecordId::Chunk(ChunkId([1; 32])), offset: 0, len: 500 };
-        let pack = IndexPack {
+    fn pack(sessions: u8, records: Vec<IndexRecord>) -> IndexPack {
+        IndexPack {
             id: PackId([2; 16]),
             kind: PackKind::Data,
             len: 1024,
             hash: [3; 32],
             origin: KeyId([7; 16]),
             verified: false,
-            sessions: vec![SessionId([8; 16])],
-            records: vec![record],
-        };
-        let delta = IndexDelta { packs: vec![pack] };
+            sessions: (0..sessions).map(|number| SessionId([number; 16])).collect(),
+            records,
+        }
+    }
+
+    fn records(count: usize) -> Vec<IndexRecord> {
+        vec![IndexRecord { id: [1; 32], len: 0 }; count]
+    }
+
+    #[test]
+    fn a_delta_comes_back_and_nothing_may_follow_it_but_zeros() {
+        let delta = IndexDelta { packs: vec![pack(1, vec![IndexRecord { id: [1; 32], len: 500 }])] };
         let (seed, repo) = (Key::new([4; 32]), RepoId([5; 16]));
         let lane = sign::public(&seed);
         let mut bytes = delta.encode(&seed, repo, "index/a/0-0");
@@ -196,5 +267,42 @@ mod tests {
         assert!(IndexDelta::decode(&bytes, &[6; 32], repo, "index/a/0-0").is_err());
         *bytes.last_mut().unwrap() = 1;
         assert!(IndexDelta::decode(&bytes, &lane, repo, "index/a/0-0").is_err());
+    }
+
+    #[test]
+    fn what_is_gathered_is_never_longer_than_was_counted() {
+        for (sessions, count) in
+            [(0, 0), (1, 1), (200, 127), (255, 128), (9, 16_384), (1, limits::PACK_RECORDS)]
+        {
+            let pack = pack(sessions, records(count));
+            let counted = pack.encoded_len();
+            let found = IndexDelta { packs: vec![pack] }.body().len() - 1;
+            assert!(found <= counted && counted <= found + 4, "{found} bytes, counted as {counted}");
+        }
+    }
+
+    #[test]
+    fn records_are_as_many_as_an_index_may_have_and_no_more() {
+        let half = || pack(0, records(limits::INDEX_RECORDS / 2));
+        let most = IndexDelta { packs: vec![half(), half()] };
+        assert_eq!(IndexDelta::decode_part(&most.body()).as_ref(), Ok(&most));
+        let more = IndexDelta { packs: vec![half(), half(), pack(0, records(1))] };
+        let found = IndexDelta::decode_part(&more.body());
+        assert!(matches!(found, Err(Error::TooMuch { field: "records", .. })), "{found:?}");
+    }
+
+    #[test]
+    fn a_filling_takes_no_pack_beyond_what_an_index_may_have() {
+        let mut filling = Filling::default();
+        let empty = pack(0, vec![]);
+        (0..limits::INDEX_PACKS).for_each(|_| filling.push(empty.clone()));
+        assert!(!filling.takes(&empty));
+        assert_eq!(filling.take().map(|delta| delta.packs.len()), Some(limits::INDEX_PACKS));
+        assert_eq!(filling.take(), None);
+        // One that is longer than what is filled otherwise is alone.
+        let longest = pack(255, records(limits::PACK_RECORDS));
+        assert!(filling.takes(&longest));
+        filling.push(longest);
+        assert!(!filling.takes(&empty));
     }
 }

@@ -19,6 +19,7 @@ pub mod log; // chapter 11
 pub mod node; // chapter 6
 pub mod object; // chapter 2
 pub mod pack; // chapter 4
+pub mod refs; // chapter 6
 pub mod relay; // chapter 10
 pub mod session; // chapter 7
 mod signed; // chapter 3

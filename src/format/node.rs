@@ -8,11 +8,10 @@
 use crate::crypto::hash;
 use crate::crypto::secret::Key;
 use crate::format::codec::{Reader, Writer};
-use crate::format::entry::{
-    Entry, Extent, Refs, RefsReader, RefsWriter, TreePath, read_extent, read_path, write_extent, write_path,
-};
+use crate::format::entry::{Entry, Extent, TreePath, read_extent, read_path, write_extent, write_path};
 use crate::format::id::{ChunkId, NodeId};
 use crate::format::keys::KeyName;
+use crate::format::refs::{Refs, RefsReader, RefsWriter};
 use crate::format::{Error, limits};
 
 /// A child of an inner node of a path tree; `last` is the last path below it.
@@ -262,6 +261,7 @@ mod tests {
     use super::*;
     use crate::format::entry::{Attributes, Content, FileTime, Kind};
     use crate::format::id::LinkGroup;
+    use crate::format::refs::ChunkRef;
 
     fn path(text: &str) -> TreePath {
         TreePath::from_slashes(text.as_bytes()).unwrap()
@@ -277,7 +277,10 @@ mod tests {
             xattrs: vec![(b"user.a".to_vec(), vec![]), (b"user.b".to_vec(), vec![0, 255])],
             link: Some(LinkGroup([3; 16])),
         };
-        let data = |chunk, offset, len| Extent::Data { chunk: ChunkId([chunk; 32]), offset, len };
+        let data = |chunk, offset, len| {
+            let chunk = ChunkRef { id: ChunkId([chunk; 32]), len: 18 };
+            Extent::Data { chunk, offset, len }
+        };
         let file = |extents: Vec<Extent>, hash| Kind::File {
             size: extents.iter().map(Extent::len).sum(),
             content: Content::Extents(extents),

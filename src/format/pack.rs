@@ -8,7 +8,7 @@
 use crate::crypto::secret::Key;
 use crate::crypto::{hash, seal};
 use crate::format::codec::{Reader, Writer, padded_len};
-use crate::format::id::{PackId, RecordId, RepoId};
+use crate::format::id::{ChunkId, NodeId, PackId, RecordId, RepoId};
 use crate::format::keys::KeyName;
 use crate::format::{Error, limits};
 
@@ -32,6 +32,14 @@ impl PackKind {
             1 => Ok(PackKind::Data),
             2 => Ok(PackKind::Nodes),
             other => Err(input.invalid("pack kind", other)),
+        }
+    }
+
+    /// The id of a record in a pack of this kind.
+    pub fn record(self, id: [u8; 32]) -> RecordId {
+        match self {
+            PackKind::Data => RecordId::Chunk(ChunkId(id)),
+            PackKind::Nodes => RecordId::Node(NodeId(id)),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::archive::walk::{FoundKind, Options, Step, Walk};
 use crate::crypto::secret::Key;
 use crate::format::commit::{Root, RootKind};
 use crate::format::entry::{Kind, escape};
-use crate::format::id::{NodeId, SourceId};
+use crate::format::id::SourceId;
 use crate::format::keys::KeyName;
 use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
@@ -114,7 +114,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     let meta = repo.keys.own_meta_key(source_id)?;
     // The order is law (spec chapter 8): session, log, commits, index.
     let Begun { session, mut lanes, view } = begin(repo, 1).await?;
-    let before = Snapshots::load(repo).await?;
+    let before = Snapshots::load_before(repo).await?;
     let index = Arc::new(Index::load_to_add(repo, session).await?);
     let parent = before.parent_of(repo, source_id).cloned();
     let lane = lanes.pop().expect("one lane was asked for");
@@ -170,7 +170,7 @@ async fn run(
 }
 
 fn parent_tree(repo: &Repository, index: &Arc<Index>, parent: &Snapshot, source: SourceId) -> Option<Parent> {
-    let root: NodeId = parent.commit.roots.iter().find(|root| root.source == source)?.node;
+    let root = parent.root_of(source)?;
     let reader = Arc::new(Reader::new(repo, index.clone()));
     Some(Parent { reader, root, runtime: tokio::runtime::Handle::current() })
 }
@@ -205,7 +205,7 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
     files.check_paths()?;
     let ids = repo.keys.ids()?.clone();
     let source_id = ids.source_id(&files.source());
-    let before = Snapshots::load(repo).await?;
+    let before = Snapshots::load_before(repo).await?;
     let index = Arc::new(Index::load(repo).await?);
     let parent = before.parent_of(repo, source_id);
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
@@ -219,7 +219,11 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
                     return Err(Error::Interrupted);
                 }
                 match step {
-                    Step::Found(found) => preview.count(&planner.plan(found)?),
+                    Step::Found(found) => {
+                        let (planned, problem) = planner.plan(found)?;
+                        preview.count(&planned);
+                        preview.missing.extend(problem.iter().map(missing));
+                    }
                     Step::Problem(problem) => preview.missing.push(missing(&problem)),
                 }
                 progress.advance(Unit::Entries, 1);

@@ -121,10 +121,10 @@ impl Run<'_> {
         // The order is law (spec chapter 8): session, log, commits, index.
         let begun = unless_cancelled(stop, begin(repo, (1 + TRIES * claims) as u32)).await?;
         let Begun { session, mut lanes, view } = begun;
-        let before = unless_cancelled(stop, Snapshots::load(repo)).await?;
+        let before = unless_cancelled(stop, Snapshots::load_before(repo)).await?;
         let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo, session)).await?);
         let own = lanes.remove(0);
-        let parent = parent_root(repo, &before, source_id);
+        let parent = before.parent_of(repo, source_id).and_then(|parent| parent.root_of(source_id));
         let (manifests, stats) =
             self.save_manifests(own, index, (source_id, parent), progress.clone()).await?;
         let time = repo.world.now();
@@ -266,13 +266,4 @@ fn to_documents(manifests: &[Manifest]) -> Vec<(crate::format::entry::TreePath, 
     documents.sort_by(|a, b| a.0.cmp(&b.0));
     documents.dedup_by(|a, b| a.0 == b.0);
     documents
-}
-
-/// The newest root of a source that this holder has made itself: what it can read the names of, in a mover too.
-pub fn parent_root(repo: &Repository, before: &Snapshots, source: SourceId) -> Option<NodeId> {
-    let own = |snapshot: &&Snapshot| snapshot.commit.certificate.key == repo.keys.certificate.key;
-    let root = |snapshot: &Snapshot| {
-        snapshot.commit.roots.iter().find(|root| root.source == source).map(|root| root.node)
-    };
-    before.all.iter().rev().filter(own).find_map(root)
 }

@@ -15,7 +15,6 @@ use crate::cluster::volume::{Claim, Consumer, Way};
 use crate::format::id::{NodeId, SourceId};
 use crate::format::summary::{self, Missing, Source, Verdict};
 use crate::format::task::{self, BackedUp, FailureClass, Hex, Report, Transport, Work};
-use crate::job::cluster_backup::parent_root;
 use crate::job::group::Group;
 use crate::job::hold::{Holds, Movers, Name, Wanted};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
@@ -253,7 +252,7 @@ impl Reading<'_> {
         let work = Work::Backup {
             path: volume_path(k),
             source: Hex(source),
-            parent: parent_root(self.repo, self.before, source).map(Hex),
+            parent: self.before.parent_of(self.repo, source).and_then(|found| found.root_of(source)).map(Hex),
             lane: task::Lane {
                 session: Hex(lane.session),
                 number: lane.number,

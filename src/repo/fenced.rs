@@ -36,7 +36,7 @@ pub async fn commit_again(
         let Begun { session, lanes, view } = begin(repo, 1).await?;
         let lane = &lanes[0];
         name_again(repo, &fenced, lane).await?;
-        let before = Snapshots::load(repo).await?;
+        let before = Snapshots::load_before(repo).await?;
         let index = Arc::new(Index::load_to_add(repo, session).await?);
         let reader = Arc::new(Reader::new(repo, index));
         if !is_whole(&reader, &what.roots).await? {

@@ -1,7 +1,7 @@
 //! Reading many chunks: those that lie near each other in a pack come by one request.
 //!
 //! For who knows beforehand what it will need. What can't be had that way is asked for by itself, so that
-//! every copy of a chunk is tried. Each chunk is compared with its id, as [`Reader::chunk`] does.
+//! every copy of a chunk is tried. Each chunk is compared with its id and length, as [`Reader::chunk`] does.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::{Stream, StreamExt, stream};
 
-use crate::format::id::{ChunkId, PackId, RecordId};
+use crate::format::id::{PackId, RecordId};
 use crate::format::object;
+use crate::format::refs::ChunkRef;
 use crate::repo::{Error, Index, Place, Reader, Result};
 
 /// Bytes between two records that are read along, because a request costs more.
@@ -24,7 +25,7 @@ const PARALLEL_REQUESTS: usize = 4;
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
     pack: PackId,
-    records: Vec<(ChunkId, Place)>,
+    records: Vec<(ChunkRef, Place)>,
 }
 
 impl Run {
@@ -43,21 +44,21 @@ impl Run {
 }
 
 /// Which records are read together, by the best place of each; and what is in no pack.
-fn plan(index: &Index, wanted: Vec<ChunkId>) -> (Vec<Run>, Vec<ChunkId>) {
+fn plan(index: &Index, wanted: Vec<ChunkRef>) -> (Vec<Run>, Vec<ChunkRef>) {
     let mut placed = Vec::with_capacity(wanted.len());
     let mut unknown = Vec::new();
-    for id in wanted {
-        match index.places(&RecordId::Chunk(id)).next() {
-            Some(place) => placed.push((id, place)),
-            None => unknown.push(id),
+    for chunk in wanted {
+        match index.places(&RecordId::Chunk(chunk.id)).next() {
+            Some(place) => placed.push((chunk, place)),
+            None => unknown.push(chunk),
         }
     }
     placed.sort_by_key(|(_, place)| (place.pack, place.offset));
     let mut runs: Vec<Run> = Vec::new();
-    for (id, place) in placed {
+    for (chunk, place) in placed {
         match runs.last_mut() {
-            Some(run) if run.takes(&place) => run.records.push((id, place)),
-            _ => runs.push(Run { pack: place.pack, records: vec![(id, place)] }),
+            Some(run) if run.takes(&place) => run.records.push((chunk, place)),
+            _ => runs.push(Run { pack: place.pack, records: vec![(chunk, place)] }),
         }
     }
     (runs, unknown)
@@ -67,32 +68,33 @@ impl Reader {
     /// Reads chunks, each asked for once, in the order in which they come.
     pub fn chunks(
         self: &Arc<Self>,
-        wanted: Vec<ChunkId>,
-    ) -> impl Stream<Item = (ChunkId, Result<Vec<u8>>)> + Send + use<> {
+        wanted: Vec<ChunkRef>,
+    ) -> impl Stream<Item = (ChunkRef, Result<Vec<u8>>)> + Send + use<> {
         let (runs, unknown) = plan(self.index(), wanted);
-        let unknown = unknown.into_iter().map(|id| (id, Err(Error::Unknown { id: RecordId::Chunk(id) })));
+        let missing = |chunk: ChunkRef| (chunk, Err(Error::Unknown { id: RecordId::Chunk(chunk.id) }));
+        let unknown = unknown.into_iter().map(missing);
         let reader = self.clone();
         let reading = stream::iter(runs).map(move |run| reader.clone().read(run));
         reading.buffer_unordered(PARALLEL_REQUESTS).flat_map(stream::iter).chain(stream::iter(unknown))
     }
 
-    async fn read(self: Arc<Self>, run: Run) -> Vec<(ChunkId, Result<Vec<u8>>)> {
+    async fn read(self: Arc<Self>, run: Run) -> Vec<(ChunkRef, Result<Vec<u8>>)> {
         let Range { start, end } = run.range();
         let range = u64::from(start)..u64::from(end);
         let bytes = self.repo().store.get_range(&object::pack_key(run.pack), range).await;
-        let opening = run.records.into_iter().map(|(id, place)| {
+        let opening = run.records.into_iter().map(|(chunk, place)| {
             let from = (place.offset - start) as usize;
             let whole = bytes.as_ref().ok().filter(|bytes| bytes.len() >= from + place.len as usize);
             let record = whole.map(|bytes| bytes.slice(from..from + place.len as usize));
             let reader = self.clone();
             async move {
                 let opened = match record {
-                    Some(record) => reader.clone().open_on_cpu(id, place, record).await.ok(),
+                    Some(record) => reader.clone().open_on_cpu(chunk, place, record).await.ok(),
                     None => None,
                 };
                 match opened {
-                    Some(plain) => (id, Ok(plain)),
-                    None => (id, reader.chunk(id).await),
+                    Some(plain) => (chunk, Ok(plain)),
+                    None => (chunk, reader.chunk(chunk).await),
                 }
             }
         });
@@ -103,14 +105,14 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::id::KeyId;
+    use crate::format::id::{ChunkId, KeyId};
     use crate::format::index::{IndexPack, IndexRecord};
     use crate::format::pack::PackKind;
 
     #[test]
     fn records_that_lie_near_each_other_are_read_together() {
         let id = |n: u8| ChunkId([n; 32]);
-        let record = |n: u8, offset: u32, len: u32| IndexRecord { id: RecordId::Chunk(id(n)), offset, len };
+        let record = |n: u8, len: u32| IndexRecord { id: [n; 32], len };
         let pack = |n: u8, records: Vec<IndexRecord>| IndexPack {
             id: PackId([n; 16]),
             kind: PackKind::Data,
@@ -123,15 +125,22 @@ mod tests {
         };
         let mut index = Index::default();
         let far = 1000 + GAP_BYTES;
-        let first = vec![record(1, 0, 100), record(2, 100, 100), record(3, 1000, 1), record(4, far + 2, 5)];
+        // Records 20 and 21 lie between those that are wanted.
+        let first = [(1, 100), (2, 100), (20, 800), (3, 1), (21, GAP_BYTES + 1), (4, 5)];
+        let first = first.map(|(n, len)| record(n, len)).to_vec();
         index.add(&pack(1, first), None, true);
-        let second = vec![record(5, 200, 10), record(6, 210, REQUEST_BYTES), record(7, 0, 200)];
+        let second = vec![record(7, 200), record(5, 10), record(6, REQUEST_BYTES)];
         index.add(&pack(2, second), None, true);
-        let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(id).to_vec());
+        let wanted = |n| ChunkRef { id: id(n), len: 1 };
+        let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(wanted).to_vec());
         let shapes: Vec<_> = runs
             .iter()
             .map(|run| {
-                (run.pack.0[0], run.records.iter().map(|(id, _)| id.0[0]).collect::<Vec<_>>(), run.range())
+                (
+                    run.pack.0[0],
+                    run.records.iter().map(|(chunk, _)| chunk.id.0[0]).collect::<Vec<_>>(),
+                    run.range(),
+                )
             })
             .collect();
         let expected = [
@@ -141,6 +150,6 @@ mod tests {
             (2, vec![6], 210..210 + REQUEST_BYTES),
         ];
         assert_eq!(shapes, expected);
-        assert_eq!(unknown, [id(9)]);
+        assert_eq!(unknown, [wanted(9)]);
     }
 }

@@ -74,6 +74,8 @@ pub struct Index {
     trusted: bool,
     /// Numbers of packs that must not be referred to.
     barred: HashSet<u32>,
+    /// Head and checkpoint of the log that it was loaded by.
+    loaded_by: (u64, Option<u64>),
     /// Nodes that were read since, and are what their ids say.
     sound: Mutex<HashSet<NodeId>>,
     /// Those of the epochs after the checkpoint.
@@ -101,7 +103,8 @@ impl Index {
             let loaded = Self::load_once(repo, &log).await;
             // What a newer checkpoint stands for may have been deleted while this one's was being read.
             if newest_checkpoint(repo).await? == log.base_slot() {
-                return Ok((loaded?, log));
+                let index = Self { loaded_by: (log.head, log.base_slot()), ..loaded? };
+                return Ok((index, log));
             }
             last = loaded.err();
             log = Log::load(repo).await?;
@@ -113,8 +116,8 @@ impl Index {
         let mut index = Index { trusted: repo.keys.trust() == Trust::Shared, ..Default::default() };
         if let Some((slot, checkpoint)) = &log.base {
             let first = checkpoint.state.len();
-            let parts = checkpoint.index.iter().enumerate().map(|(number, digest)| async move {
-                let plain = part(repo, *slot, checkpoint, first + number, digest).await?;
+            let parts = checkpoint.index.iter().copied().enumerate().map(|(number, digest)| async move {
+                let plain = part(repo, *slot, checkpoint, first + number, &digest).await?;
                 let key = object::generation_key(*slot, checkpoint.name, first + number);
                 IndexDelta::decode_part(&plain).map_err(Error::object(&key))
             });
@@ -139,8 +142,10 @@ impl Index {
         let (sessions, problems) = load_sessions(repo, epoch).await?;
         self.problems.extend(problems);
         let known = &sessions;
-        let counting = listed.iter().filter(|found| log.counts(&found.key, known));
-        let loading = counting.map(|found| load_delta(repo, known, &found.key));
+        // Owned, because a stream of futures that borrow from a list is one for that list alone.
+        let counting: Vec<String> =
+            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
+        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
         let loaded: Vec<_> = futures::stream::iter(loading).buffered(PARALLEL_GETS).collect().await;
         for delta in loaded {
             match delta {
@@ -199,6 +204,11 @@ impl Index {
         Ok(index)
     }
 
+    /// Whether nothing has come since.
+    pub(super) fn is_loaded_by(&self, log: &Log) -> bool {
+        self.loaded_by == (log.head, log.base_slot())
+    }
+
     /// Whether the node was read since the index was loaded, and is what its id says.
     pub(super) fn is_sound(&self, id: NodeId) -> bool {
         self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
@@ -234,11 +244,11 @@ impl Index {
             session,
             own,
         });
-        for record in &pack.records {
-            let known = self.records.get(&record.id).map(|slot| slot.ordinal);
+        for (id, offset, len) in pack.places() {
+            let known = self.records.get(&id).map(|slot| slot.ordinal);
             let ordinal = known.unwrap_or(self.records.len() as u32);
-            let slot = Slot { ordinal, pack: number, offset: record.offset, len: record.len };
-            match self.records.entry(record.id) {
+            let slot = Slot { ordinal, pack: number, offset, len };
+            match self.records.entry(id) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(slot);
                 }
@@ -248,7 +258,7 @@ impl Index {
                         true => first.insert(slot),
                         false => slot,
                     };
-                    self.copies.entry(record.id).or_default().push(second);
+                    self.copies.entry(id).or_default().push(second);
                 }
             }
         }

@@ -30,7 +30,7 @@ pub use check::{Finding, Lost, Reading, Report, Told, Touched, check};
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};
-pub use gc::{Left, Limits, PrunePlan, PruneSettings, Pruned, prune, prune_plan};
+pub use gc::{Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned, prune, prune_plan};
 pub use ids::Ids;
 pub use index::{Index, Place};
 pub use keys::{AskLaneKey, Keys, MoverKeys};

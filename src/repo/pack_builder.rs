@@ -70,7 +70,7 @@ impl OpenPack {
         let nonces = [world.bytes(), world.bytes()];
         let place = (keys.repo, self.id);
         toc.finish(&mut self.bytes, &keys.structure, place, nonces, |pad| world.random.fill(pad));
-        let records = toc.records.iter().map(|r| IndexRecord { id: r.id, offset: r.offset, len: r.len });
+        let records = toc.records.iter().map(|r| IndexRecord { id: *r.id.bytes(), len: r.len });
         let index = IndexPack {
             id: self.id,
             kind: self.kind,

@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use crate::crypto::secret::Key;
-use crate::format::entry::Refs;
 use crate::format::id::{ChunkId, NodeId, PackId, RecordId};
 use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
+use crate::format::refs::{ChunkRef, Refs};
 use crate::repo::index::Place;
 use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
 use crate::repo::session::{Session, load_session};
-use crate::repo::{Error, Index, Repository, Result};
+use crate::repo::{Error, Index, Log, Repository, Result};
 use crate::store::Class;
 
 /// Whole node packs that are kept; of 4 MiB each by default.
@@ -28,6 +28,8 @@ const KEPT_PACKS: usize = 6;
 pub struct Reader {
     repo: Repository,
     index: Arc<Index>,
+    /// Loaded since, because something was missing.
+    newer: tokio::sync::Mutex<Option<Arc<Index>>>,
     kept: tokio::sync::Mutex<Vec<(PackId, Bytes)>>,
     lane_keys: Mutex<HashMap<KeyName, Option<Key>>>,
     runtime: tokio::runtime::Handle,
@@ -39,6 +41,7 @@ impl Reader {
         Self {
             repo: repo.clone(),
             index,
+            newer: tokio::sync::Mutex::default(),
             kept: tokio::sync::Mutex::default(),
             lane_keys: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -68,9 +71,44 @@ impl Reader {
     }
 
     async fn node_parts(&self, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut index = self.index.clone();
+        loop {
+            match self.node_parts_by(&index, id).await {
+                Err(error) if is_missing(&error) => {
+                    index = self.newer_than(&index).await?.ok_or(error)?;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    /// What has come since, if anything has: what is missing by an index may have been moved by a prune. Reading goes on
+    /// as long as the log or the checkpoint has moved (spec chapter 11).
+    async fn newer_than(&self, had: &Arc<Index>) -> Result<Option<Arc<Index>>> {
+        let mut newer = self.newer.lock().await;
+        if let Some(newer) = newer.as_ref().filter(|newer| !Arc::ptr_eq(newer, had)) {
+            return Ok(Some(newer.clone()));
+        }
+        let loaded = match Log::load(&self.repo).await {
+            Ok(log) if had.is_loaded_by(&log) => return Ok(None),
+            Ok(log) => Index::load_by_log(&self.repo, log).await,
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok((index, _)) => {
+                tracing::info!("something was moved while it was being read: the index is loaded anew");
+                Ok(newer.insert(Arc::new(index)).clone().into())
+            }
+            Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+            // What was missing is what is told.
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn node_parts_by(&self, index: &Index, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let record_id = RecordId::Node(id);
         let mut last = Error::Unknown { id: record_id };
-        for place in self.index.places(&record_id) {
+        for place in index.places(&record_id) {
             let pack = match self.whole_pack(place.pack).await {
                 Ok(pack) => pack,
                 Err(error) => {
@@ -142,15 +180,27 @@ impl Reader {
         }
     }
 
-    /// Reads a chunk wherever a sound copy of it lies; opened on a CPU thread.
-    pub async fn chunk(self: &Arc<Self>, id: ChunkId) -> Result<Vec<u8>> {
-        let record_id = RecordId::Chunk(id);
+    /// Reads a chunk wherever a sound copy of it lies; opened on a CPU thread. It is as long as `chunk` says.
+    pub async fn chunk(self: &Arc<Self>, chunk: ChunkRef) -> Result<Vec<u8>> {
+        let mut index = self.index.clone();
+        loop {
+            match self.chunk_by(&index, chunk).await {
+                Err(error) if is_missing(&error) => {
+                    index = self.newer_than(&index).await?.ok_or(error)?;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    async fn chunk_by(self: &Arc<Self>, index: &Index, chunk: ChunkRef) -> Result<Vec<u8>> {
+        let record_id = RecordId::Chunk(chunk.id);
         let mut last = Error::Unknown { id: record_id };
-        for place in self.index.places(&record_id) {
+        for place in index.places(&record_id) {
             let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
             let read = self.repo.store.get_range(&object::pack_key(place.pack), range).await;
             let opened = match read {
-                Ok(record) => self.clone().open_on_cpu(id, place, record).await,
+                Ok(record) => self.clone().open_on_cpu(chunk, place, record).await,
                 Err(error) => Err(error.into()),
             };
             match opened {
@@ -162,18 +212,25 @@ impl Reader {
         Err(last)
     }
 
+    /// Opens a chunk for who was told of it by a node, and holds it against what that says.
     pub(super) async fn open_on_cpu(
         self: Arc<Self>,
-        id: ChunkId,
+        chunk: ChunkRef,
         place: Place,
         record: Bytes,
     ) -> Result<Vec<u8>> {
         let (opened, awaited) = tokio::sync::oneshot::channel();
         rayon::spawn(move || {
             // Nobody listens any more if the reading was given up.
-            let _ = opened.send(self.open_chunk(id, &place, &record));
+            let _ = opened.send(self.open_chunk(chunk.id, &place, &record));
         });
-        awaited.await.unwrap_or(Err(Error::Abandoned))
+        let plain = awaited.await.unwrap_or(Err(Error::Abandoned))?;
+        match plain.len() == chunk.len as usize {
+            true => Ok(plain),
+            false => {
+                Err(damaged(RecordId::Chunk(chunk.id), &place, "a node says that it has another length"))
+            }
+        }
     }
 
     /// The data key of a lane, unwrapped once. None if this role can't have it, or its session can't be read.
@@ -220,9 +277,15 @@ impl Reader {
 /// The index says that the pack is there: that it is missing is damage.
 fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {
     match error {
-        Error::Store(error) if error.class() == Class::Missing => damaged(id, place, "the pack is missing"),
+        Error::Store(error) if error.class() == Class::Missing => damaged(id, place, PACK_MISSING),
         error => error,
     }
+}
+
+const PACK_MISSING: &str = "the pack is missing";
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Unknown { .. } | Error::Damaged { what: PACK_MISSING, .. })
 }
 
 fn damaged(id: RecordId, place: &Place, what: &'static str) -> Error {

@@ -100,7 +100,7 @@ pub(super) async fn load_sessions(
     epoch: u32,
 ) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
     let listed = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
-    let loading = listed.iter().map(|found| async move {
+    let loading = listed.into_iter().map(|found| async move {
         Ok::<_, Error>(match load(repo, &found.key).await {
             Err(Error::Store(error)) if error.class() == crate::store::Class::Transient => {
                 return Err(error.into());

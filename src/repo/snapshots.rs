@@ -2,14 +2,14 @@
 //!
 //! Spec: chapters 7 and 8. A snapshot exists when its commit does; a fence is none.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, seal, sign};
 use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_context};
-use crate::format::id::{KeyId, SessionId, SourceId};
+use crate::format::id::{KeyId, NodeId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
 use crate::repo::log::newest_checkpoint;
@@ -35,6 +35,11 @@ impl Snapshot {
     /// The name that people see and type.
     pub fn name(&self) -> String {
         self.id.snapshot_name()
+    }
+
+    /// The tree of a source.
+    pub fn root_of(&self, source: SourceId) -> Option<NodeId> {
+        self.commit.roots.iter().find(|root| root.source == source).map(|root| root.node)
     }
 }
 
@@ -62,9 +67,29 @@ enum Ended {
 
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
+        Self::load_chosen(repo, |_, ids| ids).await
+    }
+
+    /// What a session of this holder is compared with, and goes on from: the newest of its own of each source, and all
+    /// of the epochs that no checkpoint stands for. So a backup's start does not grow with the number of snapshots.
+    pub async fn load_before(repo: &Repository) -> Result<Self> {
+        let own = repo.keys.certificate.key;
+        Self::load_chosen(repo, |log, mut ids| {
+            let newest = newest_of(log, own);
+            ids.retain(|id| newest.contains(id) || !log.state.rows.contains_key(id));
+            ids
+        })
+        .await
+    }
+
+    async fn load_chosen(
+        repo: &Repository,
+        choose: impl Fn(&Log, Vec<SessionId>) -> Vec<SessionId>,
+    ) -> Result<Self> {
         let mut log = Log::load(repo).await?;
         for _ in 0..ATTEMPTS {
             let ids = resolved_after(repo, &mut log).await?;
+            let ids = choose(&log, ids);
             let snapshots = Self::load_ids(repo, &log, &ids).await?;
             if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == log.base_slot() {
                 return Ok(snapshots);
@@ -143,14 +168,29 @@ impl Snapshots {
         there.chain(self.remembered.get(&key).into_iter().flatten().copied()).max()
     }
 
-    /// The newest of a source whose names the holder of `keys` can read: what the next one is compared with.
+    /// The newest of a source that this holder has made itself: what the next one is compared with. It can read its
+    /// names, in a mover too, and may refer to its records.
     pub fn parent_of(&self, repo: &Repository, source: SourceId) -> Option<&Snapshot> {
-        self.all.iter().rev().find(|snapshot| {
-            let commit = &snapshot.commit;
-            let readable = repo.keys.meta_key(&commit.meta_key_name(source)).is_some();
-            readable && commit.roots.iter().any(|root| root.source == source)
-        })
+        let own = repo.keys.certificate.key;
+        let has = |commit: &Commit| commit.roots.iter().any(|root| root.source == source);
+        self.all.iter().rev().find(|found| found.commit.certificate.key == own && has(&found.commit))
     }
+}
+
+/// How many snapshots of one source are looked at for the newest tree of a volume, which not each of them has.
+const LOOKED_AT: usize = 16;
+
+/// The newest snapshots of a key, of each source, among those that the checkpoint stands for.
+fn newest_of(log: &Log, key: KeyId) -> HashSet<SessionId> {
+    let mut by_source: HashMap<SourceId, Vec<(Time, SessionId)>> = HashMap::new();
+    for (id, row) in log.state.rows.iter().filter(|(id, row)| row.key == key && !log.fact(**id).forgotten) {
+        by_source.entry(row.source).or_default().push((row.time, *id));
+    }
+    let newest = by_source.into_values().flat_map(|mut all| {
+        all.sort_unstable();
+        all.into_iter().rev().take(LOOKED_AT).map(|(_, id)| id)
+    });
+    newest.collect()
 }
 
 impl Snapshot {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::format::index::{IndexDelta, IndexPack};
+use crate::format::index::{Filling, IndexPack};
 use crate::format::object;
 use crate::repo::pack_builder::SealedPack;
 use crate::repo::session::Lane;
@@ -77,7 +77,7 @@ impl Uploads {
             lane,
             failure: failure.clone(),
             budget: budget.clone(),
-            pending: Vec::new(),
+            pending: Filling::default(),
             next_delta: 0,
             done: Uploaded::default(),
         };
@@ -124,7 +124,7 @@ struct Worker {
     lane: Lane,
     failure: Failure,
     budget: Arc<Semaphore>,
-    pending: Vec<IndexPack>,
+    pending: Filling,
     next_delta: u32,
     done: Uploaded,
 }
@@ -154,11 +154,10 @@ impl Worker {
                 },
                 Some(put) = in_flight.join_next() => {
                     match put.expect("uploading a pack does not panic") {
-                        Ok(pack) => self.uploaded(pack),
+                        Ok(pack) => self.uploaded(pack).await?,
                         Err(error) => return Err(self.rescue(error, in_flight).await),
                     }
-                    let records: usize = self.pending.iter().map(|pack| pack.records.len()).sum();
-                    if self.pending.len() >= DELTA_PACKS || records >= DELTA_RECORDS {
+                    if self.pending.packs() >= DELTA_PACKS || self.pending.records() >= DELTA_RECORDS {
                         self.flush().await?;
                     }
                 }
@@ -168,31 +167,33 @@ impl Worker {
         self.flush().await
     }
 
-    fn uploaded(&mut self, pack: IndexPack) {
+    async fn uploaded(&mut self, pack: IndexPack) -> Result<()> {
         self.done.packs += 1;
         self.done.pack_bytes += u64::from(pack.len);
+        if !self.pending.takes(&pack) {
+            self.flush().await?;
+        }
         self.pending.push(pack);
+        Ok(())
     }
 
     /// Where a full store still has room for a delta, what did get there counts for the next run.
     async fn rescue(&mut self, error: Error, mut in_flight: JoinSet<Result<IndexPack>>) -> Error {
         if error.class() == Class::Full {
             while let Some(put) = in_flight.join_next().await {
-                if let Ok(Ok(pack)) = put {
-                    self.uploaded(pack);
+                let Ok(Ok(pack)) = put else { continue };
+                // The first error is the one to tell.
+                if self.uploaded(pack).await.is_err() {
+                    return error;
                 }
             }
-            // The first error is the one to tell.
             let _ = self.flush().await;
         }
         error
     }
 
     async fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let delta = IndexDelta { packs: std::mem::take(&mut self.pending) };
+        let Some(delta) = self.pending.take() else { return Ok(()) };
         let key = object::index_key(self.lane.session, self.lane.number, self.next_delta);
         let plain = delta.encode(&self.lane.signing, self.repo.keys.repo, &key);
         let sealed = self.repo.seal(&key, plain);

@@ -7,7 +7,7 @@ use kist::archive::exclude::Exclude;
 use kist::archive::file::{self, Segment};
 use kist::archive::problem::Problem;
 use kist::archive::target::{Device, Target};
-use kist::archive::walk::{Found, FoundKind, Options, Step, Walk};
+use kist::archive::walk::{Found, FoundKind, Options, Step, Walk, XattrReader};
 use kist::format::entry::{Attributes, TreePath};
 use kist::format::id::LinkGroup;
 
@@ -56,13 +56,23 @@ pub fn copy(from: &Path, to: &Path, delete: bool) -> Vec<Problem> {
     let mut links: HashMap<LinkGroup, TreePath> = HashMap::new();
     let mut folders: Vec<(TreePath, Attributes)> = Vec::new();
     let mut problems = Vec::new();
+    let mut xattrs = XattrReader::default();
     let wanted = if delete { walk_all(from) } else { Vec::new() };
     if delete {
         delete_others(&target, &TreePath::root(), &wanted);
     }
     for step in Walk::of_folder(from, options(&exclude)).unwrap() {
         let found = match step {
-            Step::Found(found) => found,
+            Step::Found(mut found) => match xattrs.read(&mut found) {
+                Ok(problem) => {
+                    problems.extend(problem);
+                    found
+                }
+                Err(gone) => {
+                    problems.push(gone);
+                    continue;
+                }
+            },
             Step::Problem(problem) => {
                 problems.push(problem);
                 continue;

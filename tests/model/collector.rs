@@ -229,6 +229,9 @@ impl Collector {
         self.head = store.log.head;
         self.checkpoint = store.newest();
         let truth = store.truth(config, self.head);
+        if config.has(Fault::SweepOfPlanNotWaitedFor) && truth.open != 0 {
+            self.plan = truth.open;
+        }
         if truth.open != self.plan && truth.second != self.plan {
             self.sweep = self.sweep_of(config, store);
             self.publish(config, store);

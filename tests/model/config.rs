@@ -25,6 +25,7 @@ pub enum Fault {
     SweptCopy,
     TwoOpenPlans,
     SweepBehindUnreadRecall,
+    SweepOfPlanNotWaitedFor,
     SessionsListedBeforeCondemn,
     IndexBeforeCommits,
     LateDeltaIsCopy,

@@ -117,6 +117,11 @@ fn a_sweep_behind_a_recall_that_the_mark_has_not_read_loses_records() {
 }
 
 #[test]
+fn a_sweep_of_another_s_plan_whose_sessions_were_not_waited_for_loses_records() {
+    breaks(Fault::SweepOfPlanNotWaitedFor, scenes::plans(), RESTORABLE);
+}
+
+#[test]
 fn sessions_listed_before_the_condemn_lose_records() {
     breaks(Fault::SessionsListedBeforeCondemn, scenes::writers(), RESTORABLE);
 }

@@ -6,13 +6,17 @@
 //! pack whose length is right. That is for check.
 
 use bytes::Bytes;
+use futures::StreamExt;
+use kist::format::id::RecordId;
 use kist::format::object;
 use kist::format::pack::{PackKind, TRAILER_LEN, Toc};
+use kist::format::refs::ChunkRef;
 use kist::job;
 use kist::job::find::{Filter, list};
-use kist::repo::{Class, Index, Repository};
+use kist::repo::{Class, Error, Index, Reader, Repository};
 use kist::store::testing::{Failure, Faulty, Moment};
 use kist::store::{Store, Verb};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::scene::{ABOVE, Outcome, Scene, backup, chain, change, check, grow, init, over, repo_error};
@@ -101,7 +105,7 @@ impl Past {
 
 /// The findings of a check, as people see them.
 async fn found(opened: &Repository) -> Vec<String> {
-    let without_data = kist::repo::check(opened, false, &|_| {}).await.unwrap().findings;
+    let without_data = crate::scene::check_structure(opened).await.findings;
     let findings = check(opened).await.findings;
     assert!(findings.len() >= without_data.len());
     findings.iter().map(|finding| chain(finding)).collect()
@@ -149,6 +153,31 @@ async fn a_damaged_data_pack_costs_its_files_and_no_others() {
             facts(&past, key, &opened, &what, is_seen).await;
         }
     }
+}
+
+/// By itself, and together with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_is_not_as_long_as_a_node_says_is_refused() {
+    let past = Past::new().await;
+    let opened = past.scene.open(past.scene.store()).await.unwrap();
+    let reader = Arc::new(Reader::new(&opened, Arc::new(Index::load(&opened).await.unwrap())));
+    let chunk = reader.index().records().find_map(|id| match id {
+        RecordId::Chunk(id) => Some(*id),
+        RecordId::Node(_) => None,
+    });
+    let said = |len| ChunkRef { id: chunk.unwrap(), len };
+    let mut sound = Vec::new();
+    for len in 1..=16 * 1024 {
+        if let Ok(plain) = reader.chunk(said(len)).await {
+            assert_eq!(plain.len(), len as usize);
+            sound.push(len);
+        }
+    }
+    assert_eq!(sound.len(), 1, "{sound:?}");
+    let wanted = vec![said(sound[0]), said(sound[0] + 1)];
+    let read: HashMap<_, _> = reader.chunks(wanted.clone()).collect().await;
+    assert_eq!(read[&wanted[0]].as_ref().unwrap().len(), sound[0] as usize);
+    assert!(matches!(read[&wanted[1]], Err(Error::Damaged { .. })));
 }
 
 /// All are tried: among them are the root's, leaves', and those of the large file's extents.

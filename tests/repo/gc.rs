@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kist::format::id::SessionId;
+use kist::format::id::{ChunkId, RecordId, SessionId};
 use kist::format::log::Scope;
+use kist::format::refs::ChunkRef;
 use kist::progress::{Progress, Unit};
 use kist::repo::{self, Class, Error, Index, Left, PruneSettings, Pruned, Repository, Snapshots};
 use kist::store::Store;
@@ -342,7 +343,7 @@ async fn a_log_that_was_changed_shortened_or_put_back_is_an_alarm() {
         if let Some(bytes) = instead {
             copied.store.put(key, bytes).await.unwrap();
         }
-        let report = repo::check(&copied, false, &|_| {}).await;
+        let report = crate::scene::check_as(&copied, None).await;
         let found = match report {
             Ok(report) => {
                 report.findings.iter().map(|f| crate::scene::chain(f)).collect::<Vec<_>>().join("\n")
@@ -399,4 +400,37 @@ async fn opening_takes_as_many_lists_after_many_prunes_as_after_one() {
     }
     assert!(counts.iter().all(|count| *count == counts[0] && *count <= 10), "{counts:?}");
     assert_eq!(names(&owner).await.len(), 6);
+}
+
+/// The story: a restore that had begun before a prune found its packs deleted, and told damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_prune_moves_is_read_on_by_who_has_loaded_the_index_before() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let [first, second, last] = three(&scene, &owner).await;
+    let index = Arc::new(Index::load(&owner).await.unwrap());
+    let reader = Arc::new(repo::Reader::new(&owner, index.clone()));
+    forget(&owner, &[first, second]).await;
+    let pruned = prune(&owner).await;
+    assert!(pruned.swept_packs > 10, "{pruned:?}");
+    let now = Index::load(&owner).await.unwrap();
+    let moved =
+        |id: &RecordId| index.places(id).all(|place| now.places(id).all(|now| now.pack != place.pack));
+    let moved: Vec<RecordId> = now.records().filter(|id| index.contains(id) && moved(id)).copied().collect();
+    assert!(moved.len() > 20, "{}", moved.len());
+    for id in moved {
+        match id {
+            // Found and opened, if what is refused is only the length that we say.
+            RecordId::Chunk(id) => {
+                let refused = reader.chunk(ChunkRef { id, len: u32::MAX }).await.unwrap_err();
+                assert!(refused.to_string().contains("another length"), "{refused}");
+            }
+            RecordId::Node(id) => drop(reader.node(id).await.unwrap()),
+        }
+    }
+    scene.restore_whole(&owner, &last.snapshot_name(), "after the prune").await;
+    // What is really missing is told at once.
+    let id = ChunkId([7; 32]);
+    let unknown = reader.chunk(ChunkRef { id, len: 1 }).await.unwrap_err();
+    assert!(matches!(unknown, Error::Unknown { .. }), "{unknown}");
 }

@@ -3,6 +3,7 @@
 //! line uses.
 
 mod alarms;
+mod attributes;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;

@@ -17,6 +17,7 @@ use kist::format::keys::{Certificate, KeyFile, KeyName, Role};
 use kist::format::limits;
 use kist::format::node::{Child, ExtentChild, Node};
 use kist::format::pack::{Compression, PackKind, PartHeader, RecordHeader};
+use kist::format::refs::ChunkRef;
 use kist::format::relay::{Answer, Class, Listed, Operation, Request};
 use kist::format::session::{Lane, Session, WrappedKey};
 use kist::world::Time;
@@ -43,14 +44,16 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     .prop_filter("a name", |name| name != b"." && name != b"..")
 }
 
-fn chunk() -> impl Strategy<Value = ChunkId> {
-    any::<u8>().prop_map(|byte| ChunkId([byte; 32]))
+/// A chunk's length depends on its id, as what it holds does.
+fn chunk() -> impl Strategy<Value = ChunkRef> {
+    let len = |byte: u8| (limits::CHUNK_LEN as u32) >> (byte % 25);
+    any::<u8>().prop_map(move |byte| ChunkRef { id: ChunkId([byte; 32]), len: len(byte) })
 }
 
 fn extent() -> impl Strategy<Value = Extent> {
-    let most = limits::CHUNK_LEN as u32;
-    let data = (chunk(), 0..most).prop_flat_map(move |(chunk, offset)| {
-        (1..=most - offset).prop_map(move |len| Extent::Data { chunk, offset, len })
+    let data = (chunk(), any::<prop::sample::Index>()).prop_flat_map(|(chunk, at)| {
+        let offset = at.index(chunk.len as usize) as u32;
+        (1..=chunk.len - offset).prop_map(move |len| Extent::Data { chunk, offset, len })
     });
     prop_oneof![4 => data, 1 => (1..1u64 << 56).prop_map(|len| Extent::Hole { len })]
 }
@@ -127,10 +130,8 @@ prop_compose! {
     ) -> IndexPack {
         let mut end = 0;
         let records = records.into_iter().map(|(id, len)| {
-            let id = if data { RecordId::Chunk(ChunkId(id)) } else { RecordId::Node(NodeId(id)) };
-            let offset = end;
             end += len;
-            IndexRecord { id, offset, len }
+            IndexRecord { id, len }
         });
         let records = records.collect();
         let kind = if data { PackKind::Data } else { PackKind::Nodes };

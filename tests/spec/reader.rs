@@ -19,6 +19,7 @@ use kist::format::index::IndexDelta;
 use kist::format::keys::{KeyFile, KeyName, Role, RoleSecrets, Slot};
 use kist::format::node::{Node, NodeParts};
 use kist::format::pack::{Compression, HEADER_LEN, PackKind, RecordHeader, Toc, part_context};
+use kist::format::refs::ChunkRef;
 use kist::format::session::{Session, unwrap_lane};
 use kist::format::summary::{Counts, Summary};
 use kist::repo::{
@@ -53,8 +54,9 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         let sink = NodeSink { writer: &writer, meta: &meta, cut: &cut };
         let mut tree = TreeBuilder::new();
         for (path, content) in files {
-            let chunk = writer.save_chunk(&content).unwrap().id;
-            let extents = vec![Extent::Data { chunk, offset: 0, len: content.len() as u32 }];
+            let len = content.len() as u32;
+            let chunk = ChunkRef { id: writer.save_chunk(&content).unwrap().id, len };
+            let extents = vec![Extent::Data { chunk, offset: 0, len }];
             let content = Content::Extents(extents.clone());
             let kind = Kind::File { size: extents[0].len(), content, hash: None };
             tree.push(&sink, Entry { path, attributes: Attributes::default(), kind }).unwrap();
@@ -159,9 +161,8 @@ impl Reader {
                 assert_eq!((bytes.len(), hash::plain(bytes)), (pack.len as usize, pack.hash));
                 let toc = Toc::open(&self.structure, self.config.repo, pack.id, bytes).unwrap();
                 assert_eq!(toc.records.len(), pack.records.len());
-                for record in pack.records {
-                    let place = (pack.id, record.offset as usize, record.len as usize);
-                    self.places.insert(record.id, place);
+                for (id, offset, len) in pack.places() {
+                    self.places.insert(id, (pack.id, offset as usize, len as usize));
                 }
             }
         }
@@ -233,7 +234,9 @@ impl Reader {
         let mut content = Vec::new();
         for extent in extents {
             let Extent::Data { chunk, offset, len } = extent else { panic!("{extent:?}") };
-            content.extend_from_slice(&self.chunk(chunk)[offset as usize..][..len as usize]);
+            let plain = self.chunk(chunk.id);
+            assert_eq!(plain.len(), chunk.len as usize);
+            content.extend_from_slice(&plain[offset as usize..][..len as usize]);
         }
         (entry.path, content)
     }

@@ -29,6 +29,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
     check_map(tree, &mut findings);
     check_chapters(tree, &mut findings);
     check_makefile(tree, &mut findings);
+    check_promises(tree, &mut findings);
     check_hosts(tree, &mut findings);
     findings
 }
@@ -153,6 +154,24 @@ fn named_targets(text: &str) -> Vec<(usize, &str)> {
     all
 }
 
+/// Each test that README names behind a promise exists.
+fn check_promises(tree: &Tree, findings: &mut Vec<Finding>) {
+    let readme = tree.text("README.md").unwrap_or_default();
+    let is_there = |name: &str| {
+        let heads = [format!("fn {name}("), format!("def {name}(")];
+        tree.files().any(|(path, text)| path != "README.md" && heads.iter().any(|head| text.contains(head)))
+    };
+    let lines = readme.lines().enumerate().skip_while(|(_, line)| *line != "| promise | test |");
+    for (number, line) in lines.take_while(|(_, line)| line.starts_with('|')).skip(2) {
+        let tests: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        let missing: Vec<&str> = tests.iter().copied().filter(|name| !is_there(name)).collect();
+        if tests.is_empty() || !missing.is_empty() {
+            let text = format!("a promise without its test: {}", missing.join(", "));
+            findings.push(Finding::new("README.md", number + 1, text));
+        }
+    }
+}
+
 fn check_hosts(tree: &Tree, findings: &mut Vec<Finding>) {
     for (path, text) in tree.files() {
         let name = path.rsplit('/').next().unwrap_or(path);
@@ -178,7 +197,8 @@ fn documents_that_lag_behind_are_found() {
     let tree = Tree::made(&[
         (
             "README.md",
-            "Run `make test`, make sure; `make gone`.\n\n    make demo  # both\n    make build X=1 lost\n",
+            "Run `make test`, make sure; `make gone`.\n\n    make demo  # both\n    make build X=1 lost\n\n\
+             | promise | test |\n| --- | --- |\n| a | `kept` |\n| b | `kept`, `lost` |\n| c | none |\n\n| d | `no` |\n",
         ),
         ("ARCHITECTURE.md", "`store` and `src/format/`\n"),
         ("CHANGELOG.md", "# Changes\n\n## 0.1\n"),
@@ -187,7 +207,7 @@ fn documents_that_lag_behind_are_found() {
         ("src/lib.rs", "//! [`store`] [`format`] [`repo`]\n"),
         ("src/format/mod.rs", "mod a; // chapter 1\nmod b;\nmod c; // chapter 2\n"),
         ("src/store.rs", ""),
-        ("src/repo/open.rs", ""),
+        ("src/repo/open.rs", "fn kept() {}"),
         ("format-spec/01-a.md", ""),
         ("Cargo.lock", "crates.io"),
     ]);
@@ -200,6 +220,8 @@ fn documents_that_lag_behind_are_found() {
         "Makefile:5",
         "README.md:1",
         "README.md:4",
+        "README.md:9",
+        "README.md:10",
         "src/format/mod.rs:2",
         "src/format/mod.rs:3",
     ];

@@ -13,7 +13,7 @@ use crate::archive::copy::Setting;
 use crate::archive::copy::plan::{Step, extents_of};
 use crate::archive::place::damage_or;
 use crate::format::entry::{Content, Entry, Extent, Kind};
-use crate::format::id::ChunkId;
+use crate::format::refs::ChunkRef;
 use crate::repo::{Error, Ids, Result, Writer};
 
 /// Chunks that are saved at the same time.
@@ -36,8 +36,7 @@ pub enum Built {
 type Read = Result<Chunk, String>;
 
 struct Chunk {
-    copy: ChunkId,
-    len: u32,
+    copy: ChunkRef,
     /// If a hash is made of it.
     plain: Option<Vec<u8>>,
 }
@@ -46,15 +45,15 @@ struct Chunk {
 pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
     let mut wanted = HashSet::new();
     let mut kept = HashSet::new();
-    let mut read: HashMap<ChunkId, Read> = HashMap::new();
+    let mut read: HashMap<ChunkRef, Read> = HashMap::new();
     for step in &steps {
         match step {
-            Step::Hashed(entry) => kept.extend(data(extents_of(&entry.kind)).map(|(chunk, _)| chunk)),
+            Step::Hashed(entry) => kept.extend(data(extents_of(&entry.kind))),
             Step::Piece(extents) => {
-                for (chunk, end) in data(extents) {
+                for chunk in data(extents) {
                     // Kept from here on: what is known now may be forgotten until the end of the window.
-                    match setting.known.get(chunk, end) {
-                        Some(copy) => drop(read.insert(chunk, Ok(Chunk { copy, len: end, plain: None }))),
+                    match setting.known.get(chunk) {
+                        Some(copy) => drop(read.insert(chunk, Ok(Chunk { copy, plain: None }))),
                         None => drop(wanted.insert(chunk)),
                     }
                 }
@@ -64,22 +63,22 @@ pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
     }
     wanted.extend(&kept);
     let kept = Arc::new(kept);
-    let saving = setting.reader.chunks(wanted.into_iter().collect()).map(|(id, read)| {
+    let saving = setting.reader.chunks(wanted.into_iter().collect()).map(|(chunk, read)| {
         let (writer, kept) = (setting.writer.clone(), kept.clone());
         async move {
-            let chunk = match damage_or(read)? {
-                Ok(plain) => Ok(on_cpu(move || save(&writer, plain, kept.contains(&id))).await??),
+            let saved = match damage_or(read)? {
+                Ok(plain) => Ok(on_cpu(move || save(&writer, chunk, plain, kept.contains(&chunk))).await??),
                 Err(why) => Err(why),
             };
-            Ok::<_, Error>((id, chunk))
+            Ok::<_, Error>((chunk, saved))
         }
     });
     let mut saving = std::pin::pin!(saving.buffer_unordered(PARALLEL_SAVES));
-    while let Some((id, chunk)) = saving.try_next().await? {
-        if let Ok(Chunk { copy, len, .. }) = &chunk {
-            setting.known.insert(id, *copy, *len);
+    while let Some((chunk, saved)) = saving.try_next().await? {
+        if let Ok(Chunk { copy, .. }) = &saved {
+            setting.known.insert(chunk, *copy);
         }
-        read.insert(id, chunk);
+        read.insert(chunk, saved);
     }
     let writer = setting.writer.clone();
     on_cpu(move || {
@@ -89,10 +88,10 @@ pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
     .await?
 }
 
-/// The chunks of some extents, and up to where each is used.
-fn data(extents: &[Extent]) -> impl Iterator<Item = (ChunkId, u32)> {
+/// The chunks of some extents.
+fn data(extents: &[Extent]) -> impl Iterator<Item = ChunkRef> {
     extents.iter().filter_map(|extent| match *extent {
-        Extent::Data { chunk, offset, len } => Some((chunk, offset.saturating_add(len))),
+        Extent::Data { chunk, .. } => Some(chunk),
         Extent::Hole { .. } => None,
     })
 }
@@ -104,13 +103,12 @@ async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     awaited.await.map_err(|_| Error::Abandoned)
 }
 
-fn save(writer: &Writer, plain: Vec<u8>, keep: bool) -> Result<Chunk> {
-    let copy = writer.save_chunk(&plain)?.id;
-    let len = u32::try_from(plain.len()).expect("chunks are bounded");
-    Ok(Chunk { copy, len, plain: keep.then_some(plain) })
+fn save(writer: &Writer, chunk: ChunkRef, plain: Vec<u8>, keep: bool) -> Result<Chunk> {
+    let copy = ChunkRef { id: writer.save_chunk(&plain)?.id, ..chunk };
+    Ok(Chunk { copy, plain: keep.then_some(plain) })
 }
 
-fn finish(step: Step, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Built {
+fn finish(step: Step, ids: &Ids, read: &HashMap<ChunkRef, Read>) -> Built {
     match step {
         Step::Entry(entry) => Built::Entry(entry),
         Step::End(entry) => Built::End(entry),
@@ -131,20 +129,17 @@ fn finish(step: Step, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Built {
 }
 
 /// An extent as the copy has it.
-fn renamed(extent: Extent, read: &HashMap<ChunkId, Read>) -> Result<Extent, String> {
+fn renamed(extent: Extent, read: &HashMap<ChunkRef, Read>) -> Result<Extent, String> {
     let Extent::Data { chunk, offset, len } = extent else { return Ok(extent) };
     match read.get(&chunk) {
-        Some(Ok(found)) if found.len >= offset.saturating_add(len) => {
-            Ok(Extent::Data { chunk: found.copy, offset, len })
-        }
-        Some(Ok(_)) => Err(format!("chunk {chunk} is too short")),
+        Some(Ok(found)) => Ok(Extent::Data { chunk: found.copy, offset, len }),
         Some(Err(why)) => Err(why.clone()),
-        None => Err(format!("chunk {chunk} was not read")),
+        None => Err(format!("chunk {} was not read", chunk.id)),
     }
 }
 
 /// A file with the places and the hash that it has in the copy.
-fn hashed(entry: &Entry, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Result<Kind, String> {
+fn hashed(entry: &Entry, ids: &Ids, read: &HashMap<ChunkRef, Read>) -> Result<Kind, String> {
     let mut content = Vec::new();
     let mut extents = Vec::new();
     for extent in extents_of(&entry.kind) {
@@ -153,8 +148,8 @@ fn hashed(entry: &Entry, ids: &Ids, read: &HashMap<ChunkId, Read>) -> Result<Kin
             Extent::Hole { len } => content.resize(content.len() + len as usize, 0),
             Extent::Data { chunk, offset, len } => {
                 let plain = read.get(&chunk).and_then(|read| read.as_ref().ok()?.plain.as_ref());
-                let part = plain.and_then(|plain| plain.get(offset as usize..offset as usize + len as usize));
-                content.extend_from_slice(part.ok_or_else(|| format!("chunk {chunk} was not read"))?);
+                let plain = plain.ok_or_else(|| format!("chunk {} was not read", chunk.id))?;
+                content.extend_from_slice(&plain[offset as usize..][..len as usize]);
             }
         }
         extents.push(renamed);

@@ -201,10 +201,10 @@ impl Pairs {
                 (
                     Some(Extent::Data { chunk, offset, len }),
                     Some(Extent::Data { chunk: copy, offset: same_offset, len: same_len }),
-                ) if (offset, len) == (same_offset, same_len) => {
+                ) if (offset, len, chunk.len) == (same_offset, same_len, copy.len) => {
                     // Chunks of the copy that are gone are read and saved again.
-                    if self.index.may_refer_to(&RecordId::Chunk(copy)) {
-                        known.insert(chunk, copy, offset + len);
+                    if self.index.may_refer_to(&RecordId::Chunk(copy.id)) {
+                        known.insert(chunk, copy);
                     }
                 }
                 _ => self.ended = true,

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::format::id::ChunkId;
+use crate::format::refs::ChunkRef;
 
-/// Chunks of a generation. There are two of them: together some 15 MiB.
+/// Chunks of a generation. There are two of them: together some 20 MiB.
 const GENERATION: usize = 64 * 1024;
 
 /// Pairs of chunks; the older ones are forgotten.
@@ -14,41 +14,31 @@ pub struct Known(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<ChunkId, Twin>,
-    old: HashMap<ChunkId, Twin>,
-}
-
-#[derive(Clone, Copy)]
-struct Twin {
-    id: ChunkId,
-    /// How long the chunk is at least.
-    len: u32,
+    young: HashMap<ChunkRef, ChunkRef>,
+    old: HashMap<ChunkRef, ChunkRef>,
 }
 
 impl Known {
-    /// The copy of a chunk that reaches up to `end`. A chunk that is not known to reach so far has to be
-    /// read, because an extent may claim more of it than there is.
-    pub fn get(&self, id: ChunkId, end: u32) -> Option<ChunkId> {
+    /// The copy of a chunk. One that is said to have another length is another one, and has to be read.
+    pub fn get(&self, chunk: ChunkRef) -> Option<ChunkRef> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = all.young.get(&id).or_else(|| all.old.get(&id)).copied()?;
-        if !all.young.contains_key(&id) {
-            all.insert(id, found);
+        if let Some(copy) = all.young.get(&chunk) {
+            return Some(*copy);
         }
-        (found.len >= end).then_some(found.id)
+        let copy = all.old.get(&chunk).copied()?;
+        all.insert(chunk, copy);
+        Some(copy)
     }
 
-    /// Takes in that `copy` is what `id` became, and is at least `len` long.
-    pub fn insert(&self, id: ChunkId, copy: ChunkId, len: u32) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.young.get(&id).or_else(|| all.old.get(&id)).filter(|before| before.id == copy);
-        let len = before.map_or(len, |before| before.len.max(len));
-        all.insert(id, Twin { id: copy, len });
+    /// Takes in that `copy` is what `chunk` became.
+    pub fn insert(&self, chunk: ChunkRef, copy: ChunkRef) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, copy);
     }
 }
 
 impl Generations {
-    fn insert(&mut self, id: ChunkId, copy: Twin) {
-        self.young.insert(id, copy);
+    fn insert(&mut self, chunk: ChunkRef, copy: ChunkRef) {
+        self.young.insert(chunk, copy);
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
@@ -58,34 +48,34 @@ impl Generations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::id::ChunkId;
 
-    fn id(number: usize) -> ChunkId {
+    fn chunk(number: usize) -> ChunkRef {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_le_bytes());
-        ChunkId(id)
+        ChunkRef { id: ChunkId(id), len: 100 }
     }
 
     #[test]
-    fn a_chunk_is_known_as_far_as_it_was_seen() {
+    fn a_chunk_of_another_length_is_another_one() {
         let known = Known::default();
-        known.insert(id(1), id(2), 100);
-        known.insert(id(1), id(2), 50);
-        assert_eq!(known.get(id(1), 100), Some(id(2)));
-        assert_eq!(known.get(id(1), 101), None);
-        assert_eq!(known.get(id(2), 0), None);
+        known.insert(chunk(1), chunk(2));
+        assert_eq!(known.get(chunk(1)), Some(chunk(2)));
+        assert_eq!(known.get(ChunkRef { len: 101, ..chunk(1) }), None);
+        assert_eq!(known.get(chunk(2)), None);
     }
 
     #[test]
     fn what_is_used_stays_and_memory_does_not_grow() {
         let known = Known::default();
-        known.insert(id(0), id(1), 1);
+        known.insert(chunk(0), chunk(1));
         for number in 1..5 * GENERATION {
-            known.insert(id(number), id(number + 1), 1);
+            known.insert(chunk(number), chunk(number + 1));
             if number % 1000 == 0 {
-                assert_eq!(known.get(id(0), 1), Some(id(1)), "after {number}");
+                assert_eq!(known.get(chunk(0)), Some(chunk(1)), "after {number}");
             }
         }
-        assert_eq!(known.get(id(1), 1), None);
+        assert_eq!(known.get(chunk(1)), None);
         let all = known.0.lock().unwrap();
         assert!(all.young.len() + all.old.len() <= 2 * GENERATION);
     }

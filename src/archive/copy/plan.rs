@@ -13,7 +13,8 @@ use crate::archive::copy::{Setting, follow::Pairs};
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::place::{damage_or, gap};
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
-use crate::format::id::{ChunkId, LinkGroup, NodeId};
+use crate::format::id::{LinkGroup, NodeId};
+use crate::format::refs::ChunkRef;
 use crate::repo::{Error, Reader, Result};
 
 /// A window ends at so many chunks to read, …
@@ -42,7 +43,7 @@ pub enum Step {
 }
 
 impl Step {
-    fn chunks(&self) -> impl Iterator<Item = ChunkId> {
+    fn chunks(&self) -> impl Iterator<Item = ChunkRef> {
         let extents = match self {
             Step::Piece(extents) => extents.as_slice(),
             Step::Hashed(entry) => extents_of(&entry.kind),
@@ -66,7 +67,7 @@ pub fn extents_of(kind: &Kind) -> &[Extent] {
 /// Steps on their way, as many together as is good for reading.
 pub struct Windows {
     steps: Vec<Step>,
-    chunks: HashSet<ChunkId>,
+    chunks: HashSet<ChunkRef>,
     out: mpsc::Sender<Vec<Step>>,
 }
 
@@ -76,7 +77,7 @@ impl Windows {
     }
 
     async fn push(&mut self, step: Step) -> Result<()> {
-        let more: HashSet<ChunkId> = step.chunks().filter(|chunk| !self.chunks.contains(chunk)).collect();
+        let more: HashSet<ChunkRef> = step.chunks().filter(|chunk| !self.chunks.contains(chunk)).collect();
         if self.chunks.len() + more.len() > WINDOW_CHUNKS {
             self.send().await?;
             self.chunks.extend(step.chunks());

@@ -1,6 +1,7 @@
-//! What the file system says about one name: attributes, kind, links. One `statx`, one list of xattrs.
+//! What the file system says about one name: attributes, kind, links, by one `statx`; and its xattrs, for who asks.
 //!
-//! Part of the walk. Values beyond the format's limits are left out and reported, the entry is kept.
+//! Part of the walk. Listing xattrs costs more than `statx`, so it is left to who needs them: where the ctime is
+//! the one that is known they are what is known. Values beyond the format's limits are left out and reported, the entry is kept.
 //! Invariant: memory grows with the number of files that have several links, with nothing else.
 
 use std::collections::HashMap;
@@ -28,8 +29,6 @@ type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 pub(super) struct Look<'a> {
     link_group: &'a (dyn Fn(&TreePath) -> LinkGroup + Sync),
     links: HashMap<FileId, Links>,
-    list: Vec<u8>,
-    value: Vec<u8>,
 }
 
 struct Links {
@@ -73,25 +72,22 @@ pub(in crate::archive) fn kind(stat: &Statx, folder: &OwnedFd, name: impl Arg) -
 
 impl<'a> Look<'a> {
     pub fn new(link_group: &'a (dyn Fn(&TreePath) -> LinkGroup + Sync)) -> Self {
-        Self { link_group, links: HashMap::new(), list: Vec::new(), value: Vec::new() }
+        Self { link_group, links: HashMap::new() }
     }
 
-    /// All about what was found by `stat`: `name` in `folder`, or `folder` itself. A problem beside it says
-    /// that some of its xattrs could not be had.
-    pub fn complete(
+    /// What was found by `stat`: `name` in `folder`, or `folder` itself. Its xattrs are not asked for.
+    pub fn found(
         &mut self,
         path: TreePath,
         folder: &Arc<OwnedFd>,
         name: Option<&CStr>,
         stat: &Statx,
-    ) -> Result<(Found, Option<Problem>), Errno> {
-        let kind = kind(stat, folder, name.unwrap_or(c""))?;
-        let id = FileId::of(stat);
-        let (xattrs, failed) = match self.xattrs(folder, name, &path) {
-            Ok(all) => all,
-            Err(Errno::NOENT) => return Err(Errno::NOENT),
-            Err(errno) => (Vec::new(), Some(Problem::system("reading the attributes of", &path, errno))),
+    ) -> Result<Found, (TreePath, Errno)> {
+        let kind = match kind(stat, folder, name.unwrap_or(c"")) {
+            Ok(kind) => kind,
+            Err(errno) => return Err((path, errno)),
         };
+        let id = FileId::of(stat);
         let link = match kind {
             FoundKind::Folder => None,
             _ => self.link(&path, id, stat.stx_nlink),
@@ -102,10 +98,10 @@ impl<'a> Look<'a> {
             gid: stat.stx_gid,
             mtime: file_time(stat.stx_mtime),
             ctime: file_time(stat.stx_ctime),
-            xattrs,
+            xattrs: Vec::new(),
             link,
         };
-        Ok((Found { path, attributes, kind, id, folder: Some(Arc::clone(folder)) }, failed))
+        Ok(Found { path, attributes, kind, id, folder: Some(Arc::clone(folder)) })
     }
 
     /// The group of a file with several links; forgotten once all its links were met.
@@ -122,14 +118,33 @@ impl<'a> Look<'a> {
         }
         Some(group)
     }
+}
 
-    fn xattrs(
-        &mut self,
-        folder: &OwnedFd,
-        name: Option<&CStr>,
-        path: &TreePath,
-    ) -> Result<(Xattrs, Option<Problem>), Errno> {
-        let file = proc_path(folder, name);
+/// Asks for xattrs; keeps its buffers.
+#[derive(Default)]
+pub struct XattrReader {
+    list: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl XattrReader {
+    /// Asks for the xattrs of what was found. A problem beside says that some of them could not be had; an error, that
+    /// it is gone.
+    pub fn read(&mut self, found: &mut Found) -> Result<Option<Problem>, Problem> {
+        let path = &found.path;
+        let folder = found.folder.as_ref().expect("a folder is let go when all is known about what is in it");
+        match self.all(folder, path) {
+            Ok((xattrs, failed)) => {
+                found.attributes.xattrs = xattrs;
+                Ok(failed)
+            }
+            Err(Errno::NOENT) => Err(Problem::system("looking at", path, Errno::NOENT)),
+            Err(errno) => Ok(Some(Problem::system("reading the attributes of", path, errno))),
+        }
+    }
+
+    fn all(&mut self, folder: &OwnedFd, path: &TreePath) -> Result<(Xattrs, Option<Problem>), Errno> {
+        let file = proc_path(folder, path.name());
         self.list.clear();
         self.list.reserve(XATTR_BUFFER_BYTES);
         match rustix::fs::llistxattr(file.as_c_str(), rustix::buffer::spare_capacity(&mut self.list)) {
@@ -174,8 +189,8 @@ impl<'a> Look<'a> {
 
 /// A path by which the calls that take no handle reach `name` in an open folder, or the folder itself.
 /// Nothing of it can be swapped: the handle is looked up by the kernel, and `name` is one name.
-fn proc_path(folder: &OwnedFd, name: Option<&CStr>) -> CString {
+fn proc_path(folder: &OwnedFd, name: &[u8]) -> CString {
     let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.unwrap_or(c".").to_bytes());
+    path.extend_from_slice(if name.is_empty() { b"." } else { name });
     CString::new(path).expect("no NUL within a name")
 }

@@ -135,7 +135,7 @@ fn records(
 
 /// What is said of a pack by its own table, which is what everybody else is to say of it.
 fn verified(info: &PackInfo, toc: &Toc) -> Verified {
-    let record = |record: &TocRecord| IndexRecord { id: record.id, offset: record.offset, len: record.len };
+    let record = |record: &TocRecord| IndexRecord { id: *record.id.bytes(), len: record.len };
     let named = IndexPack {
         id: info.id,
         kind: toc.kind,

@@ -240,8 +240,8 @@ impl<'a> Ways<'a> {
     fn extents(&self, extents: &[Extent], holes: &mut Holes) {
         for extent in extents {
             match extent {
-                Extent::Data { chunk, .. } if self.is_lost(RecordId::Chunk(*chunk)) => {
-                    holes.add(extent.len(), || Damage::cause(self.reader.index(), &RecordId::Chunk(*chunk)));
+                Extent::Data { chunk, .. } if self.is_lost(RecordId::Chunk(chunk.id)) => {
+                    holes.add(extent.len(), || Damage::cause(self.reader.index(), &RecordId::Chunk(chunk.id)));
                 }
                 extent => holes.at += extent.len(),
             }

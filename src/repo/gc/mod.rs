@@ -71,6 +71,14 @@ pub struct Pruned {
     pub left: Option<Left>,
 }
 
+/// What is told while a prune goes on.
+pub enum PruneStep<'a> {
+    /// What is about to be done. Not told if another's plan is taken up.
+    Planned(&'a PrunePlan),
+    /// So many bytes more of packs were read to be copied.
+    Copied(u64),
+}
+
 /// What a prune has left for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -169,14 +177,14 @@ fn may_maintain(repo: &Repository) -> Result<()> {
 pub async fn prune(
     repo: &Repository,
     settings: PruneSettings,
-    progress: &(dyn Fn(u64) + Sync),
+    told: &(dyn Fn(PruneStep<'_>) + Sync),
 ) -> Result<Pruned> {
     may_maintain(repo)?;
     let mut pruned = Pruned::default();
     let mut log = Log::load(repo).await?;
     publish::catch_up(repo, &mut log).await?;
     delete::pending(repo, &log, settings.grace, &mut pruned).await?;
-    if log.plan.is_none() && !condemn(repo, &settings, progress, &mut pruned).await? {
+    if log.plan.is_none() && !condemn(repo, &settings, told, &mut pruned).await? {
         return Ok(pruned);
     }
     let mut log = Log::load(repo).await?;
@@ -203,17 +211,21 @@ pub async fn prune(
 async fn condemn(
     repo: &Repository,
     settings: &PruneSettings,
-    progress: &(dyn Fn(u64) + Sync),
+    told: &(dyn Fn(PruneStep<'_>) + Sync),
     pruned: &mut Pruned,
 ) -> Result<bool> {
     let look = Look::settled(repo).await?;
     let stays = Arc::new(Stays::new(&look.seen()));
     let made = plan(&look.seen(), &stays, settings.limits);
+    told(PruneStep::Planned(&made));
     let copied = match made.repack.is_empty() {
         true => BTreeSet::new(),
         false => {
             let groups = made.repack.clone();
-            repack::repack(repo, look.reader.index(), &look.live, stays, groups, progress).await?
+            repack::repack(repo, look.reader.index(), &look.live, stays, groups, &|bytes| {
+                told(PruneStep::Copied(bytes))
+            })
+            .await?
         }
     };
     let worth = !made.unused.is_empty()
@@ -275,10 +287,13 @@ async fn is_published(repo: &Repository, log: &Log) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::crypto::kdf::Params;
+    use crate::format::checkpoint::Row;
     use crate::format::config::{Chunker, ChunkerKind};
+    use crate::format::id::{KeyId, SourceId};
     use crate::format::object;
     use crate::repo::{Degrade, Init, begin, init};
-    use crate::store::Store;
+    use crate::store::testing::{Log as Recorded, Recording};
+    use crate::store::{Store, Verb};
     use crate::world::{Time, fixed};
 
     async fn repository() -> Repository {
@@ -319,6 +334,49 @@ mod tests {
         assert_eq!(sweep(&repo, first).await.unwrap(), (0, 0));
         let log = Log::load(&repo).await.unwrap();
         assert_eq!(log.plan.map(|open| open.slot), Some(second), "the second plan is still open");
+    }
+
+    /// What a backup's start asks the store for, when so many commits have a row.
+    async fn requests_to_begin(commits: u32) -> (usize, usize) {
+        let mut repo = repository().await;
+        let mut log = Log::load(&repo).await.unwrap();
+        log.append(&repo, Action::Condemn { packs: vec![] }).await.unwrap();
+        log.append(&repo, Action::Sweep { condemned: 1, packs: vec![] }).await.unwrap();
+        let mut seed = [0; 12];
+        log.state.rows = (0..commits)
+            .map(|number| {
+                seed[..4].copy_from_slice(&number.to_be_bytes());
+                let row = Row {
+                    digest: [7; 32],
+                    key: KeyId([9; 16]),
+                    serial: 0,
+                    sequence: u64::from(number),
+                    time: Time(i64::from(number)),
+                    source: SourceId([3; 16]),
+                    class: Vec::new(),
+                    complete: true,
+                    held: false,
+                };
+                (SessionId::new(0, seed), row)
+            })
+            .collect();
+        assert!(publish::publish(&repo, log).await.unwrap());
+        let recorded = Recorded::default();
+        repo.store = repo.store.decorated(|inner| Recording::over(inner, &recorded));
+        begin(&repo, 1).await.unwrap();
+        let before = Snapshots::load_before(&repo).await.unwrap();
+        assert!(before.all.is_empty() && before.problems.is_empty());
+        Index::load(&repo).await.unwrap();
+        // The state is read in parts of 16 MiB; nothing else grows.
+        let parts = (u64::from(commits) * 102).div_ceil(16 << 20) as usize * 3;
+        (recorded.count(Verb::List), recorded.count(Verb::Get) - parts)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_backup_begins_with_as_many_requests_with_five_million_commits_as_with_one() {
+        let one = requests_to_begin(1).await;
+        assert!(one.0 <= 14 && one.1 <= 14, "{one:?}");
+        assert_eq!(requests_to_begin(5_000_000).await, one);
     }
 
     /// The story: a generation was followed by one that was not built on it, and a pack that only the first one named

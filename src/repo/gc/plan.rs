@@ -207,7 +207,7 @@ mod tests {
     const MANY: u8 = 48;
 
     fn pack(id: u8, kind: u8, records: Vec<RecordId>) -> IndexPack {
-        let record = |(n, id)| IndexRecord { id, offset: n as u32 * 200, len: 200 };
+        let record = |id: RecordId| IndexRecord { id: *id.bytes(), len: 200 };
         IndexPack {
             id: PackId([id, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             kind: PackKind::Data,
@@ -216,7 +216,7 @@ mod tests {
             origin: KeyId([1; 16]),
             verified: false,
             sessions: Vec::new(),
-            records: records.into_iter().enumerate().map(record).collect(),
+            records: records.into_iter().map(record).collect(),
         }
     }
 

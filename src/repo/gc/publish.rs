@@ -10,8 +10,8 @@ use futures::{StreamExt, TryStreamExt};
 use crate::crypto::{hash, sign};
 use crate::format::checkpoint::{Checkpoint, REMEMBERED, Row, State};
 use crate::format::id::{PackId, SessionId};
-use crate::format::index::{IndexDelta, IndexPack};
-use crate::format::{limits, object};
+use crate::format::index::{Filling, IndexDelta};
+use crate::format::object;
 use crate::repo::gc::{ATTEMPTS, delete, is_published};
 use crate::repo::index::load_delta;
 use crate::repo::log::{newest_checkpoint, part};
@@ -41,7 +41,7 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
 }
 
 /// True if the checkpoint stands; false if it has to be made anew.
-async fn publish(repo: &Repository, log: Log) -> Result<bool> {
+pub(super) async fn publish(repo: &Repository, log: Log) -> Result<bool> {
     let slot = log.head;
     let name: [u8; 16] = repo.world.bytes();
     let mut parts = Parts { repo, slot, name, state: Vec::new(), index: Vec::new() };
@@ -169,7 +169,7 @@ async fn still_there(repo: &Repository, keys: Vec<String>) -> Result<HashSet<Str
 /// Writes all packs of the generation before and of the deltas of ended epochs, without those that were swept.
 async fn write_index(repo: &Repository, log: &Log, parts: &mut Parts<'_>) -> Result<()> {
     let mut written = HashSet::new();
-    let mut filling = Vec::new();
+    let mut filling = Filling::default();
     if let Some((slot, checkpoint)) = &log.base {
         for (number, digest) in checkpoint.index.iter().enumerate() {
             let number = checkpoint.state.len() + number;
@@ -206,7 +206,7 @@ async fn add(
     log: &Log,
     written: &mut HashSet<PackId>,
     delta: IndexDelta,
-    filling: &mut Vec<IndexPack>,
+    filling: &mut Filling,
     parts: &mut Parts<'_>,
 ) -> Result<()> {
     for mut pack in delta.packs {
@@ -214,8 +214,7 @@ async fn add(
             continue;
         }
         pack.verified |= log.is_verified(&pack);
-        let records: usize = filling.iter().map(|pack| pack.records.len()).sum();
-        if filling.len() == limits::INDEX_PACKS || records + pack.records.len() > limits::INDEX_RECORDS {
+        if !filling.takes(&pack) {
             flush(filling, parts).await?;
         }
         filling.push(pack);
@@ -223,10 +222,9 @@ async fn add(
     Ok(())
 }
 
-async fn flush(filling: &mut Vec<IndexPack>, parts: &mut Parts<'_>) -> Result<()> {
-    if filling.is_empty() {
-        return Ok(());
+async fn flush(filling: &mut Filling, parts: &mut Parts<'_>) -> Result<()> {
+    match filling.take() {
+        Some(delta) => parts.put(delta.body(), false).await,
+        None => Ok(()),
     }
-    let delta = IndexDelta { packs: std::mem::take(filling) };
-    parts.put(delta.body(), false).await
 }

@@ -4,6 +4,7 @@ use kist::format::codec::Writer;
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
 use kist::format::id::{ChunkId, LinkGroup, NodeId};
 use kist::format::node::{Child, ExtentChild, Node, NodeParts};
+use kist::format::refs::ChunkRef;
 use serde_json::Value;
 
 use crate::check::join_node;
@@ -26,7 +27,8 @@ fn path(text: &str) -> TreePath {
 }
 
 fn data(chunk: u8, offset: u32, len: u32) -> Extent {
-    Extent::Data { chunk: ChunkId([chunk; 32]), offset, len }
+    let whole = if chunk == 2 { 16 << 20 } else { 18 };
+    Extent::Data { chunk: ChunkRef { id: ChunkId([chunk; 32]), len: whole }, offset, len }
 }
 
 fn entry(text: &str, kind: Kind) -> Entry {
@@ -143,12 +145,12 @@ fn wrong_references(g: &mut Group) {
     bad("inner-empty", "invalid", "level 1 without children", joined(refs(1, 1, &[], &[]), none()));
     bad("chunk-not-used", "invalid", "a chunk that no entry uses", joined(refs(1, 0, &[1], &[]), none()));
     bad("node-not-used", "invalid", "a node that no entry uses", joined(refs(1, 0, &[], &[1]), none()));
-    let two = [&[4, 0, 2][..], &[0, 0, 0, 2], &[0, 1, 0, 2], &[0]].concat();
+    let two = [&[4, 0, 2][..], &[0, 0, 2, 0, 2], &[0, 1, 2, 0, 2], &[0]].concat();
     bad("chunk-twice", "invalid", "a chunk listed twice", one_file(&[1, 1], &[], &two));
-    let swapped = [&[4, 0, 2][..], &[0, 1, 0, 2], &[0, 0, 0, 2], &[0]].concat();
+    let swapped = [&[4, 0, 2][..], &[0, 1, 2, 0, 2], &[0, 0, 2, 0, 2], &[0]].concat();
     bad("chunks-not-in-order", "invalid", "the second chunk is used first", one_file(&[1, 2], &[], &swapped));
     bad("chunk-missing", "invalid", "refers to a chunk that is not listed", {
-        one_file(&[], &[], &[2, 0, 1, 0, 0, 0, 2, 0])
+        one_file(&[], &[], &[2, 0, 1, 0, 0, 2, 0, 2, 0])
     });
     bad("node-missing", "invalid", "refers to a node that is not listed", one_file(&[], &[], &[2, 1, 0]));
     let mut many = Writer::new();
@@ -229,14 +231,24 @@ fn wrong_files(g: &mut Group) {
     let mut bad = |name, class, what, chunks: &[u8], rest: &[u8]| {
         g.bad(name, class, what, Value::Null, one_file(chunks, &[], rest));
     };
-    bad("size-not-the-sum", "invalid", "3 bytes, an extent of 2", &[1], &[3, 0, 1, 0, 0, 0, 2, 0]);
+    bad("size-not-the-sum", "invalid", "3 bytes, an extent of 2", &[1], &[3, 0, 1, 0, 0, 2, 0, 2, 0]);
     bad("size-without-extents", "invalid", "3 bytes, no extents", &[], &[3, 0, 0, 0]);
     bad("content-unknown", "invalid", "neither extents nor a tree", &[], &[0, 2, 0, 0]);
     bad("extent-unknown", "invalid", "neither data nor a hole", &[], &[2, 0, 1, 2, 2, 0]);
-    bad("extent-empty", "invalid", "0 bytes of a chunk", &[1], &[0, 0, 1, 0, 0, 0, 0, 0]);
+    bad("extent-empty", "invalid", "0 bytes of a chunk", &[1], &[0, 0, 1, 0, 0, 2, 0, 0, 0]);
     bad("hole-empty", "invalid", "a hole of 0 bytes", &[], &[0, 0, 1, 1, 0, 0]);
-    let beyond = [&[2, 0, 1, 0, 0][..], &[0xff, 0xff, 0xff, 0x07], &[2, 0]].concat();
-    bad("extent-beyond-the-chunk", "invalid", "ends beyond 16 MiB of its chunk", &[1], &beyond);
+    bad(
+        "extent-beyond-the-chunk",
+        "invalid",
+        "2 bytes from the 9th of 9",
+        &[1],
+        &[2, 0, 1, 0, 0, 9, 8, 2, 0],
+    );
+    let again = [&[3, 0, 2][..], &[0, 0, 9, 0, 1], &[0, 0, 8, 2], &[0]].concat();
+    bad("extent-beyond-the-chunk-again", "invalid", "the second use of a chunk of 9", &[1], &again);
+    bad("chunk-length-0", "invalid", "a chunk of 0 bytes", &[1], &[2, 0, 1, 0, 0, 0, 0, 2, 0]);
+    let long = [&[2, 0, 1, 0, 0][..], &[0x81, 0x80, 0x80, 0x08], &[0, 2, 0]].concat();
+    bad("chunk-length-too-long", "invalid", "a chunk of 16 MiB and a byte", &[1], &long);
     bad("hash-flag-2", "invalid", "a flag of 2", &[], &[0, 0, 0, 2]);
     bad("extents-too-many", "too-much", "129 of them", &[], &[0, 0, 0x81, 0x01]);
     let huge = [&[0xff; 9][..], &[1]].concat();
