@@ -9,6 +9,7 @@
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
 use kist::format::checkpoint::{Checkpoint, State};
+use kist::format::checks::Checks;
 use kist::format::codec::{Reader, Writer};
 use kist::format::commit::{Commit, Resolution, fence};
 use kist::format::config::Config;
@@ -35,6 +36,7 @@ type Target = fn(&[u8]);
 /// Every target, by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("checkpoint", checkpoint),
+    ("checks", checks),
     ("codec", codec),
     ("commit", commit),
     ("config", config),
@@ -232,6 +234,13 @@ pub fn log(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     if let Ok(checkpoint) = Checkpoint::decode(bytes) {
         assert!(is_padded(bytes, &checkpoint.encode()));
+    }
+}
+
+/// What checks have read.
+pub fn checks(bytes: &[u8]) {
+    if let Ok(checks) = Checks::decode(bytes) {
+        assert!(is_padded(bytes, &checks.encode()));
     }
 }
 

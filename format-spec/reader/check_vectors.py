@@ -14,6 +14,7 @@ from typing import Any
 from blake3 import blake3
 
 import checkpoint
+import checks
 import codec
 import cutting
 import encode
@@ -101,6 +102,12 @@ def decode_checkpoint(data: bytes, given: Fields) -> Fields:
     slot = given["slot"]
     found = checkpoint.open_checkpoint(domain_of(given), slot, data)
     return fields.of_checkpoint(found, layout.checkpoint_key(slot))
+
+
+def decode_checks(data: bytes, given: Fields) -> Fields:
+    number = given["number"]
+    found = checks.open_checks(domain_of(given), number, data)
+    return fields.of_checks(found, layout.checks_key(number))
 
 
 def part_key(given: Fields) -> str:
@@ -331,6 +338,7 @@ BYTES: dict[str, tuple[Decode, Encode | None]] = {
     "commit": (decode_commit, encode_commit),
     "log": (decode_entry, sealed(encode.entry)),
     "checkpoint": (decode_checkpoint, sealed(encode.checkpoint)),
+    "checks": (decode_checks, sealed(encode.checks)),
     "state": (decode_state, sealed(lambda f: encode.counted(encode.state(f["state"])))),
     "index-part": (decode_index_part, sealed(encode.delta)),
     "index": (decode_delta, lambda v: encode_delta(v, nonce_of(v))),

@@ -14,7 +14,7 @@ ROLES = {"owner": 1, "writer": 2, "maintainer": 3, "reader": 4}
 ROOTS = {"files": 1, "manifests": 2, "volume": 3}
 TRUST = {"own": 1, "shared": 2}
 SCOPES = {"source": 1, "snapshot": 2}
-ACTIONS = {"condemn": 1, "observe": 3, "forget": 4, "recall": 5, "lift": 7, "verify": 8}
+ACTIONS = {"condemn": 1, "observe": 3, "forget": 4, "recall": 5, "lift": 7}
 KINDS = {"data": 1, "nodes": 2}
 SIMPLE_TYPES = {"folder": 1, "fifo": 4, "socket": 5}
 OPERATIONS = ["get", "range", "size", "put", "create", "list", "delete"]
@@ -210,6 +210,9 @@ def action(fields: Fields) -> bytes:
             return b"\x02" + little(said["condemned"], 8) + packs
         case "hold":
             return b"\x06" + hold(said)
+        case "verify":
+            packs = listed([raw(one["pack"]) + raw(one["digest"]) for one in said])
+            return b"\x08" + packs
         case "revoke":
             return b"\x09" + raw(said["key"]) + little(said["serial"], 4)
     return bytes([ACTIONS[name]]) + listed([raw(id_) for id_ in said])
@@ -223,6 +226,21 @@ def hold(fields: Fields) -> bytes:
         [(kind, id_)] = scope.items()
         of = bytes([SCOPES[kind]]) + raw(id_)
     return raw(fields["id"]) + of + counted(fields["note"].encode())
+
+
+def checks(fields: Fields) -> bytes:
+    return (
+        little(fields["time"], 8)
+        + listed([check_range(one) for one in fields["hashed"]])
+        + listed([check_range(one) for one in fields["opened"]])
+        + certificate(fields["certificate"])
+        + raw(fields["signature"])
+    )
+
+
+def check_range(fields: Fields) -> bytes:
+    places = little(fields["first"], 4) + little(fields["last"], 4)
+    return places + little(fields["since"], 8) + little(fields["upto"], 8)
 
 
 def checkpoint(fields: Fields) -> bytes:

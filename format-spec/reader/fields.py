@@ -5,6 +5,7 @@ from typing import Any
 import codec
 import log
 from checkpoint import Checkpoint, State
+from checks import Checks, Range
 from index import Pack
 from keys import ROLES, Certificate, DataKey, KeyName
 from layout import Config
@@ -158,13 +159,15 @@ def of_commit(commit: Commit | Fence | Repack, key: str, summary: Fields) -> Fie
     }
 
 
-ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift", 8: "verify"}
+ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift"}
 
 
 def of_log_entry(entry: log.Entry, key: str) -> Fields:
     action: Fields
     if entry.hold is not None:
         action = {"hold": of_hold(entry.hold)}
+    elif entry.kind == 8:
+        action = {"verify": [{"digest": d.hex(), "pack": p.hex()} for p, d in entry.verified]}
     elif entry.kind == 9:
         action = {"revoke": {"key": entry.ids[0].hex(), "serial": entry.serial}}
     elif entry.kind == 2:
@@ -186,6 +189,21 @@ def of_hold(hold: Hold) -> Fields:
     if hold.scope:
         scope = {scope: hold.of.hex()}
     return {"id": hold.id.hex(), "note": hold.note, "scope": scope}
+
+
+def of_checks(found: Checks, key: str) -> Fields:
+    return {
+        "certificate": of_certificate(found.certificate),
+        "hashed": [of_range(one) for one in found.hashed],
+        "key": key,
+        "opened": [of_range(one) for one in found.opened],
+        "signature": found.signature.hex(),
+        "time": found.time,
+    }
+
+
+def of_range(found: Range) -> Fields:
+    return {"first": found.first, "last": found.last, "since": found.since, "upto": found.upto}
 
 
 def of_checkpoint(found: Checkpoint, key: str) -> Fields:

@@ -141,6 +141,10 @@ def log_key(slot: int) -> str:
     return f"gc/{slot}"
 
 
+def checks_key(number: int) -> str:
+    return f"checks/{number}"
+
+
 def checkpoint_key(slot: int) -> str:
     return f"checkpoints/{slot}"
 

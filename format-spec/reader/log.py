@@ -52,6 +52,7 @@ class Entry:
     condemned: int
     hold: Hold | None
     serial: int
+    verified: list[tuple[bytes, bytes]]
     certificate: Certificate
     signature: bytes
     digest: bytes
@@ -62,11 +63,14 @@ def open_entry(domain: Domain, slot: int, data: bytes) -> Entry:
     previous, time, kind = source.take(32), source.i64(), source.u8()
     ids: list[bytes] = []
     condemned, hold, serial = 0, None, 0
+    verified: list[tuple[bytes, bytes]] = []
     if kind == HOLD:
         hold = decode_hold(source)
     elif kind == REVOKE:
         ids, serial = [source.take(16)], source.u32()
-    elif CONDEMN <= kind <= VERIFY:
+    elif kind == VERIFY:
+        verified = decode_verified(source)
+    elif CONDEMN <= kind <= LIFT:
         condemned = source.u64() if kind == SWEEP else 0
         ids = source.ids(codec.LOG_IDS)
     else:
@@ -76,7 +80,14 @@ def open_entry(domain: Domain, slot: int, data: bytes) -> Entry:
     place = domain.id + slot.to_bytes(8, "little")
     signature = checked_signature(source, SIGN_LOG, certificate, authors, domain, place)
     made = (certificate, signature, digest(data))
-    return Entry(previous, time, kind, ids, condemned, hold, serial, *made)
+    return Entry(previous, time, kind, ids, condemned, hold, serial, verified, *made)
+
+
+def decode_verified(source: Decoder) -> list[tuple[bytes, bytes]]:
+    count = source.count(codec.LOG_VERIFIED, 48)
+    verified = [(source.take(16), source.take(32)) for _ in range(count)]
+    source.ascending("verified packs", [pack for pack, _ in verified])
+    return verified
 
 
 def decode_hold(source: Decoder) -> Hold:

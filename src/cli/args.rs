@@ -382,9 +382,13 @@ pub struct Ls {
 
 #[derive(ClapArgs)]
 pub struct Check {
-    /// Open every record and compare it with its id; needs the owner's or a reader's key
-    #[arg(long)]
-    pub read_data: bool,
+    /// Read packs whole: every byte, and with the owner's or a reader's key every record. With a part such as 5%: those
+    /// that were read longest ago, so that each run reads another part
+    #[arg(long, value_name = "PART", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    pub read_data: Option<String>,
+    /// Read packs whole that no check has read for so long, such as 30d; with --read-data=PART no more than that
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<String>,
 }
 
 #[derive(ClapArgs)]

@@ -39,6 +39,7 @@ pub mod context {
     pub const SIGN_INDEX: &[u8] = b"kist 0 sign index";
     pub const SIGN_LOG: &[u8] = b"kist 0 sign log";
     pub const SIGN_CHECKPOINT: &[u8] = b"kist 0 sign checkpoint";
+    pub const SIGN_CHECKS: &[u8] = b"kist 0 sign checks";
     pub const SIGN_COMMIT: &[u8] = b"kist 0 sign commit";
 }
 

@@ -115,6 +115,15 @@ pub struct IndexDelta {
     pub packs: Vec<IndexPack>,
 }
 
+impl IndexPack {
+    /// BLAKE3 of what is said of the pack's bytes and records: who names the pack again with the same digest says the
+    /// same of it.
+    pub fn digest(&self) -> [u8; 32] {
+        let named = Self { verified: false, sessions: Vec::new(), ..self.clone() };
+        hash::plain(&IndexDelta { packs: vec![named] }.body())
+    }
+}
+
 impl IndexDelta {
     /// What is stored, before sealing: the delta and the lane's signature, for the object at `key`.
     pub fn encode(&self, lane: &Key, repo: RepoId, key: &str) -> Vec<u8> {

@@ -56,6 +56,8 @@ pub const SUMMARY_LEN: usize = 16 * 1024 * 1024;
 pub const CLASS_LEN: usize = 64;
 /// Ids in an entry of the gc log.
 pub const LOG_IDS: usize = 1024 * 1024;
+/// Packs in an entry of the gc log that says that they were read.
+pub const LOG_VERIFIED: usize = 256 * 1024;
 /// The note of a hold, in bytes.
 pub const NOTE_LEN: usize = 256;
 /// An entry of the gc log as stored, in bytes.
@@ -66,6 +68,10 @@ pub const CHECKPOINT_PARTS: usize = 64 * 1024;
 pub const CHECKPOINT_LEN: usize = 8 * 1024 * 1024;
 /// Things of one sort in the state of a checkpoint.
 pub const STATE_ROWS: usize = 256 * 1024 * 1024;
+/// Ranges of what was read, in each list of a check's state.
+pub const CHECK_RANGES: usize = 4096;
+/// A check's state as stored, in bytes.
+pub const CHECKS_LEN: usize = 256 * 1024;
 /// Sessions whose lane keys the records of one pack are sealed with.
 pub const PACK_SESSIONS: usize = 4096;
 /// The name of a key, in bytes of UTF-8.

@@ -55,13 +55,21 @@ pub enum Action {
     },
     /// Every record of these packs was opened and is what its id says.
     Verify {
-        packs: Vec<PackId>,
+        packs: Vec<Verified>,
     },
     /// What this key id has made with this serial or a lower one does not count, unless observed before.
     Revoke {
         key: KeyId,
         serial: u32,
     },
+}
+
+/// A pack that was read, and what the index said of it then: whoever names it otherwise names another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub pack: PackId,
+    /// [`crate::format::index::IndexPack::digest`].
+    pub digest: [u8; 32],
 }
 
 /// Nothing in its scope is forgotten until it is lifted.
@@ -107,7 +115,14 @@ impl Action {
     fn write(&self, out: &mut Writer) {
         out.u8(self.kind());
         match self {
-            Action::Condemn { packs } | Action::Verify { packs } => write_ids(out, packs, |id| &id.0),
+            Action::Condemn { packs } => write_ids(out, packs, |id| &id.0),
+            Action::Verify { packs } => {
+                out.varint(packs.len() as u64);
+                for verified in packs {
+                    out.raw(&verified.pack.0);
+                    out.raw(&verified.digest);
+                }
+            }
             Action::Sweep { condemned, packs } => {
                 out.u64(*condemned);
                 write_ids(out, packs, |id| &id.0);
@@ -135,7 +150,7 @@ impl Action {
             5 => Action::Recall { sessions: sessions(read_ids(input)?) },
             6 => Action::Hold(Hold::read(input)?),
             7 => Action::Lift { holds: read_ids(input)? },
-            8 => Action::Verify { packs: packs(read_ids(input)?) },
+            8 => Action::Verify { packs: read_verified(input)? },
             9 => Action::Revoke { key: KeyId::read(input)?, serial: input.u32()? },
             other => return Err(input.invalid("kind", other)),
         })
@@ -234,5 +249,15 @@ fn read_ids(input: &mut Reader<'_>) -> Result<Vec<[u8; 16]>, Error> {
     match ids.is_sorted_by(|a, b| a < b) {
         true => Ok(ids),
         false => Err(input.invalid("ids", "not ascending")),
+    }
+}
+
+fn read_verified(input: &mut Reader<'_>) -> Result<Vec<Verified>, Error> {
+    let count = input.count("verified packs", limits::LOG_VERIFIED, 16 + 32)?;
+    let read = |_| Ok(Verified { pack: PackId::read(input)?, digest: input.array()? });
+    let packs: Vec<Verified> = (0..count).map(read).collect::<Result<_, Error>>()?;
+    match packs.is_sorted_by(|a, b| a.pack < b.pack) {
+        true => Ok(packs),
+        false => Err(input.invalid("verified packs", "not ascending")),
     }
 }

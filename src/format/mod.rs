@@ -5,6 +5,7 @@
 //! over, and what decodes encodes to the same bytes again.
 
 pub mod checkpoint; // chapter 11
+pub mod checks; // chapter 12
 pub mod codec; // chapter 1
 pub mod commit; // chapter 7
 pub mod config; // chapter 2

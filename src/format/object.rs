@@ -20,6 +20,7 @@ pub const COMMITS: &str = "commits";
 pub const GC_LOG: &str = "gc";
 pub const CHECKPOINTS: &str = "checkpoints";
 pub const GENERATIONS: &str = "generations";
+pub const CHECKS: &str = "checks";
 
 /// Where the objects of a domain lie; none for the default one: at the top.
 pub fn domain_folder(id: DomainId) -> Option<String> {
@@ -88,7 +89,12 @@ pub fn generation_key(n: u64, name: [u8; 16], part: usize) -> String {
     format!("{}/{part}", generation_folder(n, name))
 }
 
-/// The slot of `checkpoints/<n>`, or of `gc/<n>`.
+/// What checks have read, the n-th time that it was written down, counted from 1.
+pub fn checks_key(n: u64) -> String {
+    format!("{CHECKS}/{n}")
+}
+
+/// The slot of `checkpoints/<n>`, of `gc/<n>`, or of `checks/<n>`.
 pub fn parse_slot(folder: &str, key: &str) -> Option<u64> {
     let n = key.strip_prefix(folder)?.strip_prefix('/')?;
     n.parse().ok().filter(|slot: &u64| *slot > 0 && slot.to_string() == n)

@@ -16,6 +16,12 @@ pub enum Source {
 }
 
 impl Source {
+    /// One volume of a cluster. A claim that was made anew is another.
+    pub fn volume(cluster: &str, namespace: &str, claim: &str, uid: &str) -> Self {
+        let object = format!("volumes/{namespace}/{claim}/{uid}");
+        Self::Cluster { cluster: cluster.to_owned(), object }
+    }
+
     /// The bytes whose keyed hash is the source's id: each part with its length before it.
     pub fn canonical(&self) -> Vec<u8> {
         let (kind, parts): (u8, Vec<&str>) = match self {
@@ -84,6 +90,18 @@ pub struct Summary {
     /// Only of copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_from: Option<CopiedFrom>,
+}
+
+impl Summary {
+    /// The source of one of its volumes; none of a snapshot of files.
+    pub fn source_of(&self, volume: &Volume) -> Option<Source> {
+        match &self.source {
+            Source::Cluster { cluster, .. } => {
+                Some(Source::volume(cluster, &volume.namespace, &volume.name, &volume.uid))
+            }
+            Source::Files { .. } => None,
+        }
+    }
 }
 
 /// Which snapshot this one was copied from.

@@ -23,7 +23,7 @@ use crate::cluster::restore::{
 use crate::format::commit::{Root, RootKind};
 use crate::format::summary::{Source, Summary};
 use crate::format::task::{Done as TaskDone, Hex, Report, Restored, Transport, Work};
-use crate::job::find::{self, Described, volume_source};
+use crate::job::find::{self, Described};
 use crate::job::hold::{Holds, Movers, Name, Wanted, allowed};
 use crate::job::live::{TRIES, may_pass};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
@@ -326,7 +326,7 @@ impl Filling<'_> {
 
 /// The tree of a claim: of this very claim, by its cluster and UID, never of one that is only called so.
 fn root_of(repo: &Repository, snapshot: &Snapshot, cluster: &str, claim: &ClaimToFill) -> Option<Root> {
-    let source = volume_source(cluster, &claim.from_namespace, &claim.from_name, &claim.from_uid);
+    let source = Source::volume(cluster, &claim.from_namespace, &claim.from_name, &claim.from_uid);
     let source = repo.keys.ids().ok()?.source_id(&source);
     let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
     snapshot.commit.roots.iter().find(is_it).copied()

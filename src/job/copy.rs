@@ -13,7 +13,7 @@ use crate::archive::copy::{Base, Copied as CopiedTree, Known, Setting, Tree, cop
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::{SessionId, hex};
 use crate::format::summary::{CopiedFrom, Counts, Missing, Source, Summary, Volume};
-use crate::job::find::{self, Filter, Which, volume_source};
+use crate::job::find::{self, Filter, Which};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
@@ -385,11 +385,11 @@ impl Trees<'_> {
         };
         let volumes = summary.cluster.iter().flat_map(|cluster| &cluster.volumes);
         let of = |volume: &&Volume| {
-            source_of(summary, volume).is_some_and(|source| ids.source_id(&source) == root.source)
+            summary.source_of(volume).is_some_and(|source| ids.source_id(&source) == root.source)
         };
         let volume = volumes.into_iter().find(of).ok_or_else(none)?;
         Ok(Part {
-            source: source_of(summary, volume).ok_or_else(none)?,
+            source: summary.source_of(volume).ok_or_else(none)?,
             label: format!("volume {}/{}", volume.namespace, volume.name),
             counts: Some(volume.counts),
         })
@@ -414,15 +414,6 @@ impl Part {
     }
 }
 
-fn source_of(summary: &Summary, volume: &Volume) -> Option<Source> {
-    match &summary.source {
-        Source::Cluster { cluster, .. } => {
-            Some(volume_source(cluster, &volume.namespace, &volume.name, &volume.uid))
-        }
-        Source::Files { .. } => None,
-    }
-}
-
 /// What the summary says of the volume that is the source of a root.
 fn volume_of<'a>(summary: &'a mut Summary, root: &Root, source: &Source) -> Option<&'a mut Volume> {
     if root.kind != RootKind::Volume {
@@ -434,7 +425,7 @@ fn volume_of<'a>(summary: &'a mut Summary, root: &Root, source: &Source) -> Opti
 
 fn place_of(summary: &Summary, source: &Source) -> Option<usize> {
     let volumes = &summary.cluster.as_ref()?.volumes;
-    volumes.iter().position(|volume| source_of(summary, volume).as_ref() == Some(source))
+    volumes.iter().position(|volume| summary.source_of(volume).as_ref() == Some(source))
 }
 
 /// A volume that can't be copied at all is none of the copy.

@@ -253,15 +253,10 @@ pub fn root_of(repo: &Repository, snapshot: &Snapshot, part: &Part) -> Result<Ro
             let named =
                 volumes.into_iter().find(|volume| format!("{}/{}", volume.namespace, volume.name) == *wanted);
             let volume = named.ok_or_else(none)?;
-            let source = volume_source(cluster, &volume.namespace, &volume.name, &volume.uid);
+            let source = Source::volume(cluster, &volume.namespace, &volume.name, &volume.uid);
             let source = repo.keys.ids()?.source_id(&source);
             let is_it = |root: &&Root| root.kind == RootKind::Volume && root.source == source;
             roots.iter().find(is_it).copied().ok_or_else(none)
         }
     }
-}
-
-/// The source of one volume. A claim that was made anew is another.
-pub fn volume_source(cluster: &str, namespace: &str, claim: &str, uid: &str) -> Source {
-    Source::Cluster { cluster: cluster.to_owned(), object: format!("volumes/{namespace}/{claim}/{uid}") }
 }

@@ -13,9 +13,8 @@ use crate::cluster::hook::{self, HookResult, OnError, Phase, PodHooks};
 use crate::cluster::mover::{MOVERS, Mover, Place, Purpose, Rung, volume_path};
 use crate::cluster::volume::{Claim, Consumer, Way};
 use crate::format::id::{NodeId, SourceId};
-use crate::format::summary::{self, Missing, Verdict};
+use crate::format::summary::{self, Missing, Source, Verdict};
 use crate::format::task::{self, BackedUp, FailureClass, Hex, Report, Transport, Work};
-use crate::job::find::volume_source;
 use crate::job::group::Group;
 use crate::job::hold::{Holds, Movers, Name, Wanted};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
@@ -248,7 +247,7 @@ impl Reading<'_> {
 
     async fn read_one(&self, mover: &Mover, claim: usize, k: usize, lane: &Lane) -> Result<Volume> {
         let claim = &self.claims[claim];
-        let source = volume_source(&self.cluster.uid, &claim.namespace, &claim.name, &claim.uid);
+        let source = Source::volume(&self.cluster.uid, &claim.namespace, &claim.name, &claim.uid);
         let source = self.repo.keys.ids()?.source_id(&source);
         let work = Work::Backup {
             path: volume_path(k),

@@ -37,7 +37,7 @@ pub enum Error {
 
 impl Span {
     /// The time that lies this long before `end`; the earliest of all if it would lie before that.
-    pub(super) fn before(&self, end: Time) -> Time {
+    pub fn before(&self, end: Time) -> Time {
         let [years, months, weeks, days, hours] = self.amounts;
         let span = jiff::Span::new().years(years).months(months).weeks(weeks).days(days).hours(hours);
         Timestamp::from_nanosecond(end.0.into())

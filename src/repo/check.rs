@@ -1,107 +1,342 @@
-//! Checking a repository: all bytes of every pack against the index, the structure of every
-//! snapshot, and, for who can read, every record.
+//! Checking a repository: the structure of all of it, and, part by part, every byte and every record.
 //!
-//! Findings are collected, never the end of the run; each names the object and what is wrong with it.
+//! Commits, log and index; every pack listed with its length; every node read; then, if that was asked for, packs read
+//! whole. Findings are told as they come and never end the run; at the end the trees are walked once more for what is
+//! lost, if something is. What was read is remembered in the repository (spec chapter 12), and packs that were found
+//! to be what they should be are *verified* in the gc log (chapter 11).
 
-use std::collections::HashSet;
+mod covered;
+mod damage;
+mod finding;
+mod packs;
+mod remembered;
+mod touched;
+mod trees;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
 
-use crate::crypto::hash;
-use crate::format::id::{KeyId, NodeId, RecordId};
-use crate::format::object;
-use crate::format::pack::Toc;
-use crate::repo::index::PackInfo;
-use crate::repo::pack_builder::{open_record, record_key_name};
-use crate::repo::{Error, Index, Reader, Repository, Result, Snapshot, Snapshots};
-use crate::store::Class as StoreClass;
+use crate::format::checks::{Range, place_of};
+use crate::format::id::{KeyId, PackId};
+use crate::format::log::{Action, Verified};
+use crate::format::{limits, object};
+use crate::progress::{Progress, Unit};
+use crate::repo::check::covered::Stretch;
+use crate::repo::check::damage::Damage;
+use crate::repo::check::packs::Named;
+use crate::repo::check::remembered::Remembered;
+use crate::repo::check::touched::Ways;
+use crate::repo::index::{ListedPack, listed_packs};
+use crate::repo::{Appended, Error, Index, Log, Reader, Repository, Result, Snapshot, Snapshots};
+use crate::world::Time;
 
-/// Packs that are read at the same time; of 16 MiB each by default.
-const PARALLEL_PACKS: usize = 3;
-/// Inner nodes that are walked at the same time.
-const PARALLEL_NODES: usize = 8;
+pub use finding::{Finding, Lost, Told, Touched};
 
-/// Something that is not as it should be.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Finding {
-    #[error("{key}: can't be used")]
-    Object {
-        key: String,
-        #[source]
-        source: Error,
-    },
-    #[error("{key}: the pack is missing")]
-    PackMissing { key: String },
-    #[error("{key}: has {found} bytes, the index says {expected}")]
-    PackLength { key: String, expected: u64, found: u64 },
-    #[error("{key}: its bytes are not those that were written")]
-    PackHash { key: String },
-    #[error("{key}: its table of contents does not fit the index")]
-    PackTable { key: String },
-    #[error("{key}: {id} can't be opened")]
-    Record { key: String, id: RecordId },
-    /// Something of the gc log was held back, changed or put back.
-    #[error("{what}")]
-    Log { what: String },
-    #[error("snapshot {snapshot}: the commit that its writer made before it is missing or changed")]
-    Gap { snapshot: String },
-    #[error("snapshot {snapshot}: needs {id}, which is in no pack")]
-    Unreachable { snapshot: String, id: RecordId },
-    #[error("snapshot {snapshot}: {id} can't be read")]
-    Node {
-        snapshot: String,
-        id: RecordId,
-        #[source]
-        source: Error,
-    },
+/// Packs in flight beyond one for each thread that opens records: a fetch is under way while they work.
+const AHEAD: usize = 2;
+/// More threads than this get no more packs: each may be of 64 MiB.
+const MOST_PACKS: usize = 16;
+/// How often packs are verified again because somebody else has written to the log.
+const ATTEMPTS: usize = 32;
+
+/// Which packs are read whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// So many of the 2^32 ways that the ids of packs begin, those first that were read longest ago. None: all.
+    pub share: Option<u64>,
+    /// Only what no check has read since then.
+    pub before: Option<Time>,
 }
 
-/// What was looked at and what was found.
-#[derive(Default)]
+/// What was looked at, and how it went.
+#[derive(Debug, Default)]
 pub struct Report {
+    /// Packs that the index names, and their bytes.
     pub packs: u64,
     pub pack_bytes: u64,
     pub snapshots: u64,
     pub nodes: u64,
-    /// Records opened; only with all data read.
+    /// Packs read whole, and their bytes.
+    pub read_packs: u64,
+    pub read_bytes: u64,
+    /// Records opened and compared with their ids.
     pub records: u64,
-    pub findings: Vec<Finding>,
+    pub findings: u64,
+    /// Files, parts of trees or snapshots that are not whole any more.
+    pub touched: u64,
+    /// Packs that are verified now, and were not before.
+    pub verified: u64,
+    /// Why it could not be written down what was read, or verified.
+    pub unremembered: Option<Error>,
+    /// It was asked to end before its end.
+    pub interrupted: bool,
 }
 
-/// Checks everything. `read_data` opens every record, which takes the owner's or a reader's key.
-/// `progress` is told of each pack's bytes.
-pub async fn check(repo: &Repository, read_data: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<Report> {
-    if read_data {
-        repo.keys.check_reads_data()?;
-    }
-    // Commits first, then the index: what a commit needs was indexed before it.
-    let mut snapshots = Snapshots::load(repo).await?;
-    if !gaps(&snapshots).is_empty() {
-        // Two commits may come while a listing runs, and the listing show the second only.
-        snapshots = Snapshots::load(repo).await?;
-    }
+/// Checks a repository. Everything that is found is told as it is found. Without a `reading` no pack of data is read.
+pub async fn check(
+    repo: &Repository,
+    reading: Option<Reading>,
+    tell: &(dyn Fn(Told) + Sync),
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let started = repo.world.now();
+    let found = std::sync::atomic::AtomicU64::new(0);
+    let tell = |told: Told| {
+        if matches!(told, Told::Found(_)) {
+            found.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        tell(told);
+    };
+    let mut run = Run { repo, tell: &tell, progress, report: Report::default(), damage: Damage::default() };
+    let snapshots = run.history().await?;
     let mut index = Index::load(repo).await?;
-    let mut report = Report { findings: gaps(&snapshots), ..Default::default() };
-    report.findings.extend(crate::repo::log::verify(repo).await?.map(|what| Finding::Log { what }));
-    let problems = std::mem::take(&mut index.problems);
-    for source in problems.into_iter().chain(snapshots.problems) {
-        let key = match &source {
-            Error::Object { key, .. } => key.clone(),
-            _ => "an object".to_owned(),
-        };
-        report.findings.push(Finding::Object { key, source });
-    }
+    run.problems(std::mem::take(&mut index.problems).into_iter());
     let reader = Arc::new(Reader::new(repo, Arc::new(index)));
-    check_packs(&reader, read_data, &mut report, progress).await?;
-    let mut seen = HashSet::new();
-    for snapshot in &snapshots.all {
-        report.snapshots += 1;
-        let roots = snapshot.commit.roots.iter().map(|root| root.node).collect();
-        check_tree(&reader, &snapshot.name(), roots, &mut seen, &mut report).await?;
+    let listed = run.listed(reader.index()).await?;
+    run.report.snapshots = snapshots.all.len() as u64;
+    run.report.nodes = trees::walk(&reader, &snapshots.all, &mut run.damage, &tell, progress).await?;
+    if let Some(reading) = reading {
+        run.read(&reader, reading, &listed, started).await?;
     }
+    let Run { mut report, mut damage, .. } = run;
+    if !damage.is_none() {
+        report.touched = Ways::new(&reader, &mut damage, &tell).walk(&snapshots.all, progress).await?;
+    }
+    report.interrupted = progress.is_cancelled();
+    report.findings = found.into_inner();
     Ok(report)
+}
+
+struct Run<'a> {
+    repo: &'a Repository,
+    tell: &'a (dyn Fn(Told) + Sync),
+    progress: &'a dyn Progress,
+    report: Report,
+    damage: Damage,
+}
+
+/// What was read of the part that was due.
+#[derive(Default)]
+struct Done {
+    /// The place of the first pack that was not read any more.
+    end: Option<u32>,
+    /// Places at which something was found, ascending.
+    damaged: Vec<u32>,
+    verified: Vec<Verified>,
+    /// Why it ended early.
+    failed: Option<Error>,
+}
+
+impl Run<'_> {
+    fn found(&self, finding: Finding) {
+        (self.tell)(Told::Found(finding));
+    }
+
+    fn problems(&self, problems: impl Iterator<Item = Error>) {
+        for source in problems {
+            let key = match &source {
+                Error::Object { key, .. } => key.clone(),
+                _ => "an object".to_owned(),
+            };
+            self.found(Finding::Object { key, source });
+        }
+    }
+
+    /// Commits and the log. Before the index: what a commit needs was indexed before it.
+    async fn history(&mut self) -> Result<Snapshots> {
+        let mut snapshots = Snapshots::load(self.repo).await?;
+        if !gaps(&snapshots).is_empty() {
+            // Two commits may come while a listing runs, and the listing show the second only.
+            snapshots = Snapshots::load(self.repo).await?;
+        }
+        gaps(&snapshots).into_iter().for_each(|gap| self.found(gap));
+        if let Some(what) = crate::repo::log::verify(self.repo).await? {
+            self.found(Finding::Log { what });
+        }
+        self.problems(std::mem::take(&mut snapshots.problems).into_iter());
+        Ok(snapshots)
+    }
+
+    /// Every pack of the index, held against a listing: a pack was there before the delta that names it.
+    async fn listed(&mut self, index: &Index) -> Result<HashMap<PackId, ListedPack>> {
+        let listed = listed_packs(self.repo).await?;
+        let mut swept = None;
+        for pack in index.packs().iter() {
+            self.report.packs += 1;
+            self.report.pack_bytes += u64::from(pack.len);
+            let key = object::pack_key(pack.id);
+            match listed.get(&pack.id).map(|found| found.size) {
+                Some(found) if found == u64::from(pack.len) => {}
+                Some(found) => {
+                    self.found(Finding::PackLength { key, expected: pack.len.into(), found });
+                    self.damage.packs.insert(pack.id);
+                }
+                None => {
+                    // A prune may have been at work since the index was loaded.
+                    if swept.is_none() {
+                        swept = Some(Log::load(self.repo).await?.swept);
+                    }
+                    if swept.as_ref().is_none_or(|swept| !swept.contains(&pack.id)) {
+                        self.found(Finding::PackMissing { key });
+                        self.damage.packs.insert(pack.id);
+                    }
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Reads the packs that are due, and writes down what was read.
+    async fn read(
+        &mut self,
+        reader: &Arc<Reader>,
+        reading: Reading,
+        listed: &HashMap<PackId, ListedPack>,
+        started: Time,
+    ) -> Result<()> {
+        let mut log = Log::load(self.repo).await?;
+        let mut remembered = Remembered::load(self.repo, &log).await?;
+        self.problems(std::mem::take(&mut remembered.problems).into_iter());
+        let opens = self.repo.keys.can_read_data();
+        let ranges = if opens { &remembered.opened } else { &remembered.hashed };
+        let due = covered::due(ranges, reading.share, reading.before);
+        let reads_young = reading.share.is_none();
+        let is_due = |id: PackId, found: &ListedPack| {
+            let place = place_of(id);
+            let is_young = |range: &Range| time_of(found) >= range.upto;
+            covered::is_in(&due, place)
+                || (reads_young && covered::range_of(ranges, place).is_some_and(is_young))
+        };
+        let mut packs: Vec<u32> = Vec::new();
+        for (number, pack) in (0..).zip(reader.index().packs().iter()) {
+            if listed.get(&pack.id).is_some_and(|found| is_due(pack.id, found)) {
+                packs.push(number);
+            }
+        }
+        let mut done = self.read_packs(reader, packs).await?;
+        done.damaged.extend(self.damage.packs.iter().map(|pack| place_of(*pack)));
+        done.damaged.sort_unstable();
+        done.damaged.dedup();
+        let upto = listed.values().map(time_of).max().unwrap_or(Time(i64::MIN));
+        let read = covered::without(&due, done.end, &done.damaged);
+        let damaged: Vec<Stretch> = done.damaged.iter().map(|place| (*place, *place)).collect();
+        let young = reads_young && done.end.is_none();
+        let change = |ranges: &mut Vec<Range>| {
+            let old = covered::clear(ranges, &damaged);
+            let old = if young { covered::read_young(&old, upto) } else { old };
+            *ranges = covered::read(&old, &read, started, upto);
+        };
+        let written = remembered.write(self.repo, &log, |state| {
+            change(&mut state.hashed);
+            if opens {
+                change(&mut state.opened);
+            }
+        });
+        self.report.unremembered = written.await.err();
+        match self.verify(&mut log, done.verified).await {
+            Ok(verified) => self.report.verified = verified,
+            Err(error) => self.report.unremembered = self.report.unremembered.take().or(Some(error)),
+        }
+        done.failed.map_or(Ok(()), Err)
+    }
+
+    /// Reads packs, by their numbers, in the order of their ids.
+    async fn read_packs(&mut self, reader: &Arc<Reader>, mut packs: Vec<u32>) -> Result<Done> {
+        let index = reader.index().clone();
+        let all = index.packs();
+        packs.sort_by_key(|number| all.get(*number as usize).id);
+        let same = |a: &u32, b: &u32| all.get(*a as usize).id == all.get(*b as usize).id;
+        let named: Vec<(PackId, &[u32])> =
+            packs.chunk_by(same).map(|numbers| (all.get(numbers[0] as usize).id, numbers)).collect();
+        let in_flight = (rayon::current_num_threads() + AHEAD).min(MOST_PACKS);
+        let reading = named.iter().map(|(id, numbers)| {
+            let namings = numbers.iter().map(|number| all.get(*number as usize)).collect();
+            packs::read(reader.clone(), Named { id: *id, namings })
+        });
+        let mut reading = futures::stream::iter(reading).buffered(in_flight);
+        let (mut done, mut doubtful) = (Done::default(), HashSet::new());
+        for (id, _) in &named {
+            if self.progress.is_cancelled() {
+                done.end = Some(place_of(*id));
+                break;
+            }
+            let read = match reading.next().await.expect("one for each") {
+                Ok(read) => read,
+                Err(error) => {
+                    (done.end, done.failed) = (Some(place_of(*id)), Some(error));
+                    break;
+                }
+            };
+            if !read.findings.is_empty() && self.is_swept(&read).await? {
+                continue;
+            }
+            self.report.read_packs += 1;
+            self.report.read_bytes += read.bytes;
+            self.report.records += read.records;
+            self.progress.advance(Unit::PackBytes, read.bytes);
+            if !read.findings.is_empty() {
+                done.damaged.push(place_of(*id));
+            }
+            // Its length was told when it was listed.
+            let is_new = |finding: &Finding| !matches!(finding, Finding::PackLength { .. });
+            read.findings.into_iter().filter(is_new).for_each(|finding| self.found(finding));
+            if read.damage.packs.is_empty() {
+                // What was taken for lost as a whole was looked into.
+                self.damage.packs.remove(id);
+            }
+            doubtful.extend(read.is_doubtful.then_some(*id));
+            self.damage.merge(read.damage);
+            done.verified.extend(read.verified);
+        }
+        drop(reading);
+        if !doubtful.is_empty() {
+            packs::doubtful(reader, &doubtful, &mut self.damage).await?;
+        }
+        Ok(done)
+    }
+
+    /// Whether a pack that is missing was let go by a prune since the index was loaded.
+    async fn is_swept(&self, read: &packs::Read) -> Result<bool> {
+        match read.findings.first() {
+            Some(Finding::PackMissing { .. }) => {
+                let swept = Log::load(self.repo).await?.swept;
+                Ok(read.damage.packs.iter().all(|pack| swept.contains(pack)))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Says in the gc log that packs were read, so that others may refer to them. Gives how many.
+    async fn verify(&self, log: &mut Log, mut packs: Vec<Verified>) -> Result<u64> {
+        packs.sort_unstable_by_key(|read| read.pack);
+        let mut verified = 0;
+        for batch in packs.chunks(limits::LOG_VERIFIED) {
+            let mut attempts = 0..ATTEMPTS;
+            loop {
+                if attempts.next().is_none() {
+                    return Err(Error::Moving);
+                }
+                let goes_on = |read: &&Verified| !log.is_barred(read.pack);
+                let packs: Vec<Verified> = batch.iter().filter(goes_on).copied().collect();
+                let count = packs.len() as u64;
+                if count == 0 {
+                    break;
+                }
+                if let Appended::Mine(_) = log.append(self.repo, Action::Verify { packs }).await? {
+                    verified += count;
+                    break;
+                }
+            }
+        }
+        Ok(verified)
+    }
+}
+
+/// When the store has taken a pack, by its own clock.
+fn time_of(found: &ListedPack) -> Time {
+    Time(found.modified_unix_secs.saturating_mul(1_000_000_000))
 }
 
 /// Where a writer's chain of commits is broken (spec chapter 7): the only trace of a commit that is gone. A
@@ -123,145 +358,4 @@ fn gaps(snapshots: &Snapshots) -> Vec<Finding> {
     };
     let gaps = snapshots.all.iter().filter(is_gap);
     gaps.map(|snapshot| Finding::Gap { snapshot: snapshot.name() }).collect()
-}
-
-async fn check_packs(
-    reader: &Arc<Reader>,
-    read_data: bool,
-    report: &mut Report,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<()> {
-    let packs: Vec<PackInfo> = reader.index().packs().to_vec();
-    let mut checking = futures::stream::iter(packs)
-        .map(|pack| check_pack(reader.clone(), pack, read_data))
-        .buffer_unordered(PARALLEL_PACKS);
-    while let Some(checked) = checking.next().await {
-        let checked = checked?;
-        report.packs += 1;
-        report.pack_bytes += checked.bytes;
-        report.records += checked.records;
-        report.findings.extend(checked.findings);
-        progress(checked.bytes);
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct CheckedPack {
-    bytes: u64,
-    records: u64,
-    findings: Vec<Finding>,
-}
-
-async fn check_pack(reader: Arc<Reader>, pack: PackInfo, read_data: bool) -> Result<CheckedPack> {
-    let key = object::pack_key(pack.id);
-    let bytes = match reader.repo().store.get(&key).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.class() == StoreClass::Missing => {
-            let findings = vec![Finding::PackMissing { key }];
-            return Ok(CheckedPack { findings, ..Default::default() });
-        }
-        // A disk that can't read one file (Other) has others.
-        Err(error) if matches!(error.class(), StoreClass::Corrupt | StoreClass::Other) => {
-            let findings = vec![Finding::Object { key, source: error.into() }];
-            return Ok(CheckedPack { findings, ..Default::default() });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let work = move || check_bytes(&reader, &pack, &key, &bytes, read_data);
-    Ok(tokio::task::spawn_blocking(work).await.expect("checking a pack does not panic"))
-}
-
-fn check_bytes(reader: &Reader, pack: &PackInfo, key: &str, bytes: &[u8], read_data: bool) -> CheckedPack {
-    let key = || key.to_owned();
-    let mut checked = CheckedPack { bytes: bytes.len() as u64, ..Default::default() };
-    if bytes.len() as u64 != u64::from(pack.len) {
-        let (expected, found) = (pack.len.into(), bytes.len() as u64);
-        checked.findings.push(Finding::PackLength { key: key(), expected, found });
-    } else if hash::plain(bytes) != pack.hash {
-        checked.findings.push(Finding::PackHash { key: key() });
-    }
-    let keys = &reader.repo().keys;
-    let Ok(toc) = Toc::open(&keys.structure, keys.repo, pack.id, bytes) else {
-        checked.findings.push(Finding::PackTable { key: key() });
-        return checked;
-    };
-    for record in &toc.records {
-        let indexed = reader
-            .index()
-            .places(&record.id)
-            .find(|place| (place.pack, place.offset, place.len) == (pack.id, record.offset, record.len));
-        let Some(place) = indexed else {
-            checked.findings.push(Finding::PackTable { key: key() });
-            continue;
-        };
-        let bytes = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
-        if !read_data {
-            continue;
-        }
-        checked.records += 1;
-        let opens = match record.id {
-            RecordId::Chunk(id) => reader.open_chunk(id, &place, bytes).is_ok(),
-            RecordId::Node(id) => node_opens(reader, id, bytes),
-        };
-        if !opens {
-            checked.findings.push(Finding::Record { key: key(), id: record.id });
-        }
-    }
-    checked
-}
-
-fn node_opens(reader: &Reader, id: NodeId, bytes: &[u8]) -> bool {
-    let keys = &reader.repo().keys;
-    let Some(name) = record_key_name(keys, bytes) else { return false };
-    let Ok(mut parts) = open_record(keys, &RecordId::Node(id), bytes, |name| keys.meta_key(name)) else {
-        return false;
-    };
-    let (Some(entries), Some(refs)) = (parts.pop(), parts.pop()) else { return false };
-    let parts = crate::format::node::NodeParts { refs, entries };
-    keys.ids().is_ok_and(|ids| ids.node_id(&name, &parts) == id)
-        && crate::format::node::Node::decode(&parts).is_ok()
-}
-
-/// Walks the references of a snapshot; nodes seen in an earlier one are not walked again.
-async fn check_tree(
-    reader: &Arc<Reader>,
-    snapshot: &str,
-    roots: Vec<NodeId>,
-    seen: &mut HashSet<NodeId>,
-    report: &mut Report,
-) -> Result<()> {
-    let mut next = roots;
-    while !next.is_empty() {
-        next.retain(|id| seen.insert(*id));
-        let walking = std::mem::take(&mut next);
-        let mut walked = futures::stream::iter(walking)
-            .map(|id| async move { (id, reader.node_refs(id).await) })
-            .buffered(PARALLEL_NODES);
-        while let Some((id, refs)) = walked.next().await {
-            report.nodes += 1;
-            let id = RecordId::Node(id);
-            match refs {
-                Ok((_, _, refs)) => {
-                    let missing = refs.chunks.iter().map(|chunk| RecordId::Chunk(*chunk));
-                    let missing = missing.filter(|chunk| !reader.index().contains(chunk));
-                    let snapshot = || snapshot.to_owned();
-                    report
-                        .findings
-                        .extend(missing.map(|id| Finding::Unreachable { snapshot: snapshot(), id }));
-                    next.extend(refs.nodes);
-                }
-                Err(Error::Unknown { .. }) => {
-                    report.findings.push(Finding::Unreachable { snapshot: snapshot.to_owned(), id });
-                }
-                Err(Error::Store(error)) if error.class() == StoreClass::Transient => {
-                    return Err(error.into());
-                }
-                Err(source) => {
-                    report.findings.push(Finding::Node { snapshot: snapshot.to_owned(), id, source });
-                }
-            }
-        }
-    }
-    Ok(())
 }

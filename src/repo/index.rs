@@ -6,30 +6,28 @@
 //! for 64 records.
 
 mod bytes;
+mod deltas;
 mod segment;
 mod sorter;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 
 use crate::format::id::{KeyId, NodeId, PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
-use crate::format::keys::{Role, Trust};
+use crate::format::keys::Trust;
+use crate::format::object;
 use crate::format::pack::PackKind;
-use crate::format::{limits, object};
 use crate::repo::index::segment::{Building, Segment};
-use crate::repo::log::{newest_checkpoint, part};
-use crate::repo::session::{Session, load_sessions};
+use crate::repo::log::newest_checkpoint;
+use crate::repo::session::Session;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
 pub use bytes::Scratch;
+pub(super) use deltas::{load_delta, records_of};
 
-/// Deltas that are fetched at the same time, …
-const PARALLEL_GETS: usize = 16;
-/// … and parts of a checkpoint's index, which are larger.
-const PARALLEL_PARTS: usize = 2;
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
 const ATTEMPTS: usize = 8;
 
@@ -106,25 +104,9 @@ impl Index {
 
     async fn load_once(repo: &Repository, log: &Log) -> Result<Self> {
         let mut builder = IndexBuilder::new(repo.scratch.clone(), repo.keys.trust() == Trust::Shared);
-        if let Some((slot, checkpoint)) = &log.base {
-            let first = checkpoint.state.len();
-            let parts = checkpoint.index.iter().copied().enumerate().map(|(number, digest)| async move {
-                let plain = part(repo, *slot, checkpoint, first + number, &digest).await?;
-                let key = object::generation_key(*slot, checkpoint.name, first + number);
-                IndexDelta::decode_part(&plain).map_err(Error::object(&key))
-            });
-            let mut parts = futures::stream::iter(parts).buffered(PARALLEL_PARTS);
-            while let Some(part) = parts.next().await {
-                match part {
-                    Ok(part) => builder.take_in(repo, log, part, None)?,
-                    Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                    Err(error) => builder.problems.push(error),
-                }
-            }
-        }
-        for epoch in log.open_epochs() {
-            builder.load_epoch(repo, log, epoch).await?;
-        }
+        let take = |delta, session| builder.take_in(repo, log, delta, session);
+        let (sessions, problems) = deltas::each(repo, log, take).await?;
+        (builder.sessions, builder.problems) = (sessions, problems);
         let finishing = tokio::task::spawn_blocking(move || builder.finish());
         finishing.await.expect("sorting an index does not panic")
     }
@@ -336,29 +318,6 @@ impl IndexBuilder {
         Ok(Index { segment, usable, sessions, problems, ..Index::default() })
     }
 
-    async fn load_epoch(&mut self, repo: &Repository, log: &Log, epoch: u32) -> Result<()> {
-        // A delta's session was there before the delta.
-        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
-        let (sessions, problems) = load_sessions(repo, epoch).await?;
-        self.problems.extend(problems);
-        let known = &sessions;
-        // Owned, because a stream of futures that borrow from a list is one for that list alone.
-        let counting: Vec<String> =
-            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
-        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
-        let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
-        while let Some(delta) = loading.next().await {
-            match delta {
-                Ok((session, delta)) => self.take_in(repo, log, delta, Some(session))?,
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => self.problems.push(error),
-            }
-        }
-        drop(loading);
-        self.sessions.extend(sessions);
-        Ok(())
-    }
-
     fn take_in(
         &mut self,
         repo: &Repository,
@@ -370,7 +329,7 @@ impl IndexBuilder {
             if log.swept.contains(&pack.id) {
                 continue;
             }
-            pack.verified = (pack.verified && session.is_none()) || log.verified.contains(&pack.id);
+            pack.verified = (pack.verified && session.is_none()) || log.is_verified(&pack);
             let own = pack.origin == repo.keys.certificate.key;
             self.add(&pack, session, own)?;
         }
@@ -407,29 +366,4 @@ pub(super) async fn listed_packs(repo: &Repository) -> Result<HashMap<PackId, Li
         packs.extend(name.map(|id| (id, there)));
     }
     Ok(packs)
-}
-
-pub(super) async fn load_delta(
-    repo: &Repository,
-    sessions: &HashMap<SessionId, Session>,
-    key: &str,
-) -> Result<(SessionId, IndexDelta)> {
-    let (session, lane) = object::parse_index(key).ok_or_else(|| not_a_delta(key, "its name"))?;
-    let known = sessions.get(&session).ok_or_else(|| not_a_delta(key, "its session, which is missing"))?;
-    let lane = known.body.lanes.get(lane as usize).ok_or_else(|| not_a_delta(key, "its lane"))?;
-    let sealed = repo.store.get_at_most(key, limits::INDEX_LEN as u64).await?;
-    let plain = repo.unseal("index", key, &sealed)?;
-    let delta =
-        IndexDelta::decode(&plain, &lane.signing, repo.config.repo, key).map_err(Error::object(key))?;
-    let certificate = &known.body.certificate;
-    let copies = matches!(certificate.role, Role::Maintainer | Role::Owner);
-    match copies || delta.packs.iter().all(|pack| pack.origin == certificate.key) {
-        true => Ok((session, delta)),
-        false => Err(not_a_delta(key, "a pack of another writer's")),
-    }
-}
-
-fn not_a_delta(key: &str, field: &'static str) -> Error {
-    let source = crate::format::Error::Invalid { what: "index", field, found: key.to_owned() };
-    Error::Object { key: key.to_owned(), source }
 }

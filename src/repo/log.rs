@@ -10,6 +10,7 @@ use futures::StreamExt;
 use crate::crypto::hash;
 use crate::format::checkpoint::{Checkpoint, Fact, Observed, State};
 use crate::format::id::{KeyId, PackId, SessionId};
+use crate::format::index::IndexPack;
 use crate::format::log::{Action, Entry, Scope};
 use crate::format::{limits, object};
 use crate::repo::session::Session;
@@ -38,8 +39,8 @@ pub struct Log {
     pub state: State,
     /// Packs of all sweeps.
     pub swept: HashSet<PackId>,
-    /// Packs that were verified since the checkpoint.
-    pub verified: HashSet<PackId>,
+    /// Packs that were verified since the checkpoint, with the digest of what the index said of them.
+    pub verified: HashMap<PackId, [u8; 32]>,
     /// The slot of the last sweep that counts; 0 if there is none.
     pub last_sweep: u64,
     /// A sweep behind the checkpoint that must have had one of its own: somebody has condemned after it.
@@ -151,7 +152,7 @@ impl Log {
             last_sweep: slot,
             swept: state.swept.iter().copied().collect(),
             state,
-            verified: HashSet::new(),
+            verified: HashMap::new(),
             unpublished: None,
             digests: BTreeMap::from([(slot, digest)]),
             opened: BTreeMap::from([(checkpoint.epoch, condemned)]),
@@ -232,7 +233,9 @@ impl Log {
                     }
                 }
             }
-            Action::Verify { packs } => self.verified.extend(packs),
+            Action::Verify { packs } => {
+                self.verified.extend(packs.into_iter().map(|read| (read.pack, read.digest)));
+            }
             // Whoever has the owner's root can certify what he likes: that can't be revoked.
             Action::Revoke { key: KeyId::OWNER, .. } => {}
             Action::Revoke { key, serial } => {
@@ -263,6 +266,11 @@ impl Log {
 
     pub fn fact(&self, id: SessionId) -> Fact {
         self.state.facts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Whether somebody has read the pack, as it is named here.
+    pub(super) fn is_verified(&self, pack: &IndexPack) -> bool {
+        self.verified.get(&pack.id).is_some_and(|digest| *digest == pack.digest())
     }
 
     /// Whether nobody who has read this log may refer to the pack.

@@ -26,7 +26,7 @@ mod snapshots;
 mod upload;
 mod writer;
 
-pub use check::{Finding, Report, check};
+pub use check::{Finding, Lost, Reading, Report, Told, Touched, check};
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use forget::{forget, held, hold, lift, observe, recall};

@@ -14,7 +14,7 @@ use kist::format::entry::TreePath;
 use kist::format::id::{RecordId, SourceId};
 use kist::format::object;
 use kist::format::summary::{Cluster, Counts, Source, Summary, Verdict, Volume};
-use kist::job::find::{Part, volume_source};
+use kist::job::find::Part;
 use kist::job::restore;
 use kist::progress::Silent;
 use kist::repo::{Index, Reader, Repository, Snapshot, Snapshots, ToCommit, Writer, begin, commit};
@@ -31,7 +31,7 @@ fn whole() -> Source {
 }
 
 fn source_of(claim: &str) -> Source {
-    volume_source(CLUSTER, "shop", claim, &format!("uid-of-{claim}"))
+    Source::volume(CLUSTER, "shop", claim, &format!("uid-of-{claim}"))
 }
 
 fn manifests() -> Vec<(TreePath, Vec<u8>)> {

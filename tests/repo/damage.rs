@@ -107,7 +107,7 @@ impl Past {
 
 /// The findings of a check, as people see them.
 async fn found(opened: &Repository) -> Vec<String> {
-    let without_data = kist::repo::check(opened, false, &|_| {}).await.unwrap().findings;
+    let without_data = crate::scene::check_structure(opened).await.findings;
     let findings = check(opened).await.findings;
     assert!(findings.len() >= without_data.len());
     findings.iter().map(|finding| chain(finding)).collect()

@@ -343,7 +343,7 @@ async fn a_log_that_was_changed_shortened_or_put_back_is_an_alarm() {
         if let Some(bytes) = instead {
             copied.store.put(key, bytes).await.unwrap();
         }
-        let report = repo::check(&copied, false, &|_| {}).await;
+        let report = crate::scene::check_as(&copied, None).await;
         let found = match report {
             Ok(report) => {
                 report.findings.iter().map(|f| crate::scene::chain(f)).collect::<Vec<_>>().join("\n")

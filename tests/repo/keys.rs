@@ -270,7 +270,7 @@ impl Ring {
         for unlock in &self.readers {
             scene.restore_whole(&open(unlock).await, &done.snapshot.name(), what).await;
         }
-        assert!(repo::check(&maintainer, false, &|_| {}).await.unwrap().findings.is_empty(), "{what}");
+        assert!(crate::scene::check_structure(&maintainer).await.findings.is_empty(), "{what}");
     }
 }
 

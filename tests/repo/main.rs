@@ -4,6 +4,7 @@
 
 mod alarms;
 mod attributes;
+mod checks;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;

@@ -112,10 +112,7 @@ async fn records_of_a_revoked_key_are_referred_to_by_others_only_when_somebody_h
     remove(&owner, "shop").await;
     assert_eq!(new_chunks("revoked").await.1, 0);
     // Who has read every record of a pack vouches for it.
-    let mut packs: Vec<_> = Index::load(&owner).await.unwrap().packs().iter().map(|pack| pack.id).collect();
-    packs.sort_unstable();
-    let mut log = Log::load(&owner).await.unwrap();
-    log.append(&owner, Action::Verify { packs }).await.unwrap();
+    assert!(check(&owner).await.report.verified > 0);
     assert_eq!(new_chunks("verified").await.1, all);
 }
 

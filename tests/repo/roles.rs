@@ -18,7 +18,9 @@ use kist::store::Store;
 use kist::store::testing::{Log, Recording};
 use rustix::fs::inotify;
 
-use crate::scene::{Scene, backup, change, check, described, grow, record_ids, repo_error, restore_into};
+use crate::scene::{
+    Scene, backup, change, check, check_structure, described, grow, record_ids, repo_error, restore_into,
+};
 
 async fn open(scene: &Scene, unlock: &Unlock) -> Repository {
     scene.open_with(unlock).await
@@ -159,12 +161,13 @@ async fn a_writer_checks_every_byte_but_no_content() {
     backup(&owner, &scene.source()).await.unwrap();
     let writer = scene.writer("shop").await;
     let opened = open(&scene, &writer).await;
-    let report = repo::check(&opened, false, &|_| {}).await.unwrap();
+    let report = check_structure(&opened).await;
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let stored: u64 = scene.store().list("packs").await.unwrap().iter().map(|pack| pack.size).sum();
-    assert_eq!((report.pack_bytes, report.snapshots), (stored, 1));
-    let refused = repo::check(&opened, true, &|_| {}).await.err().unwrap();
-    assert!(is_role(&refused), "{refused}");
+    assert_eq!((report.report.pack_bytes, report.report.snapshots), (stored, 1));
+    let read = check(&opened).await.report;
+    assert_eq!((read.read_bytes, read.records, read.verified), (stored, 0, 0));
+    assert!(is_role(&read.unremembered.unwrap()), "a writer says not what was read");
     // One flipped byte of another's pack, and it is found.
     let store = scene.copy();
     let index = Index::load(&owner).await.unwrap();
@@ -174,9 +177,10 @@ async fn a_writer_checks_every_byte_but_no_content() {
     bytes[200] ^= 1;
     store.put(&key, bytes.into()).await.unwrap();
     let rotten = repo::open(store, &scene.world(), &writer, None).await.unwrap();
-    let report = repo::check(&rotten, false, &|_| {}).await.unwrap();
-    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
-    assert!(report.findings[0].to_string().contains(&key), "{}", report.findings[0]);
+    let report = check(&rotten).await;
+    assert!(report.findings.iter().all(|finding| finding.key() == Some(&key)), "{:?}", report.findings);
+    let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind()).collect();
+    assert_eq!(kinds, ["pack-hash", "record"], "the table of contents tells which record it is");
 }
 
 /// Opens with a key, and notes what is asked of the store.
@@ -224,10 +228,12 @@ async fn a_maintainer_opens_no_name_and_no_byte_and_can_t_tell_what_is_there_yet
     assert!(tried > 100, "{tried} chunks");
     let refused = repo_error(backup(&opened, &scene.source()).await.err().unwrap());
     assert!(is_role(&refused), "{refused}");
-    let report = repo::check(&opened, false, &|_| {}).await.unwrap();
-    assert!(report.findings.is_empty() && report.snapshots == 2, "{:?}", report.findings);
-    assert!(is_role(&repo::check(&opened, true, &|_| {}).await.err().unwrap()));
+    let report = check_structure(&opened).await;
+    assert!(report.findings.is_empty() && report.report.snapshots == 2, "{:?}", report.findings);
     assert_eq!(log.effects(), []);
+    let read = check(&opened).await;
+    assert!(read.findings.is_empty() && read.report.read_packs > 10 && read.report.records == 0, "{read:?}");
+    assert!(read.report.unremembered.is_none() && log.effects().len() == 1, "it hashes, and remembers that");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,13 +255,14 @@ async fn a_reader_restores_everything_in_its_domain_and_adds_nothing() {
         assert!(described(&opened, name).await.unwrap().info.is_some());
     }
     let report = check(&opened).await;
-    assert!(report.findings.is_empty() && report.records > 100, "{:?}", report.findings);
+    assert!(report.findings.is_empty() && report.report.records > 100, "{:?}", report.findings);
     let refused = repo_error(backup(&opened, &scene.source()).await.err().unwrap());
     assert!(is_role(&refused), "{refused}");
     assert!(is_role(&repo::begin(&opened, 1).await.err().unwrap()));
     assert!(is_role(&repo::add_key(&opened, &NewKey::of(Role::Reader, "more")).await.err().unwrap()));
     assert!(is_role(&repo::rotate_owner(&opened).await.err().unwrap()));
-    assert_eq!(log.effects(), []);
+    let effects: Vec<_> = log.effects().into_iter().map(|event| event.key).collect();
+    assert_eq!(effects, ["checks/1", "gc/1"], "it says what it has read, and nothing else");
 }
 
 /// The store may take what somebody without the right puts there. It does not count.

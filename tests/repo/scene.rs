@@ -20,7 +20,8 @@ use kist::job::find::{Described, Filter, Part, Which, find};
 use kist::job::{Error, Result, restore};
 use kist::progress::{Progress, Silent};
 use kist::repo::{
-    self, Degrade, Index, Init, NewKey, Report as CheckReport, Repository, Unlock, WriterSettings,
+    self, Degrade, Finding, Index, Init, NewKey, Reading, Report as CheckReport, Repository, Told, Touched,
+    Unlock, WriterSettings,
 };
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
@@ -184,8 +185,43 @@ pub async fn restore_into(
     restore::files(repo, &found, &from, target, &request, Arc::new(Silent)).await
 }
 
-pub async fn check(repo: &Repository) -> CheckReport {
-    repo::check(repo, true, &|_| {}).await.unwrap()
+/// What a check has told.
+#[derive(Debug)]
+pub struct Checked {
+    pub report: CheckReport,
+    pub findings: Vec<Finding>,
+    pub touched: Vec<Touched>,
+}
+
+/// With all packs read.
+pub async fn check(repo: &Repository) -> Checked {
+    check_as(repo, Some(Reading::default())).await.unwrap()
+}
+
+/// Of the structure alone.
+pub async fn check_structure(repo: &Repository) -> Checked {
+    check_as(repo, None).await.unwrap()
+}
+
+pub async fn check_as(repo: &Repository, reading: Option<Reading>) -> repo::Result<Checked> {
+    check_until(repo, reading, &Silent).await
+}
+
+/// Checks until `progress` says that it is enough.
+pub async fn check_until(
+    repo: &Repository,
+    reading: Option<Reading>,
+    progress: &dyn Progress,
+) -> repo::Result<Checked> {
+    let told = std::sync::Mutex::new((Vec::new(), Vec::new()));
+    let tell = |one| match one {
+        Told::Found(finding) => told.lock().unwrap().0.push(finding),
+        Told::Touched(touched) => told.lock().unwrap().1.push(touched),
+    };
+    let report = repo::check(repo, reading, &tell, progress).await?;
+    let (findings, touched) = told.into_inner().unwrap();
+    assert_eq!((report.findings, report.touched), (findings.len() as u64, touched.len() as u64));
+    Ok(Checked { report, findings, touched })
 }
 
 /// An error and its sources in one line.

@@ -10,9 +10,10 @@ use kist::format::commit::{Root, RootKind};
 use kist::format::id::{NodeId, SessionId, SourceId};
 use kist::format::log::Scope;
 use kist::format::summary::{Counts, Source, Summary};
+use kist::progress::Silent;
 use kist::repo::{
-    self, Begun, Class, Error, Index, Limits, Log, PruneSettings, Reader, Repository, Result, Snapshots,
-    ToCommit, Unlock, Writer, WriterSettings, chain,
+    self, Begun, Class, Error, Finding, Index, Limits, Log, PruneSettings, Reader, Reading, Report,
+    Repository, Result, Snapshots, ToCommit, Told, Unlock, Writer, WriterSettings, chain,
 };
 
 use crate::draw::Draw;
@@ -282,12 +283,12 @@ pub async fn checker(mut actor: Actor) -> std::result::Result<(), String> {
         wait(Duration::from_secs(1)).await;
         let work = async |repo: Repository| {
             let before = stand(&repo).await?;
-            let report = repo::check(&repo, false, &|_| {}).await?;
-            Ok((before == stand(&repo).await?, report))
+            let (_, findings) = checked(&repo, None).await?;
+            Ok((before == stand(&repo).await?, findings))
         };
         match actor.process(work).await {
-            Ended::Done((true, report)) if !report.findings.is_empty() => {
-                let findings: Vec<_> = report.findings.iter().map(|finding| chain(finding)).collect();
+            Ended::Done((true, findings)) if !findings.is_empty() => {
+                let findings: Vec<_> = findings.iter().map(|finding| chain(finding)).collect();
                 return Err(format!("a check finds: {findings:?}"));
             }
             Ended::Done(_) | Ended::Killed => {}
@@ -295,6 +296,17 @@ pub async fn checker(mut actor: Actor) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A check that keeps what it finds.
+pub async fn checked(repo: &Repository, reading: Option<Reading>) -> Result<(Report, Vec<Finding>)> {
+    let found = std::sync::Mutex::new(Vec::new());
+    let tell = |told| match told {
+        Told::Found(finding) => found.lock().expect("nobody panics").push(finding),
+        Told::Touched(_) => {}
+    };
+    let report = repo::check(repo, reading, &tell, &Silent).await?;
+    Ok((report, found.into_inner().expect("nobody panics")))
 }
 
 async fn stand(repo: &Repository) -> Result<(u64, Option<u64>)> {

@@ -7,10 +7,10 @@ use futures::future::{LocalBoxFuture, try_join_all};
 use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
 use kist::format::keys::{Role, Trust};
-use kist::repo::{self, Degrade, Init, Limits, Log, NewKey, PruneSettings, Unlock, chain};
+use kist::repo::{self, Degrade, Init, Limits, Log, NewKey, PruneSettings, Reading, Unlock, chain};
 use kist::store::Store;
 
-use crate::actors::{self, Actor, back_up};
+use crate::actors::{self, Actor, back_up, checked};
 use crate::draw::Draw;
 use crate::oracle::{Ledger, Oracle, open_fork};
 use crate::sea::{Rates, Sea, Step};
@@ -235,14 +235,14 @@ impl Scene {
             return Err(format!("{PRUNES} prunes have left what nobody needs: {plan:?}"));
         }
         let whole = open_fork(&self.sea, &self.owner, 0).await?;
-        let report = repo::check(&whole, true, &|_| {}).await.map_err(failed)?;
+        let (report, findings) = checked(&whole, Some(Reading::default())).await.map_err(failed)?;
         let packs = whole.store.list("packs").await.map_err(|error| chain(&error))?.len() as u64;
         if packs != report.packs {
             return Err(format!("there are {packs} packs, and the index names {}", report.packs));
         }
-        match report.findings.is_empty() {
+        match findings.is_empty() {
             true => Ok(()),
-            false => Err(format!("at the end a check finds {:?}", report.findings)),
+            false => Err(format!("at the end a check finds {findings:?}")),
         }
     }
 

@@ -22,7 +22,7 @@ pub struct Checked {
 }
 
 /// Every form of vectors.
-pub const FORMS: [&str; 27] = [
+pub const FORMS: [&str; 28] = [
     "varint",
     "signed",
     "padded",
@@ -38,6 +38,7 @@ pub const FORMS: [&str; 27] = [
     "commit",
     "log",
     "checkpoint",
+    "checks",
     "state",
     "index-part",
     "derive",
@@ -69,6 +70,7 @@ pub fn check(vector: &Vector) -> Result<Checked, Error> {
         "commit" => objects::commit(vector),
         "log" => gc::log(vector),
         "checkpoint" => gc::checkpoint(vector),
+        "checks" => gc::checks(vector),
         "state" => gc::state(vector),
         "index-part" => gc::index_part(vector),
         "derive" => Ok(values::derive(vector)),

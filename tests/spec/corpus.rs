@@ -181,6 +181,7 @@ fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
         }
         "log" => open(object::log_key(v.number("slot"))).map(|plain| ("log", plain)),
         "checkpoint" => open(object::checkpoint_key(v.number("slot"))).map(|plain| ("checkpoint", plain)),
+        "checks" => open(object::checks_key(v.number("number"))).map(|plain| ("checks", plain)),
         "state" => open(part_key(v)).map(|plain| match State::piece(&plain) {
             Ok(state) => ("state", state.to_vec()),
             Err(_) => ("state", plain),

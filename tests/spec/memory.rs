@@ -183,6 +183,18 @@ fn objects() -> Vec<List> {
     ids.raw(&signed);
     let parts = |count| list(&[0; 60], count, &[0; 32], &[]);
     let checkpoint = [&parts(10_000)[..], &list(&[], 10_000, &[0; 32], &signed)].concat();
+    let mut checks = Writer::new();
+    checks.raw(&[0; 8]);
+    for _ in 0..2 {
+        checks.varint(limits::CHECK_RANGES as u64);
+        for number in 0..limits::CHECK_RANGES as u32 {
+            checks.u32(2 * number);
+            checks.u32(2 * number);
+            checks.raw(&[0; 16]);
+        }
+    }
+    checks.raw(&signed);
+    let checks = checks.into_bytes();
     let root = [&[1][..], &[0; 48]].concat();
     let commit = [&[1][..], &[0; 107]].concat();
     let pack = [&[0; 16][..], &[1], &[0; 4 + 32 + 16], &[0, 0, 0]].concat();
@@ -197,6 +209,7 @@ fn objects() -> Vec<List> {
     vec![
         ("log", "ids", ids.into_bytes()),
         ("checkpoint", "parts", checkpoint),
+        ("checks", "ranges", checks),
         ("commit", "roots", list(&commit, 20_000, &root, &[&[0][..], &signed].concat())),
         ("session", "lanes", list(&[&[0; 8][..], &certificate].concat(), 10_000, &[0; 33], &[0; 64])),
         ("index", "packs", list(&[], limits::INDEX_PACKS, &pack, &[])),

@@ -2,6 +2,7 @@
 
 use kist::crypto::secret::Key;
 use kist::format::checkpoint::{Checkpoint, Fact, Observed, Row, State};
+use kist::format::checks::{Checks, Range};
 use kist::format::commit::{Commit, RootKind};
 use kist::format::config::{ChunkerKind, Config};
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind};
@@ -10,7 +11,7 @@ use kist::format::index::IndexPack;
 use kist::format::keys::{
     Bundle, Certificate, Domain, IdKeys, KeyName, Lock, RoleSecrets, Secrets, SlotInfo,
 };
-use kist::format::log::{self, Action, Hold, Scope};
+use kist::format::log::{self, Action, Hold, Scope, Verified};
 use kist::format::node::Node;
 use kist::format::pack::{Compression, PackKind, PartHeader};
 use serde_json::{Value, json};
@@ -205,7 +206,10 @@ fn action(action: &Action) -> Value {
         Action::Recall { sessions } => json!({"recall": texts(sessions)}),
         Action::Hold(placed) => json!({"hold": hold(placed)}),
         Action::Lift { holds } => json!({"lift": holds.iter().map(|id| hex(id)).collect::<Vec<_>>()}),
-        Action::Verify { packs } => json!({"verify": texts(packs)}),
+        Action::Verify { packs } => {
+            let read = |read: &Verified| json!({"pack": read.pack.to_string(), "digest": hex(&read.digest)});
+            json!({"verify": packs.iter().map(read).collect::<Vec<_>>()})
+        }
         Action::Revoke { key, serial } => json!({"revoke": {"key": key.to_string(), "serial": serial}}),
     }
 }
@@ -217,6 +221,18 @@ fn hold(hold: &Hold) -> Value {
         Scope::Snapshot(id) => json!({"snapshot": id.to_string()}),
     };
     json!({"id": hex(&hold.id), "scope": scope, "note": hold.note})
+}
+
+pub fn checks(checks: &Checks) -> Value {
+    let range = |range: &Range| json!({"first": range.first, "last": range.last, "since": range.since.0, "upto": range.upto.0});
+    let ranges = |all: &[Range]| all.iter().map(range).collect::<Vec<_>>();
+    json!({
+        "time": checks.time.0,
+        "hashed": ranges(&checks.hashed),
+        "opened": ranges(&checks.opened),
+        "certificate": certificate(&checks.certificate),
+        "signature": hex(&checks.signature),
+    })
 }
 
 pub fn checkpoint(checkpoint: &Checkpoint) -> Value {

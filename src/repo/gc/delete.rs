@@ -15,6 +15,8 @@ use crate::repo::{Log, Repository, Result};
 use crate::store::Class as StoreClass;
 
 const PARALLEL_DELETES: usize = 16;
+/// States of checks that are kept: the newest may be damaged.
+const KEPT_CHECKS: usize = 2;
 /// Checkpoints that are kept: readers may be loading the one before the newest.
 const KEPT_CHECKPOINTS: usize = 2;
 
@@ -39,6 +41,7 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
     }
     keys.extend(unneeded_sessions(repo, log, epoch).await?);
     keys.extend(older_generations(repo, log).await?);
+    keys.extend(older_checks(repo).await?);
     let deleting = keys.into_iter().map(|key| async move {
         let deleted = repo.store.delete(&key).await;
         (key, deleted)
@@ -107,6 +110,16 @@ async fn older_generations(repo: &Repository, log: &Log) -> Result<Vec<String>> 
         }
     }
     Ok(keys)
+}
+
+/// What checks have read is in the newest state alone.
+async fn older_checks(repo: &Repository) -> Result<Vec<String>> {
+    let listed = repo.store.list(object::CHECKS).await?;
+    let number = |key: &str| object::parse_slot(object::CHECKS, key);
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|found| number(&found.key)).collect();
+    numbers.sort_unstable();
+    let going = numbers.len().saturating_sub(KEPT_CHECKS);
+    Ok(numbers[..going].iter().map(|number| object::checks_key(*number)).collect())
 }
 
 /// Deletes the parts of a checkpoint that was not to be.

@@ -19,7 +19,7 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(index: &Index) -> Self {
+    pub fn new(index: &Index) -> Self {
         Self { bits: vec![0; index.len().div_ceil(64)] }
     }
 
@@ -33,7 +33,7 @@ impl Live {
     }
 
     /// Whether it was not marked before.
-    fn insert(&mut self, ordinal: u32) -> bool {
+    pub fn insert(&mut self, ordinal: u32) -> bool {
         let is_new = !self.contains(ordinal);
         self.bits[ordinal as usize / 64] |= 1 << (ordinal % 64);
         is_new

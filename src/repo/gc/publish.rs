@@ -213,7 +213,7 @@ async fn add(
         if log.swept.contains(&pack.id) || !written.insert(pack.id) {
             continue;
         }
-        pack.verified |= log.verified.contains(&pack.id);
+        pack.verified |= log.is_verified(&pack);
         if !filling.takes(&pack) {
             flush(filling, parts).await?;
         }

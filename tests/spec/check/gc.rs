@@ -1,7 +1,8 @@
-//! What chapter 11 puts into the store: entries of the gc log, checkpoints, and the parts of a generation.
+//! What chapters 11 and 12 put into the store: entries of the gc log, checkpoints, and the parts of a generation.
 
 use kist::format::Error;
 use kist::format::checkpoint::{Checkpoint, State};
+use kist::format::checks::Checks;
 use kist::format::index::IndexDelta;
 use kist::format::log::Entry;
 use kist::format::object;
@@ -30,6 +31,16 @@ pub fn checkpoint(vector: &Vector) -> Result<Checked, Error> {
     let mut fields = shapes::checkpoint(&checkpoint);
     fields["key"] = json!(opened.key);
     Ok(Checked { fields, encoded: opened.seal_again(vector, checkpoint.encode()) })
+}
+
+pub fn checks(vector: &Vector) -> Result<Checked, Error> {
+    let number = vector.number("number");
+    let opened = Opened::new(vector, object::checks_key(number))?;
+    let checks = Checks::decode(&opened.plain)?;
+    checks.verify(&vector.hex("owner"), opened.repo, number)?;
+    let mut fields = shapes::checks(&checks);
+    fields["key"] = json!(opened.key);
+    Ok(Checked { fields, encoded: opened.seal_again(vector, checks.encode()) })
 }
 
 /// The key of a part of a generation.

@@ -1,5 +1,6 @@
 //! What forgets and deletes: entries of the gc log, ends of repacks, checkpoints and their parts.
 
+mod checks;
 mod state;
 
 use kist::crypto::secret::Key;
@@ -9,7 +10,7 @@ use kist::format::commit::Repack;
 use kist::format::id::{DomainId, KeyId, PackId, SessionId, hex};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::keys::{Certificate, Role};
-use kist::format::log::{Action, Entry, Hold, Scope};
+use kist::format::log::{Action, Entry, Hold, Scope, Verified};
 use kist::format::object;
 use kist::format::pack::PackKind;
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub fn all(m: &Material) -> Vec<Vector> {
     out.extend(entry_bodies(m, &authors));
     out.extend(checkpoints(m, &authors));
     out.extend(checkpoint_bodies(m, &authors));
+    out.extend(checks::all(m, &authors));
     out.extend(state::all(m));
     out.extend(index_parts(m));
     out
@@ -67,6 +69,10 @@ fn sealed_entry(m: &Material, name: &str, slot: u64, entry: &Entry) -> Vec<u8> {
 
 fn packs(all: &[u8]) -> Vec<PackId> {
     all.iter().map(|byte| PackId([*byte; 16])).collect()
+}
+
+fn verified(all: &[u8]) -> Vec<Verified> {
+    all.iter().map(|byte| Verified { pack: PackId([*byte; 16]), digest: [byte + 10; 32] }).collect()
 }
 
 fn sessions(all: &[u8]) -> Vec<SessionId> {
@@ -131,7 +137,7 @@ fn entries(m: &Material, authors: &Authors) -> Vec<Vector> {
     hold("hold-snapshot", "a snapshot", Scope::Snapshot(m.session), "case 17".into());
     let holds = vec![[9; 16], [10; 16]];
     second("lift", "two holds", maintainer, Action::Lift { holds });
-    second("verify", "two packs, by a reader", &authors.reader, Action::Verify { packs: packs(&[4, 5]) });
+    second("verify", "two packs, by a reader", &authors.reader, Action::Verify { packs: verified(&[4, 5]) });
     let revoke = Action::Revoke { key: m.writer, serial: 3 };
     second("revoke", "serials up to 3 of a writer, by the owner", &authors.owner, revoke);
     let mut sweep = |name: &str, what: &str, swept: &[u8]| {
@@ -154,7 +160,7 @@ fn wrong_entries(m: &Material, authors: &Authors) -> Vec<Vector> {
     };
     bad("forget-by-a-writer", "invalid", "a writer forgets nothing", &entry(forget(), &authors.writer));
     bad("forget-by-a-reader", "invalid", "a reader forgets nothing", &entry(forget(), &authors.reader));
-    let verify = Action::Verify { packs: packs(&[4]) };
+    let verify = Action::Verify { packs: verified(&[4]) };
     let what = "a maintainer can open no record";
     bad("verify-by-a-maintainer", "invalid", what, &entry(verify, &authors.maintainer));
     let revoke = Action::Revoke { key: m.writer, serial: 0 };
@@ -218,6 +224,22 @@ fn entry_bodies(m: &Material, authors: &Authors) -> Vec<Vector> {
     bad("count-too-long", "invalid", "one id, its count in two bytes", &{
         body(&[&[4, 0x81, 0][..], &[1; 16]].concat())
     });
+    let verified = |all: &[u8]| {
+        let packs: Vec<u8> =
+            all.iter().flat_map(|byte| [[*byte; 16].as_slice(), &[1; 32]].concat()).collect();
+        body(&[&[8, all.len() as u8][..], &packs].concat())
+    };
+    bad(
+        "verified-not-ascending",
+        "invalid",
+        "two packs that were read, in another order",
+        &verified(&[2, 1]),
+    );
+    bad("verified-twice", "invalid", "a pack that was read, twice", &verified(&[1, 1]));
+    let many = [head, &[8, 0x81, 0x80, 0x10]].concat();
+    bad("verified-too-many", "too-much", "262,145 packs that were read", &many);
+    let many = [head, &[8, 0x80, 0x80, 0x10]].concat();
+    bad("verified-beyond-the-end", "short", "262,144 that can't follow", &many);
     let hold =
         |scope: u8, id: u8, note: &[u8]| body(&[&[6][..], &[9; 16], &[scope], &[id; 16], note].concat());
     bad("hold-scope-3", "invalid", "a scope that there is not", &hold(3, 0, &[0]));

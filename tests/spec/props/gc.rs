@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use kist::crypto::secret::Key;
 use kist::crypto::sign;
 use kist::format::checkpoint::{Checkpoint, Fact, Observed, REMEMBERED, Row, State};
+use kist::format::checks::{Checks, Range};
 use kist::format::id::{DomainId, KeyId, PackId, SessionId, SourceId};
 use kist::format::keys::{Certificate, Role};
 use kist::format::limits;
-use kist::format::log::{Action, Entry, Hold, Scope};
+use kist::format::log::{Action, Entry, Hold, Scope, Verified};
 use kist::world::Time;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
@@ -38,7 +39,10 @@ fn action() -> impl Strategy<Value = Action> {
         ids(SessionId).prop_map(|sessions| Action::Recall { sessions }),
         hold().prop_map(Action::Hold),
         ids(|id| id).prop_map(|holds| Action::Lift { holds }),
-        ids(PackId).prop_map(|packs| Action::Verify { packs }),
+        ids(PackId).prop_map(|packs| {
+            let packs = packs.into_iter().map(|pack| Verified { pack, digest: [pack.0[0]; 32] });
+            Action::Verify { packs: packs.collect() }
+        }),
         any::<([u8; 16], u32)>().prop_map(|(key, serial)| Action::Revoke { key: KeyId(key), serial }),
     ]
 }
@@ -50,6 +54,32 @@ prop_compose! {
     ) -> Entry {
         let signature = signature.try_into().expect("64 bytes");
         Entry { previous, time: Time(time), action, certificate, signature }
+    }
+}
+
+/// Ranges that nowhere touch.
+fn ranges() -> impl Strategy<Value = Vec<Range>> {
+    vec(any::<(u16, i64, i64)>(), 0..20).prop_map(|mut all| {
+        all.sort_unstable();
+        all.dedup_by_key(|(place, ..)| *place);
+        let first = |place: u16| u32::from(place) << 16;
+        let range = |(place, since, upto)| Range {
+            first: first(place),
+            last: first(place) + 7,
+            since: Time(since),
+            upto: Time(upto),
+        };
+        all.into_iter().map(range).collect()
+    })
+}
+
+prop_compose! {
+    fn checks()(
+        time: i64, hashed in ranges(), opened in ranges(), certificate in certificate(),
+        signature in vec(any::<u8>(), 64),
+    ) -> Checks {
+        let signature = signature.try_into().expect("64 bytes");
+        Checks { time: Time(time), hashed, opened, certificate, signature }
     }
 }
 
@@ -141,6 +171,13 @@ proptest! {
         let certificate = Certificate::issue(&owner, REPO, names, sign::public(&writer), "shop");
         let entry = Entry::sign(([7; 32], Time(8), action), (certificate, &writer), REPO, 1);
         prop_assert!(entry.verify(&sign::public(&owner), REPO, 1).is_err());
+    }
+
+    #[test]
+    fn what_checks_have_read_comes_back(checks in checks(), zeros in 0usize..600) {
+        let mut bytes = checks.encode();
+        bytes.resize(bytes.len() + zeros, 0);
+        prop_assert_eq!(Checks::decode(&bytes).unwrap(), checks);
     }
 
     #[test]

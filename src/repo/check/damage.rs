@@ -1,0 +1,53 @@
+//! Which records are lost: what was found, by pack and by record, against all places that the index has.
+
+use std::collections::HashSet;
+
+use crate::format::id::{NodeId, PackId, RecordId};
+use crate::format::object;
+use crate::repo::Index;
+
+/// What can't be read, as far as it was found.
+#[derive(Default)]
+pub struct Damage {
+    /// Packs of which nothing can be read.
+    pub packs: HashSet<PackId>,
+    /// Records that can't be read where they lie.
+    pub records: HashSet<(PackId, RecordId)>,
+    /// Nodes that could be read nowhere.
+    pub nodes: HashSet<NodeId>,
+    /// Chunks that trees refer to and no index names.
+    pub missing: HashSet<RecordId>,
+}
+
+impl Damage {
+    pub fn is_none(&self) -> bool {
+        self.packs.is_empty() && self.records.is_empty() && self.nodes.is_empty() && self.missing.is_empty()
+    }
+
+    pub fn merge(&mut self, other: Damage) {
+        self.packs.extend(other.packs);
+        self.records.extend(other.records);
+        self.nodes.extend(other.nodes);
+        self.missing.extend(other.missing);
+    }
+
+    /// Whether there is no place where the record can be read.
+    pub fn is_lost(&self, index: &Index, id: &RecordId) -> bool {
+        if let RecordId::Node(node) = id
+            && self.nodes.contains(node)
+        {
+            return true;
+        }
+        index
+            .places(id)
+            .all(|place| self.packs.contains(&place.pack) || self.records.contains(&(place.pack, *id)))
+    }
+
+    /// Where a lost record lay.
+    pub fn cause(index: &Index, id: &RecordId) -> String {
+        match index.places(id).next() {
+            Some(place) => object::pack_key(place.pack),
+            None => id.to_string(),
+        }
+    }
+}

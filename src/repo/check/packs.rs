@@ -1,0 +1,190 @@
+//! Reading packs: every byte against the hash and the table of contents, each record opened as far as the key can.
+//!
+//! Packs stream: a few are in flight, and each is looked at on a thread of its own. They come back in the order in
+//! which they were asked for, so that a check that is interrupted knows how far it came.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::crypto::hash;
+use crate::format::id::{NodeId, PackId, RecordId};
+use crate::format::index::{IndexPack, IndexRecord};
+use crate::format::log::Verified;
+use crate::format::node::{Node, NodeParts};
+use crate::format::object;
+use crate::format::pack::{Toc, TocRecord, short_hash};
+use crate::repo::check::damage::Damage;
+use crate::repo::check::finding::Finding;
+use crate::repo::index::{PackInfo, records_of};
+use crate::repo::pack_builder::{open_record, record_key_name};
+use crate::repo::{Error, Place, Reader, Result};
+use crate::store::Class as StoreClass;
+
+/// A pack that may be asked for, as the index names it: once, if nobody has lied.
+#[derive(Clone)]
+pub struct Named {
+    pub id: PackId,
+    pub namings: Vec<PackInfo>,
+}
+
+/// What came of reading one.
+#[derive(Default)]
+pub struct Read {
+    pub bytes: u64,
+    pub records: u64,
+    pub findings: Vec<Finding>,
+    pub damage: Damage,
+    /// Its table can't be read, so which records are sound has to be asked of the index.
+    pub is_doubtful: bool,
+    /// All of it was opened and is what it should be, and nobody has said so yet.
+    pub verified: Option<Verified>,
+}
+
+/// Reads a pack and looks at all of it.
+pub async fn read(reader: Arc<Reader>, named: Named) -> Result<Read> {
+    let key = object::pack_key(named.id);
+    let bytes = match reader.repo().store.get(&key).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.class() == StoreClass::Missing => {
+            return Ok(Read::unreadable(named.id, Finding::PackMissing { key }));
+        }
+        // A disk that can't read one file (Other) has others.
+        Err(error) if matches!(error.class(), StoreClass::Corrupt | StoreClass::Other) => {
+            return Ok(Read::unreadable(named.id, Finding::Object { key, source: error.into() }));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (looked, awaited) = tokio::sync::oneshot::channel();
+    rayon::spawn(move || {
+        // Nobody listens any more if the check was given up.
+        let _ = looked.send(look(&reader, &named, key, &bytes));
+    });
+    awaited.await.map_err(|_| Error::Abandoned)
+}
+
+impl Read {
+    fn unreadable(id: PackId, finding: Finding) -> Self {
+        let damage = Damage { packs: [id].into(), ..Default::default() };
+        Self { findings: vec![finding], damage, ..Default::default() }
+    }
+}
+
+/// Holds the bytes of a pack against all that is said of it.
+fn look(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
+    let mut read = Read { bytes: bytes.len() as u64, ..Default::default() };
+    let found = hash::plain(bytes);
+    let is_true = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
+    let true_one = named.namings.iter().find(|info| is_true(info));
+    for info in named.namings.iter().filter(|info| !is_true(info)) {
+        let (key, len) = (key.clone(), bytes.len() as u64);
+        read.findings.push(match true_one {
+            Some(_) => Finding::PackNamed { key, origin: info.origin.to_string() },
+            None if len != u64::from(info.len) => {
+                Finding::PackLength { key, expected: info.len.into(), found: len }
+            }
+            None => Finding::PackHash { key },
+        });
+    }
+    let keys = &reader.repo().keys;
+    let Ok(toc) = Toc::open(&keys.structure, keys.repo, named.id, bytes) else {
+        read.findings.push(Finding::PackTable { key });
+        read.is_doubtful = true;
+        return read;
+    };
+    let fits = records(reader, named.id, &toc, (bytes, true_one.is_some()), &key, &mut read);
+    let is_kind = true_one.is_none_or(|info| info.kind == toc.kind);
+    if !fits || !is_kind {
+        read.findings.push(Finding::PackTable { key });
+    } else if let Some(info) = true_one
+        && keys.can_read_data()
+        && read.damage.is_none()
+    {
+        read.verified = (!info.verified).then(|| verified(info, &toc));
+    }
+    read
+}
+
+/// Looks at each record of a pack. Whether the index has each of them where the table has it.
+fn records(
+    reader: &Reader,
+    pack: PackId,
+    toc: &Toc,
+    (bytes, is_whole): (&[u8], bool),
+    key: &str,
+    read: &mut Read,
+) -> bool {
+    let mut fits = true;
+    for record in &toc.records {
+        let place = Place { pack, offset: record.offset, len: record.len };
+        fits &= reader.index().places(&record.id).any(|known| known == place);
+        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let is_sound = match reader.repo().keys.can_read_data() {
+            true => {
+                read.records += 1;
+                opens(reader, &record.id, &place, sealed)
+            }
+            false => is_whole || short_hash(sealed) == record.short_hash,
+        };
+        if !is_sound {
+            read.damage.records.insert((pack, record.id));
+            read.findings.push(Finding::Record { key: key.to_owned(), id: record.id });
+        }
+    }
+    fits
+}
+
+/// What is said of a pack by its own table, which is what everybody else is to say of it.
+fn verified(info: &PackInfo, toc: &Toc) -> Verified {
+    let record = |record: &TocRecord| IndexRecord { id: *record.id.bytes(), len: record.len };
+    let named = IndexPack {
+        id: info.id,
+        kind: toc.kind,
+        len: info.len,
+        hash: info.hash,
+        origin: info.origin,
+        verified: false,
+        sessions: Vec::new(),
+        records: toc.records.iter().map(record).collect(),
+    };
+    Verified { pack: info.id, digest: named.digest() }
+}
+
+/// Whether a record opens and is what its id says; for who can read.
+fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> bool {
+    match id {
+        RecordId::Chunk(id) => reader.open_chunk(*id, place, sealed).is_ok(),
+        RecordId::Node(id) => node_opens(reader, *id, sealed),
+    }
+}
+
+fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
+    let keys = &reader.repo().keys;
+    let Some(name) = record_key_name(keys, sealed) else { return false };
+    let Ok(mut parts) = open_record(keys, &RecordId::Node(id), sealed, |name| keys.meta_key(name)) else {
+        return false;
+    };
+    let (Some(entries), Some(refs)) = (parts.pop(), parts.pop()) else { return false };
+    let parts = NodeParts { refs, entries };
+    keys.ids().is_ok_and(|ids| ids.node_id(&name, &parts) == id) && Node::decode(&parts).is_ok()
+}
+
+/// Which records of packs whose tables can't be read are not sound either. Whoever can't open contents can't tell of
+/// chunks, and takes them for lost.
+pub async fn doubtful(reader: &Arc<Reader>, packs: &HashSet<PackId>, damage: &mut Damage) -> Result<()> {
+    for (pack, records) in records_of(reader.repo(), packs).await? {
+        let bytes = match reader.repo().store.get(&object::pack_key(pack)).await {
+            Err(error) if error.class() == StoreClass::Transient => return Err(error.into()),
+            bytes => bytes.unwrap_or_default(),
+        };
+        let reader = reader.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let is_lost = |(id, place): &(RecordId, Place)| {
+                let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize);
+                !sealed.is_some_and(|sealed| opens(&reader, id, place, sealed))
+            };
+            records.into_iter().filter(is_lost).map(|(id, _)| (pack, id)).collect::<Vec<_>>()
+        });
+        damage.records.extend(looking.await.expect("opening records does not panic"));
+    }
+    Ok(())
+}
