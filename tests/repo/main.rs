@@ -2,6 +2,7 @@
 //! keys that may not, stores that can't. In one process and in memory, through the doors that the command
 //! line uses.
 
+mod churn;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;
