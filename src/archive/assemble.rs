@@ -11,6 +11,7 @@ use crate::archive::file::Segment;
 use crate::archive::pool::Awaited;
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::tree::TreeBuilder;
+use crate::archive::usage::Usage;
 use crate::archive::witness::Seen;
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::LinkGroup;
@@ -32,6 +33,7 @@ pub struct Assembler<'a> {
     tree: TreeBuilder,
     /// Content of files with several names.
     linked: HashMap<LinkGroup, Kind>,
+    usage: Usage,
     counts: Counts,
     missing: MissingList,
 }
@@ -52,6 +54,7 @@ impl<'a> Assembler<'a> {
             waiting: VecDeque::new(),
             tree: TreeBuilder::new(),
             linked: HashMap::new(),
+            usage: Usage::default(),
             counts: Counts::default(),
             missing: MissingList::default(),
         }
@@ -150,8 +153,13 @@ impl<'a> Assembler<'a> {
             self.counts.files += 1;
             self.counts.bytes += size;
             self.shared.progress.advance(Unit::Bytes, size);
-            if let Some(group) = entry.attributes.link {
-                self.linked.entry(group).or_insert_with(|| entry.kind.clone());
+            match entry.attributes.link {
+                Some(group) if self.linked.contains_key(&group) => {}
+                Some(group) => {
+                    self.usage.add(&entry.kind);
+                    self.linked.insert(group, entry.kind.clone());
+                }
+                None => self.usage.add(&entry.kind),
             }
         }
         self.shared.progress.advance(Unit::Entries, 1);
@@ -164,6 +172,7 @@ impl<'a> Assembler<'a> {
         Ok(Outcome {
             root: self.tree.finish(&self.shared.sink())?,
             counts: self.counts,
+            sparse: self.usage.sparse(),
             missing: self.missing.listed,
             more_missing: self.missing.more,
             moved: self.shared.take_moved(),

@@ -24,7 +24,7 @@ use crate::archive::walk::{Found, Step, Walk};
 use crate::archive::witness::{Seen, Witness};
 use crate::crypto::secret::Key;
 use crate::format::entry::{Attributes, Content, TreePath};
-use crate::format::id::NodeId;
+use crate::format::id::{ChunkPrefix, NodeId};
 use crate::format::keys::KeyName;
 use crate::format::node::NodeCut;
 use crate::format::refs::ChunkRef;
@@ -192,6 +192,8 @@ pub type LargeRead = Result<(u64, Content)>;
 pub struct Outcome {
     pub root: NodeId,
     pub counts: Counts,
+    /// Bundle chunks of which the tree uses little, most waste first.
+    pub sparse: Vec<ChunkPrefix>,
     pub missing: Vec<Missing>,
     pub more_missing: u64,
     pub moved: Moved,

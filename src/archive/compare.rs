@@ -1,7 +1,7 @@
 //! What has to be done for each found thing, by comparison with the parent's entry of the same path.
 //!
 //! A file whose size, mtime and ctime are those of the parent is not opened, let alone read: its entry
-//! keeps the parent's places, if they are all still in the index. No state on the machine is needed.
+//! keeps the parent's places, if they are all still in the index, and none in a chunk that is to be cut again. No state on the machine is needed.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,15 +9,18 @@ use std::sync::Arc;
 use crate::archive::backup::Named;
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::problem::Problem;
+use crate::archive::usage::bundled_extents;
 use crate::archive::walk::{Found, FoundKind, XattrReader};
 use crate::format::entry::{Content, Entry, Extent, FileTime, Kind, TreePath};
-use crate::format::id::{LinkGroup, NodeId, RecordId};
+use crate::format::id::{ChunkPrefix, LinkGroup, NodeId, RecordId};
 use crate::repo::{Error, Index, Reader, Result};
 
 /// The tree that a backup is compared with.
 pub struct Parent {
     pub reader: Arc<Reader>,
     pub root: NodeId,
+    /// Chunks whose files are to be bundled anew: what the parent's snapshot lists as little used.
+    pub sparse: Vec<ChunkPrefix>,
     /// To wait for nodes from a plain thread.
     pub runtime: tokio::runtime::Handle,
 }
@@ -56,6 +59,7 @@ pub struct Planner {
 pub struct OldEntries {
     index: Arc<Index>,
     parent: Option<(Cursor, tokio::runtime::Handle)>,
+    sparse: HashSet<ChunkPrefix>,
     ahead: VecDeque<Entry>,
     /// The parent's tree has no more entries.
     ended: bool,
@@ -107,18 +111,18 @@ impl Planner {
         {
             return Ok(Planned::Link { named: Box::new((found.path, found.attributes)), size });
         }
+        let usable = old.as_ref().map(|old| self.old.may_keep(&old.kind)).transpose()?.unwrap_or(false);
         let old = match old {
-            Some(Entry { attributes, kind: Kind::File { size: old_size, content, hash }, .. }) => {
+            Some(Entry { attributes, kind: Kind::File { size: old_size, content, hash }, .. }) if usable => {
                 let untouched = old_size == size
                     && attributes.mtime == found.attributes.mtime
                     && attributes.ctime == found.attributes.ctime;
-                let usable = self.old.is_whole(&content)?;
-                if untouched && usable {
+                if untouched {
                     let kind = Kind::File { size, content, hash };
                     let entry = Entry { path: found.path, attributes: found.attributes, kind };
                     return Ok(Planned::Kept(Box::new(entry)));
                 }
-                hash.filter(|_| usable).map(|hash| (hash, content))
+                hash.map(|hash| (hash, content))
             }
             _ => None,
         };
@@ -131,13 +135,25 @@ impl Planner {
 
 impl OldEntries {
     pub fn new(parent: Option<Parent>, index: Arc<Index>) -> Self {
+        let sparse = parent.iter().flat_map(|parent| &parent.sparse).copied().collect();
         let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
-        Self { index, parent, ahead: VecDeque::new(), ended: false }
+        Self { index, parent, sparse, ahead: VecDeque::new(), ended: false }
+    }
+
+    /// Whether a file of the parent's may stay where it is. If not it is read and saved again, even if its content
+    /// is the same.
+    pub fn may_keep(&self, file: &Kind) -> Result<bool> {
+        let Kind::File { content, .. } = file else { return Ok(false) };
+        let is_sparse = |extent: &Extent| match extent {
+            Extent::Data { chunk, .. } => self.sparse.contains(&chunk.id.prefix()),
+            Extent::Hole { .. } => false,
+        };
+        Ok(!bundled_extents(file).iter().any(is_sparse) && self.is_whole(content)?)
     }
 
     /// Whether all that the parent's entry refers to may be referred to again. The extents of a large file
     /// are read for that: its chunks may lie in packs that are lost while its nodes do not.
-    pub fn is_whole(&self, content: &Content) -> Result<bool> {
+    fn is_whole(&self, content: &Content) -> Result<bool> {
         if let Content::Extents(extents) = content {
             return Ok(extents.iter().all(|extent| may_refer_to(&self.index, extent)));
         }

@@ -44,10 +44,10 @@ pub fn save(
 fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Vec<u8>) -> Result<Small> {
     let hash = setting.ids.file_hash(&data);
     let known = match old.entry(&path)?.map(|entry| entry.kind) {
-        Some(Kind::File { content, hash: Some(same), .. }) if same == hash => {
-            let is_usable = old.is_whole(&content)?;
-            is_usable.then_some(content)
-        }
+        Some(kind) if old.may_keep(&kind)? => match kind {
+            Kind::File { content, hash: Some(same), .. } if same == hash => Some(content),
+            _ => None,
+        },
         _ => None,
     };
     let size = data.len() as u64;

@@ -22,5 +22,6 @@ pub mod restore;
 mod small;
 pub mod target;
 pub mod tree;
+mod usage;
 pub mod walk;
 pub mod witness;

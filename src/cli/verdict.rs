@@ -200,6 +200,7 @@ mod tests {
             counts: Counts::default(),
             missing: missing.collect(),
             more_missing: 0,
+            sparse: Default::default(),
             copied_from: None,
             cluster: Some(summary::Cluster {
                 volumes: (0..volumes).map(volume).collect(),

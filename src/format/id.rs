@@ -68,8 +68,30 @@ id!(
     /// Files of one snapshot that are one file: keyed hash of the first one's path.
     LinkGroup, 16);
 id!(
+    /// The first half of a chunk's id: enough to know it again where nothing depends on it.
+    ChunkPrefix, 16);
+id!(
     /// A session and the snapshot that it commits: four bytes of epoch, twelve random.
     SessionId, 16);
+
+impl ChunkId {
+    pub fn prefix(self) -> ChunkPrefix {
+        ChunkPrefix(*self.0.first_chunk().expect("an id has 32 bytes"))
+    }
+}
+
+impl serde::Serialize for ChunkPrefix {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ChunkPrefix {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not 32 hex digits"))
+    }
+}
 
 impl DomainId {
     /// The domain that every repository has.

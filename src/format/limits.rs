@@ -52,6 +52,10 @@ pub const COMMIT_LEN: usize = 32 * 1024 * 1024;
 pub const ROOTS: usize = 64 * 1024;
 /// The summary of a commit, in bytes.
 pub const SUMMARY_LEN: usize = 16 * 1024 * 1024;
+/// Chunks that a summary lists as little used, of one root; …
+pub const SPARSE_CHUNKS: usize = 1024;
+/// … and of all roots together.
+pub const ALL_SPARSE_CHUNKS: usize = 64 * 1024;
 /// A retention class, in bytes.
 pub const CLASS_LEN: usize = 64;
 /// Ids in an entry of the gc log.

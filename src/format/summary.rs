@@ -3,7 +3,12 @@
 //! Spec: chapter 7. Sealed with the meta key of the commit's source. Fields may be added;
 //! a reader passes over those that it does not know.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::format::id::{ChunkPrefix, SourceId};
+use crate::format::limits;
 
 /// What a snapshot is of. Snapshots of one source follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +89,9 @@ pub struct Summary {
     /// How many more are missing than are listed.
     #[serde(default)]
     pub more_missing: u64,
+    /// Bundle chunks of which a tree uses little, most waste first; by the source id of its root, in hex.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sparse: BTreeMap<String, Vec<ChunkPrefix>>,
     /// Only of clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Cluster>,
@@ -101,6 +109,23 @@ impl Summary {
             }
             Source::Files { .. } => None,
         }
+    }
+
+    /// What the roots of some sources make little use of, as a summary lists it: of each no more than there is
+    /// room for.
+    pub fn sparse(roots: Vec<(SourceId, Vec<ChunkPrefix>)>) -> BTreeMap<String, Vec<ChunkPrefix>> {
+        let roots: Vec<_> = roots.into_iter().filter(|(_, chunks)| !chunks.is_empty()).collect();
+        let most = limits::SPARSE_CHUNKS.min(limits::ALL_SPARSE_CHUNKS / roots.len().max(1));
+        let listed = |(source, mut chunks): (SourceId, Vec<_>)| {
+            chunks.truncate(most);
+            (source.to_string(), chunks)
+        };
+        roots.into_iter().map(listed).collect()
+    }
+
+    /// Those of the root of a source.
+    pub fn sparse_of(&self, source: SourceId) -> &[ChunkPrefix] {
+        self.sparse.get(&source.to_string()).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::secret::Key;
 use crate::format::codec::{Reader, Writer};
-use crate::format::id::{NodeId, SessionId, SourceId, hex, unhex};
+use crate::format::id::{ChunkPrefix, NodeId, SessionId, SourceId, hex, unhex};
 use crate::format::keys::{Certificate, KeyName};
 use crate::format::summary::{Counts, Missing};
 use crate::format::{Error, limits};
@@ -83,7 +83,15 @@ pub struct Lane {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Work {
     /// Reads the folder `path` into the repository.
-    Backup { path: String, source: Hex<SourceId>, parent: Option<Hex<NodeId>>, lane: Lane },
+    Backup {
+        path: String,
+        source: Hex<SourceId>,
+        parent: Option<Hex<NodeId>>,
+        /// Chunks whose files are bundled anew, as the parent's snapshot lists them.
+        #[serde(default)]
+        sparse: Vec<ChunkPrefix>,
+        lane: Lane,
+    },
     /// Writes a tree into the folder `path`, which has to be empty.
     Restore {
         path: String,
@@ -128,6 +136,9 @@ pub struct BackedUp {
     pub counts: Counts,
     pub missing: Vec<Missing>,
     pub more_missing: u64,
+    /// As in the summary of a snapshot.
+    #[serde(default)]
+    pub sparse: Vec<ChunkPrefix>,
     /// What changed while it was read; none if nothing did.
     pub changed: Option<String>,
 }
@@ -385,6 +396,7 @@ mod tests {
                 path: "/volumes/0".into(),
                 source: Hex(SourceId([8; 16])),
                 parent: None,
+                sparse: vec![ChunkPrefix([13; 16])],
                 lane: Lane {
                     session: Hex(SessionId([10; 16])),
                     number: 1,

@@ -12,14 +12,14 @@ use crate::archive::walk::{FoundKind, Options, Step, Walk};
 use crate::crypto::secret::Key;
 use crate::format::commit::{Root, RootKind};
 use crate::format::entry::{Kind, escape};
-use crate::format::id::SourceId;
+use crate::format::id::{ChunkPrefix, NodeId, SourceId};
 use crate::format::keys::KeyName;
 use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings,
-    begin, commit_again,
+    self, Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer,
+    WriterSettings, begin, commit_again,
 };
 
 /// What to back up.
@@ -128,7 +128,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
         return Err(Error::Interrupted);
     }
     let stats = writer.finish().await?;
-    let summary = summarize(&files, source, parent.as_ref(), &outcome, &stats);
+    let summary = summarize(&files, (source, source_id), parent.as_ref(), &outcome, &stats);
     let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
     let complete = summary.missing.is_empty() && summary.more_missing == 0;
     let to_commit = ToCommit {
@@ -170,14 +170,38 @@ async fn run(
 }
 
 fn parent_tree(repo: &Repository, index: &Arc<Index>, parent: &Snapshot, source: SourceId) -> Option<Parent> {
-    let root = parent.root_of(source)?;
-    let reader = Arc::new(Reader::new(repo, index.clone()));
-    Some(Parent { reader, root, runtime: tokio::runtime::Handle::current() })
+    OldTree::of(repo, parent, source).map(|old| old.parent(repo, index))
+}
+
+/// The tree of a source in an older snapshot.
+pub(super) struct OldTree {
+    pub root: NodeId,
+    /// What the summary lists for it. Only a help: without it space does not come back, and nothing else.
+    pub sparse: Vec<ChunkPrefix>,
+}
+
+impl OldTree {
+    pub fn of(repo: &Repository, snapshot: &Snapshot, source: SourceId) -> Option<Self> {
+        let root = snapshot.root_of(source)?;
+        let summary = repo::summary(repo, snapshot).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the summary of an older snapshot can't be read");
+            None
+        });
+        let sparse = summary.map_or_else(Vec::new, |summary| summary.sparse_of(source).to_vec());
+        Some(Self { root, sparse })
+    }
+
+    /// As what is compared with it takes it.
+    pub fn parent(self, repo: &Repository, index: &Arc<Index>) -> Parent {
+        let reader = Arc::new(Reader::new(repo, index.clone()));
+        let Self { root, sparse } = self;
+        Parent { reader, root, sparse, runtime: tokio::runtime::Handle::current() }
+    }
 }
 
 fn summarize(
     files: &Files,
-    source: Source,
+    (source, source_id): (Source, SourceId),
     parent: Option<&Snapshot>,
     outcome: &Outcome,
     stats: &Stats,
@@ -195,6 +219,7 @@ fn summarize(
         },
         missing: outcome.missing.clone(),
         more_missing: outcome.more_missing,
+        sparse: Summary::sparse(vec![(source_id, outcome.sparse.clone())]),
         cluster: None,
         copied_from: None,
     }

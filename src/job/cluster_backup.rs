@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::archive::backup::{Moving, Setting};
+use crate::archive::backup::{Moving, Outcome, Setting};
 use crate::archive::chunk::Chunker;
-use crate::archive::compare::Parent;
 use crate::archive::documents;
 use crate::cluster::Cluster;
 use crate::cluster::access;
@@ -18,9 +17,10 @@ use crate::cluster::hook::{self, Hooks};
 use crate::cluster::manifest::Manifest;
 use crate::cluster::volume::{self, Claim, Way};
 use crate::format::commit::{Root, RootKind};
-use crate::format::id::{NodeId, SourceId};
+use crate::format::id::SourceId;
 use crate::format::limits;
 use crate::format::summary::{self, Counts, Missing, Source, Summary};
+use crate::job::backup::OldTree;
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
@@ -28,8 +28,8 @@ use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
-    Begun, Index, Lane, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings,
-    begin, commit_again,
+    Begun, Index, Lane, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
+    commit_again,
 };
 
 /// What to back up, and how.
@@ -124,9 +124,9 @@ impl Run<'_> {
         let before = unless_cancelled(stop, Snapshots::load_before(repo)).await?;
         let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo, session)).await?);
         let own = lanes.remove(0);
-        let parent = before.parent_of(repo, source_id).and_then(|parent| parent.root_of(source_id));
-        let (manifests, stats) =
-            self.save_manifests(own, index, (source_id, parent), progress.clone()).await?;
+        let parent = before.parent_of(repo, source_id);
+        let parent = parent.and_then(|parent| OldTree::of(repo, parent, source_id));
+        let (saved, stats) = self.save_manifests(own, index, (source_id, parent), progress.clone()).await?;
         let time = repo.world.now();
         let reading = Reading {
             repo,
@@ -139,17 +139,18 @@ impl Run<'_> {
             before: &before,
             progress: progress.clone(),
         };
-        let read = reading.all(&groups).await?;
+        let mut read = reading.all(&groups).await?;
         if progress.is_cancelled() {
             return Err(Error::Interrupted);
         }
-        let mut roots = vec![Root { kind: RootKind::Manifests, source: source_id, node: manifests }];
+        let mut roots = vec![Root { kind: RootKind::Manifests, source: source_id, node: saved.root }];
         roots.extend(read.roots.iter().map(|(source, node)| Root {
             kind: RootKind::Volume,
             source: *source,
             node: *node,
         }));
         let parent = before.parent_of(repo, source_id).map(Snapshot::name);
+        read.sparse.push((source_id, saved.sparse));
         let summary = self.summarize(source, parent, &stats, read);
         let complete = summary.missing.is_empty() && summary.more_missing == 0;
         let to_commit = ToCommit {
@@ -170,15 +171,11 @@ impl Run<'_> {
         &self,
         lane: Lane,
         index: Arc<Index>,
-        (source, parent): (SourceId, Option<NodeId>),
+        (source, parent): (SourceId, Option<OldTree>),
         progress: Arc<dyn Progress>,
-    ) -> Result<(NodeId, Stats)> {
+    ) -> Result<(Outcome, Stats)> {
         let documents = to_documents(&self.found.manifests);
-        let parent = parent.map(|root| Parent {
-            reader: Arc::new(Reader::new(self.repo, index.clone())),
-            root,
-            runtime: tokio::runtime::Handle::current(),
-        });
+        let parent = parent.map(|old| old.parent(self.repo, &index));
         let writer = Writer::new(self.repo, index, lane, WriterSettings::default());
         let (ids, meta) = (self.repo.keys.ids()?.clone(), self.repo.keys.own_meta_key(source)?);
         let work = move || {
@@ -200,7 +197,7 @@ impl Run<'_> {
         if saved.cancelled {
             return Err(Error::Interrupted);
         }
-        Ok((saved.root, writer.finish().await?))
+        Ok((saved, writer.finish().await?))
     }
 
     fn summarize(&self, source: Source, parent: Option<String>, stats: &Stats, read: Read) -> Summary {
@@ -242,6 +239,7 @@ impl Run<'_> {
             counts,
             missing,
             more_missing: read.more_missing,
+            sparse: Summary::sparse(read.sparse),
             copied_from: None,
             cluster: Some(summary::Cluster {
                 version: self.cluster.version.clone(),

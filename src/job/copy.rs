@@ -305,6 +305,8 @@ impl Trees<'_> {
         let mut lost = MissingList::default();
         let mut counts = Counts { read_bytes: summary.counts.read_bytes, ..Default::default() };
         summary.parent = None;
+        // Of the first's chunks; what is cut again there is copied as it is then.
+        summary.sparse.clear();
         for root in &self.snapshot.commit.roots {
             let part = self.part(&summary, root)?;
             let (tree, parent) = match self.one(root, &part).await {

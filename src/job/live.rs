@@ -12,9 +12,10 @@ use crate::cluster::Cluster;
 use crate::cluster::hook::{self, HookResult, OnError, Phase, PodHooks};
 use crate::cluster::mover::{MOVERS, Mover, Place, Purpose, Rung, volume_path};
 use crate::cluster::volume::{Claim, Consumer, Way};
-use crate::format::id::{NodeId, SourceId};
+use crate::format::id::{ChunkPrefix, NodeId, SourceId};
 use crate::format::summary::{self, Missing, Source, Verdict};
 use crate::format::task::{self, BackedUp, FailureClass, Hex, Report, Transport, Work};
+use crate::job::backup::OldTree;
 use crate::job::group::Group;
 use crate::job::hold::{Holds, Movers, Name, Wanted};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
@@ -47,6 +48,8 @@ const MISSING_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Default)]
 pub struct Read {
     pub roots: Vec<(SourceId, NodeId)>,
+    /// What each root makes little use of, as the movers say.
+    pub sparse: Vec<(SourceId, Vec<ChunkPrefix>)>,
     pub volumes: Vec<summary::Volume>,
     pub hooks: Vec<summary::Hook>,
     pub missing: Vec<Missing>,
@@ -249,10 +252,13 @@ impl Reading<'_> {
         let claim = &self.claims[claim];
         let source = Source::volume(&self.cluster.uid, &claim.namespace, &claim.name, &claim.uid);
         let source = self.repo.keys.ids()?.source_id(&source);
+        let parent = self.before.parent_of(self.repo, source);
+        let old = parent.and_then(|parent| OldTree::of(self.repo, parent, source));
         let work = Work::Backup {
             path: volume_path(k),
             source: Hex(source),
-            parent: self.before.parent_of(self.repo, source).and_then(|found| found.root_of(source)).map(Hex),
+            parent: old.as_ref().map(|old| Hex(old.root)),
+            sparse: old.map_or_else(Vec::new, |old| old.sparse),
             lane: task::Lane {
                 session: Hex(lane.session),
                 number: lane.number,
@@ -316,6 +322,7 @@ pub fn may_pass(error: &Error) -> bool {
 impl Read {
     fn add(&mut self, other: Read) {
         self.roots.extend(other.roots);
+        self.sparse.extend(other.sparse);
         self.volumes.extend(other.volumes);
         self.hooks.extend(other.hooks);
         other.missing.into_iter().for_each(|missing| self.list(missing));
@@ -346,6 +353,7 @@ impl Read {
         }
         self.more_missing += done.more_missing;
         self.roots.push((source, done.root.0));
+        self.sparse.push((source, done.sparse));
         self.volumes.push(summary);
     }
 

@@ -28,7 +28,7 @@ use crate::crypto::secret::Key;
 use crate::format::config::Config;
 use crate::format::entry::TreePath;
 use crate::format::frame::{Message, kind};
-use crate::format::id::{NodeId, SessionId, SourceId};
+use crate::format::id::{ChunkPrefix, NodeId, SessionId, SourceId};
 use crate::format::task::{
     BackedUp, Direct, Done, Failure, FailureClass, Hex, Progress as Told, Report, Restored, Task, Transport,
     VERSION, Work,
@@ -159,7 +159,7 @@ async fn serve(
         meta: (task.keys.meta_name.0, task.keys.meta.0.clone()),
     };
     let done = match task.work {
-        Work::Backup { path, source, parent, lane } => {
+        Work::Backup { path, source, parent, sparse, lane } => {
             let lane = Lane {
                 session: lane.session.0,
                 number: lane.number,
@@ -167,7 +167,7 @@ async fn serve(
                 signing: lane.signing.0,
             };
             let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
-            let volume = Volume { path, source: source.0, parent: parent.map(|parent| parent.0) };
+            let volume = Volume { path, source: source.0, parent: parent.map(|parent| parent.0), sparse };
             Done::Backup(back_up(&repo, volume, lane, pace).await?)
         }
         Work::Restore { path, root, resume } => {
@@ -265,13 +265,15 @@ struct Volume {
     path: String,
     source: SourceId,
     parent: Option<NodeId>,
+    sparse: Vec<ChunkPrefix>,
 }
 
-async fn back_up(repo: &Repository, volume: Volume, lane: Lane, pace: Arc<Pace>) -> Result<BackedUp> {
+async fn back_up(repo: &Repository, mut volume: Volume, lane: Lane, pace: Arc<Pace>) -> Result<BackedUp> {
     let index = Arc::new(Index::load_to_add(repo, lane.session).await?);
     let parent = volume.parent.map(|root| Parent {
         reader: Arc::new(Reader::new(repo, index.clone())),
         root,
+        sparse: std::mem::take(&mut volume.sparse),
         runtime: Handle::current(),
     });
     let writer = Writer::new(repo, index, lane, WriterSettings::default());
@@ -294,6 +296,7 @@ async fn back_up(repo: &Repository, volume: Volume, lane: Lane, pace: Arc<Pace>)
         counts,
         missing: outcome.missing,
         more_missing: outcome.more_missing,
+        sparse: outcome.sparse,
         changed,
     })
 }

@@ -96,6 +96,7 @@ async fn back_up(repo: &Repository, volumes: &BTreeMap<&'static str, PathBuf>) -
         counts,
         missing: Vec::new(),
         more_missing: 0,
+        sparse: Default::default(),
         cluster: Some(Cluster { volumes, manifests: 50, ..Default::default() }),
         copied_from: None,
     };

@@ -5,6 +5,7 @@
 mod alarms;
 mod attributes;
 mod checks;
+mod churn;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;

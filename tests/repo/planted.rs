@@ -83,6 +83,7 @@ fn summary(source: Source) -> Summary {
         counts: Counts::default(),
         missing: vec![],
         more_missing: 0,
+        sparse: Default::default(),
         cluster: Some(cluster),
     }
 }

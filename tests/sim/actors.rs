@@ -185,6 +185,7 @@ async fn look_at_parent(
 
 fn summary(source: Source) -> Summary {
     Summary {
+        sparse: Default::default(),
         version: 0,
         kist: "sim".into(),
         source,

@@ -75,6 +75,7 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
         counts: Counts::default(),
         missing: vec![],
         more_missing: 0,
+        sparse: Default::default(),
         cluster: None,
         copied_from: None,
     };

@@ -140,6 +140,7 @@ fn summary(m: &Material) -> Vec<u8> {
         counts,
         missing: vec![Missing { what: "/srv/key".into(), why: "permission denied".into() }],
         more_missing: 0,
+        sparse: Default::default(),
         cluster: None,
         copied_from: None,
     };
