@@ -90,7 +90,7 @@ def lines(results: dict[str, Any]) -> str:
     """Time and memory against the amount of data: one panel each for each operation."""
     points = growth(results)
     names = [name for name in OPERATIONS if any(name in operations for _, operations in points)]
-    body = text(20, 26, "Growth: 1, 2, 4 and 8 times the data", 14, weight="bold") + legend(20, 48, shown(results))
+    body = text(20, 26, "Growth: so many times the data", 14, weight="bold") + legend(20, 48, shown(results))
     high, wide = 150.0, (WIDTH - 60.0) / max(1, len(names))
     for column, operation in enumerate(names):
         x = 60 + column * wide
@@ -104,6 +104,7 @@ def panel(points: list[tuple[float, Any]], operation: str, what: str, part: floa
           place: tuple[float, float, float, float], title: str) -> str:
     """One panel: from nothing to the most there is, both ways, so that a straight line is linear growth."""
     x, y, wide, high = place
+    least, largest = min(portion for portion, _ in points), max(portion for portion, _ in points)
     series = {name: [(portion, median(operations[operation][name], what) / part) for portion, operations in points
                      if name in operations.get(operation, {})] for name in TOOLS}
     most = max([value for values in series.values() for _, value in values] + [1e-9])
@@ -111,9 +112,9 @@ def panel(points: list[tuple[float, Any]], operation: str, what: str, part: floa
     body += line(x, y, x, y + high, "#888888") + line(x, y + high, x + wide, y + high, "#888888")
     body += text(x - 4, y + 8, seconds(most), 10, "end") + text(x - 4, y + high, "0", 10, "end")
     for portion, _ in points:
-        body += text(x + portion * wide, y + high + 14, f"{portion * 8:.0f}×", 10, "middle")
+        body += text(x + portion / largest * wide, y + high + 14, f"{portion / least:.0f}×", 10, "middle")
     for name, values in series.items():
-        at = [(x + portion * wide, y + high - value / most * high) for portion, value in values]
+        at = [(x + portion / largest * wide, y + high - value / most * high) for portion, value in values]
         for one, two in itertools.pairwise(at):
             body += line(*one, *two, COLOURS[name], width=2)
         for left, top in at:
