@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use kist::archive::tree::{ContentBuilder, NodeSink, TreeBuilder};
 use kist::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
+use kist::format::refs::ChunkRef;
 use kist::repo::{Result, Writer};
 
 use crate::draw::Draw;
@@ -83,8 +84,9 @@ pub fn save(sink: &NodeSink<'_>, builder: &mut TreeBuilder, files: &[(String, Ve
 fn save_content(sink: &NodeSink<'_>, writer: &Writer, bytes: &[u8]) -> Result<Content> {
     let mut content = ContentBuilder::new();
     for piece in bytes.chunks(CHUNK_BYTES) {
-        let chunk = writer.save_chunk(piece)?.id;
-        content.push(sink, Extent::Data { chunk, offset: 0, len: piece.len() as u32 })?;
+        let len = piece.len() as u32;
+        let chunk = ChunkRef { id: writer.save_chunk(piece)?.id, len };
+        content.push(sink, Extent::Data { chunk, offset: 0, len })?;
     }
     content.finish(sink)
 }
