@@ -1,8 +1,10 @@
 //! Copies into another repository, with other keys: they restore as the first does, cost what changed, go on
 //! after a kill, tell what they could not have, and believe nobody but themselves.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -18,7 +20,7 @@ use kist::store::testing::{Log, Recording};
 use kist::store::{Store, Verb};
 use object_store::memory::InMemory;
 
-use crate::crash::{End, Patience, indexed, killed};
+use crate::crash::{End, Patience, indexed, killed_at_each};
 use crate::scene::{
     ABOVE, Scene, WRITER, backup, chain, change, check, described, grow, init, noise, over, record_ids,
     repo_error, restore_into,
@@ -235,14 +237,14 @@ async fn a_copy_killed_at_any_effect_goes_on_with_what_it_has_uploaded() {
     copy_all(&source, &reference).await.unwrap();
     let all = indexed(&reference).await;
     for end in [End::Before, End::After] {
-        let mut taken_up = HashSet::new();
-        for nth in 0.. {
+        let taken_up = RefCell::new(HashSet::new());
+        let run =
+            async |store: Store| copy_all(&source, &elsewhere.open_at(&scene, store).await).await.is_ok();
+        killed_at_each(&elsewhere.beneath, end, run, async |nth, beneath, is_done| {
             let what = format!("{end:?} effect {nth}");
-            let beneath = elsewhere.beneath.fork();
-            let dying = elsewhere.open_at(&scene, killed(&beneath, nth, end)).await;
-            if copy_all(&source, &dying).await.is_ok() {
+            if is_done {
                 assert!(nth > 60, "{what}: told to be done");
-                break;
+                return ControlFlow::Break(());
             }
             let opened = elsewhere.open_at(&scene, over(beneath)).await;
             let there = indexed(&opened).await;
@@ -253,13 +255,16 @@ async fn a_copy_killed_at_any_effect_goes_on_with_what_it_has_uploaded() {
                 (sum.0 + copied.stats.new_chunks, sum.1 + copied.stats.new_nodes)
             });
             assert_eq!(new, (all.0 - there.0, all.1 - there.1), "{what}: only what is missing");
-            taken_up.insert(there);
+            taken_up.borrow_mut().insert(there);
             if nth % 7 == 0 {
                 scene.restore_whole(&opened, "latest", &what).await;
                 let findings = check(&opened).await.findings;
                 assert!(findings.is_empty(), "{what}: {findings:?}");
             }
-        }
+            ControlFlow::Continue(())
+        })
+        .await;
+        let taken_up = taken_up.into_inner();
         assert!(taken_up.len() > 3, "{taken_up:?}");
     }
 }

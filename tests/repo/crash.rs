@@ -1,6 +1,8 @@
 //! Runs that were killed: after each effect on the store in turn, the next run just runs.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -40,6 +42,23 @@ pub fn killed(beneath: &InMemory, nth: u64, end: End) -> Store {
     Store::over(faults.wrap())
 }
 
+/// Kills `run` at each of its effects in turn, each time on a copy of what lies beneath, and hands what is left to `then`
+/// with its number, and whether the run said that it was done. Goes on until `then` says that it is enough.
+pub async fn killed_at_each(
+    beneath: &InMemory,
+    end: End,
+    run: impl AsyncFn(Store) -> bool,
+    then: impl AsyncFn(u64, InMemory, bool) -> ControlFlow<()>,
+) {
+    for nth in 0.. {
+        let left = beneath.fork();
+        let is_done = run(killed(&left, nth, end)).await;
+        if then(nth, left, is_done).await.is_break() {
+            break;
+        }
+    }
+}
+
 /// How many chunks and nodes the deltas that landed name.
 pub async fn indexed(repo: &Repository) -> (u64, u64) {
     let ids = record_ids(repo).await;
@@ -59,22 +78,23 @@ async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
     assert!(effects.len() > 10, "{effects:?}");
     assert!(effects.last().unwrap().key.starts_with("commits/"), "the commit comes last: {effects:?}");
     assert!(effects[0].key.starts_with("sessions/"), "the session comes first: {effects:?}");
-    let mut taken_up = HashSet::new();
+    let taken_up = RefCell::new(HashSet::new());
     let had = scene.store().list("commits").await.unwrap().len();
-    let mut landed = 0;
-    for nth in 0.. {
+    let landed = Cell::new(0);
+    let run = async |store: Store| {
+        let dying = kist::repo::open(store, &scene.world(), writer, None).await.unwrap();
+        backup(&dying, &scene.source()).await.is_ok()
+    };
+    killed_at_each(&scene.beneath, end, run, async |nth, beneath, is_done| {
         let what = format!("{end:?} effect {nth} of about {}", effects.len());
-        let beneath = scene.beneath.fork();
-        let dying = kist::repo::open(killed(&beneath, nth, end), &scene.world(), writer, None).await.unwrap();
-        let ended = backup(&dying, &scene.source()).await;
-        if ended.is_ok() {
+        if is_done {
             // Records go to packs at random, so a run may have some effects more or less than another.
             assert!(nth + 10 > effects.len() as u64, "{what}: told to be done");
-            break;
+            return ControlFlow::Break(());
         }
         let commits = over(beneath.clone()).list("commits").await.unwrap().len();
         assert!(commits == had || (end == End::After && commits == had + 1), "{what}");
-        landed += commits - had;
+        landed.set(landed.get() + commits - had);
         let opened = kist::repo::open(over(beneath.clone()), &scene.world(), writer, None).await.unwrap();
         let there = indexed(&opened).await;
         let next = backup(&opened, &scene.source()).await.unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -82,12 +102,15 @@ async fn kill_everywhere(scene: &Scene, writer: &Unlock, end: End) {
         assert_eq!(next.stats.new_chunks, all.0 - there.0, "{what}: only what is missing");
         let missing = all.1 - all.1.min(there.1);
         assert!((missing..=missing + ABOVE).contains(&next.stats.new_nodes), "{what}: {missing}");
-        taken_up.insert(there);
+        taken_up.borrow_mut().insert(there);
         let owner = scene.open(over(beneath)).await.unwrap();
         scene.restore_whole(&owner, &next.snapshot.name(), &what).await;
         let findings = check(&owner).await.findings;
         assert!(findings.is_empty(), "{what}: {findings:?}");
-    }
+        ControlFlow::Continue(())
+    })
+    .await;
+    let (landed, taken_up) = (landed.get(), taken_up.into_inner());
     assert!(landed == 0 || end == End::After, "only the last effect makes a snapshot");
     assert!(taken_up.len() > 1, "no killed run has left anything to take up: {taken_up:?}");
 }

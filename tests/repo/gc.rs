@@ -1,5 +1,6 @@
 //! Forgetting and pruning: what goes, what stays, who may be at work meanwhile, and what a killed prune leaves.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,9 +11,9 @@ use kist::format::refs::ChunkRef;
 use kist::progress::{Progress, Unit};
 use kist::repo::{self, Class, Error, Index, Left, PruneSettings, Pruned, Repository, Snapshots};
 use kist::store::Store;
-use kist::store::testing::{EFFECTS, Failure, Faulty, Log, Moment, Recording};
-use object_store::memory::InMemory;
+use kist::store::testing::{Failure, Faulty, Log, Recording};
 
+use crate::crash::{End, killed_at_each};
 use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, noise, over, record_ids};
 
 /// Sessions that have not committed are fenced at once.
@@ -152,19 +153,7 @@ async fn a_prune_touches_nothing_if_something_is_damaged() {
     }
 }
 
-/// The store of a prune that is killed at its effect number `nth`.
-fn killed(beneath: &InMemory, nth: u64, moment: Moment) -> Store {
-    let faults = Faulty::over(Arc::new(beneath.clone()));
-    let faults = match moment {
-        Moment::Before => faults.stop_after(nth, Failure::Denied),
-        Moment::After => {
-            faults.stop_after(nth + 1, Failure::Denied).fail(EFFECTS, nth..nth + 1, moment, Failure::Denied)
-        }
-    };
-    Store::over(faults.wrap())
-}
-
-async fn kill_prune_everywhere(moment: Moment) {
+async fn kill_prune_everywhere(end: End) {
     let scene = Scene::new().await;
     let owner = scene.open(scene.store()).await.unwrap();
     let [first, second, last] = three(&scene, &owner).await;
@@ -186,11 +175,12 @@ async fn kill_prune_everywhere(moment: Moment) {
         prune(&whole).await;
         bytes_of_packs(&whole.store).await
     };
-    for nth in 0.. {
-        let what = format!("{moment:?} effect {nth} of about {}", effects.len());
-        let beneath = scene.beneath.fork();
-        let dying = scene.open(killed(&beneath, nth, moment)).await.unwrap();
-        let ended = repo::prune(&dying, now(), &|_| {}).await;
+    let run = async |store: Store| {
+        let dying = scene.open(store).await.unwrap();
+        repo::prune(&dying, now(), &|_| {}).await.is_ok()
+    };
+    killed_at_each(&scene.beneath, end, run, async |nth, beneath, is_done| {
+        let what = format!("{end:?} effect {nth} of about {}", effects.len());
         let next = scene.open(over(beneath)).await.unwrap();
         scene.restore_whole(&next, &last.snapshot_name(), &what).await;
         let findings = check(&next).await.findings;
@@ -206,20 +196,22 @@ async fn kill_prune_everywhere(moment: Moment) {
         assert!(findings.is_empty(), "{what}: {findings:?}");
         let left = bytes_of_packs(&next.store).await;
         assert!(left <= least + least / 20, "{what}: {left} bytes are left, {least} would be enough");
-        if ended.is_ok() && nth as usize > effects.len() + 10 {
-            break;
+        match is_done && nth as usize > effects.len() + 10 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_killed_before_any_effect_is_taken_up_by_the_next() {
-    kill_prune_everywhere(Moment::Before).await;
+    kill_prune_everywhere(End::Before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_killed_after_any_effect_is_taken_up_by_the_next() {
-    kill_prune_everywhere(Moment::After).await;
+    kill_prune_everywhere(End::After).await;
 }
 
 /// Prunes in the midst of a backup, when it has been told of so many steps.

@@ -1,6 +1,8 @@
 //! Managing keys: listed, removed, rotated, and every moment at which that may be cut short.
 
+use std::cell::Cell;
 use std::fs;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kist::crypto::kdf::Params;
@@ -11,7 +13,7 @@ use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
 use kist::store::{Store, Verb};
 use object_store::memory::InMemory;
 
-use crate::crash::{End, killed};
+use crate::crash::{End, killed, killed_at_each};
 use crate::scene::{Scene, backup, check, noise, over};
 
 /// A little to back up; more at each call.
@@ -304,31 +306,32 @@ async fn work_on_keys_killed_between_any_two_effects_leaves_every_key_file_openi
     sow(&scene, 1);
     let ring = Ring::new(&scene).await;
     scene.add(NewKey::of(Role::Reader, "spare")).await;
-    let mut most = 0;
+    let most = Cell::new(0);
     for work in [Work::Epoch, Work::Rotate, Work::Add, Work::Remove] {
         for end in [End::Before, End::After] {
-            for nth in 0.. {
+            let run = async |store: Store| work.run(&scene.open(store).await.unwrap()).await.is_ok();
+            killed_at_each(&scene.beneath, end, run, async |nth, beneath, is_done| {
                 let what = format!("{work:?} killed at effect {nth}, {end:?}");
-                let beneath = scene.beneath.fork();
-                let dying = scene.open(killed(&beneath, nth, end)).await.unwrap();
-                let ended = work.run(&dying).await;
                 ring.is_whole(&scene, &beneath, &what).await;
-                if ended.is_ok() {
-                    most = most.max(nth);
-                    break;
+                if is_done {
+                    most.set(most.get().max(nth));
+                    return ControlFlow::Break(());
                 }
                 // By whichever owner: what was cut short is finished, and all goes on.
                 for unlock in &ring.readers[..2] {
-                    let owner =
-                        repo::open(over(beneath.clone()), &scene.world(), unlock, None).await.unwrap();
+                    let store = over(beneath.clone());
+                    let owner = repo::open(store, &scene.world(), unlock, None).await.unwrap();
                     let listed = repo::list_keys(&owner).await.unwrap();
                     assert!(listed.unreadable.is_empty(), "{what}: {:?}", listed.unreadable);
                     repo::rotate_owner(&owner).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                     ring.is_whole(&scene, &beneath, &format!("{what}, then rotated")).await;
                 }
-            }
+                ControlFlow::Continue(())
+            })
+            .await;
         }
     }
+    let most = most.get();
     assert!(most >= 7, "a new epoch has {most} effects");
 }
 

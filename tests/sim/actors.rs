@@ -94,18 +94,15 @@ pub async fn writer(mut actor: Actor, host: u64) -> std::result::Result<(), Stri
         rest(&mut actor.draw).await;
         trees::change(&mut tree, &mut actor.draw);
         for _ in 0..RERUNS {
-            let number = {
-                let mut ledger = actor.ledger();
-                let number = ledger.runs.len() as u32 + 1;
-                ledger.runs.insert(number, tree.clone());
-                number
-            };
+            let number = actor.ledger().begin(&tree);
             let (draw, wanted) = (actor.draw.fork(), tree.clone());
             let work = async |repo: Repository| back_up(&repo, draw, &wanted, number, host).await;
             match actor.process(work).await {
-                Ended::Done(id) => {
+                Ended::Done((id, is_another)) => {
                     actor.sea.note(format!("{} is told: {} of run {number}", actor.name, id.snapshot_name()));
-                    actor.ledger().told.insert(id, number);
+                    let mut ledger = actor.ledger();
+                    ledger.told.insert(id, number);
+                    ledger.resumed += u64::from(is_another);
                     break;
                 }
                 Ended::Failed(Error::Fenced) => actor.ledger().fenced += 1,
@@ -118,14 +115,15 @@ pub async fn writer(mut actor: Actor, host: u64) -> std::result::Result<(), Stri
     Ok(())
 }
 
-/// The steps of `job::backup`, without files and threads.
+/// The steps of `job::backup`, without files and threads. Gives the snapshot, and whether its session was fenced meanwhile
+/// and another has committed.
 pub async fn back_up(
     repo: &Repository,
     mut draw: Draw,
     tree: &Tree,
     number: u32,
     host: u64,
-) -> Result<SessionId> {
+) -> Result<(SessionId, bool)> {
     let source = Source::Files { host: format!("host {host}"), paths: vec!["/".into()] };
     let ids = repo.keys.ids()?.clone();
     let source_id = ids.source_id(&source);
@@ -133,7 +131,7 @@ pub async fn back_up(
     let time = repo.world.now();
     let Begun { session, mut lanes, view } = repo::begin(repo, 1).await?;
     pause(&mut draw).await;
-    let before = Snapshots::load(repo).await?;
+    let before = Snapshots::load_before(repo).await?;
     let index = Arc::new(Index::load_to_add(repo, session).await?);
     pause(&mut draw).await;
     look_at_parent(repo, &before, &index, source_id).await?;
@@ -159,7 +157,8 @@ pub async fn back_up(
         roots: vec![Root { kind: RootKind::Files, source: source_id, node }],
         summary: summary(source),
     };
-    Ok(repo::commit_again(repo, session, &before, what).await?.id)
+    let id = repo::commit_again(repo, session, &before, what).await?.id;
+    Ok((id, id != session))
 }
 
 /// The comparison with the parent reads its nodes; those that come back are referred to.

@@ -16,6 +16,7 @@
 //! which branch it looks at first; here one request is answered at a time, so there is one branch that is ready.
 
 mod actors;
+mod damage;
 mod draw;
 mod oracle;
 mod run;
@@ -45,13 +46,14 @@ fn given(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_happens_no_snapshot_that_was_told_is_lost() {
-    let mut sum = [0; 6];
+    let mut sum = [0; 7];
     for seed in FOUND.into_iter().chain(0..SEEDS) {
         let gone = run(seed);
-        let counts = [gone.told, gone.fenced, gone.prunes, gone.swept, gone.repacked, gone.deaths];
+        let Gone { told, fenced, resumed, prunes, swept, repacked, deaths, .. } = gone;
+        let counts = [told, fenced, resumed, prunes, swept, repacked, deaths];
         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     }
-    let names = ["told", "fenced", "prunes", "swept", "repacked", "deaths"];
+    let names = ["told", "fenced", "resumed", "prunes", "swept", "repacked", "deaths"];
     for (name, count) in names.iter().zip(sum) {
         println!("{name}: {count}");
         assert!(count > 0, "in all seeds together nothing was {name}: they prove nothing of it");

@@ -15,6 +15,7 @@ use kist::repo::{self, Index, Place, Reader, Repository, Snapshots, Unlock, chai
 use kist::store::Store;
 use object_store::memory::InMemory;
 
+use crate::run::off_runtime;
 use crate::sea::Sea;
 use crate::time::world;
 use crate::trees::Tree;
@@ -28,13 +29,23 @@ pub struct Ledger {
     pub told: BTreeMap<SessionId, u32>,
     /// Sessions that somebody has tried to forget and nobody has brought back since.
     pub forgetting: BTreeSet<SessionId>,
-    /// Writers that were told that they were fenced.
+    /// Writers that were told that they were fenced, and those that went on in another session.
     pub fenced: u64,
+    pub resumed: u64,
     /// Prunes that came to their end, and packs that they swept.
     pub prunes: u64,
     pub swept: u64,
     pub repacked: u64,
     pub deaths: u64,
+}
+
+impl Ledger {
+    /// A run begins: what it wants to save, and its number.
+    pub fn begin(&mut self, tree: &Tree) -> u32 {
+        let number = self.runs.len() as u32 + 1;
+        self.runs.insert(number, tree.clone());
+        number
+    }
 }
 
 #[derive(Default)]
@@ -45,8 +56,8 @@ pub struct Oracle {
 }
 
 /// The repository as it is now, by itself.
-struct View {
-    repo: Repository,
+pub struct View {
+    pub repo: Repository,
     reader: Arc<Reader>,
     packs: HashSet<PackId>,
 }
@@ -69,10 +80,7 @@ impl Oracle {
                 ));
             }
         }
-        let listed = repo.store.list(object::PACKS).await.map_err(|e| chain(&e))?;
-        let packs = listed.iter().filter_map(|found| PackId::parse(found.key.rsplit('/').next()?)).collect();
-        let reader = Arc::new(Reader::new(&repo, Arc::new(index)));
-        let view = View { repo, reader, packs };
+        let view = View::of(repo, index).await?;
         // What is forgotten can be recalled until a sweep, so it has to be whole as well.
         for snapshot in snapshots.all.iter().chain(&snapshots.forgotten) {
             let name = snapshot.name();
@@ -90,7 +98,7 @@ impl Oracle {
         Ok(())
     }
 
-    async fn restore(&mut self, view: &View, root: NodeId) -> Result<Tree, String> {
+    pub async fn restore(&mut self, view: &View, root: NodeId) -> Result<Tree, String> {
         let mut tree = Tree::new();
         let mut next = vec![root];
         while let Some(id) = next.pop() {
@@ -141,8 +149,8 @@ impl Oracle {
     }
 
     async fn node(&mut self, view: &View, id: NodeId) -> Result<Arc<Node>, String> {
-        let place = view.place(RecordId::Node(id))?;
-        let key = (id, place.pack, place.offset);
+        let places = view.places(RecordId::Node(id))?;
+        let key = (id, places[0].pack, places[0].offset);
         if let Some(known) = self.nodes.get(&key) {
             return Ok(known.clone());
         }
@@ -152,29 +160,48 @@ impl Oracle {
     }
 
     async fn chunk(&mut self, view: &View, id: ChunkId) -> Result<Arc<Vec<u8>>, String> {
-        let place = view.place(RecordId::Chunk(id))?;
-        let key = (id, place.pack, place.offset);
-        if let Some(known) = self.chunks.get(&key) {
-            return Ok(known.clone());
+        let mut last = String::new();
+        for place in view.places(RecordId::Chunk(id))? {
+            let key = (id, place.pack, place.offset);
+            if let Some(known) = self.chunks.get(&key) {
+                return Ok(known.clone());
+            }
+            match view.open(id, place).await {
+                Ok(plain) => {
+                    let plain = Arc::new(plain);
+                    self.chunks.insert(key, plain.clone());
+                    return Ok(plain);
+                }
+                Err(error) => last = chain(&error),
+            }
         }
-        let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
-        let pack = object::pack_key(place.pack);
-        let record = view.repo.store.get_range(&pack, range).await.map_err(|error| chain(&error))?;
-        // On a thread of its own: it may ask the runtime for the session's key.
-        let opened = crate::run::off_runtime(|| view.reader.open_chunk(id, &place, &record));
-        let plain = Arc::new(opened.map_err(|error| chain(&error))?);
-        self.chunks.insert(key, plain.clone());
-        Ok(plain)
+        Err(last)
     }
 }
 
 impl View {
-    /// The first place of a record whose pack is there.
-    fn place(&self, id: RecordId) -> Result<Place, String> {
-        let mut places = self.reader.index().places(&id);
-        let there = places.find(|place| self.packs.contains(&place.pack));
-        let known: Vec<_> = self.reader.index().places(&id).map(|place| place.pack).collect();
-        there.ok_or_else(|| format!("{id} is in no pack that is there; the index knows {known:?}"))
+    pub async fn of(repo: Repository, index: Index) -> Result<Self, String> {
+        let listed = repo.store.list(object::PACKS).await.map_err(|error| chain(&error))?;
+        let packs = listed.iter().filter_map(|found| PackId::parse(found.key.rsplit('/').next()?)).collect();
+        Ok(Self { reader: Arc::new(Reader::new(&repo, Arc::new(index))), repo, packs })
+    }
+
+    /// The places of a record whose packs are there; at least one.
+    fn places(&self, id: RecordId) -> Result<Vec<Place>, String> {
+        let known: Vec<Place> = self.reader.index().places(&id).collect();
+        let there: Vec<Place> =
+            known.iter().filter(|place| self.packs.contains(&place.pack)).copied().collect();
+        match there.is_empty() {
+            true => Err(format!("{id} is in no pack that is there; the index says {known:?}")),
+            false => Ok(there),
+        }
+    }
+
+    async fn open(&self, id: ChunkId, place: Place) -> repo::Result<Vec<u8>> {
+        let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
+        let record = self.repo.store.get_range(&object::pack_key(place.pack), range).await?;
+        // On a thread of its own: it may ask the runtime for the session's key.
+        off_runtime(|| self.reader.open_chunk(id, &place, &record))
     }
 }
 

@@ -33,6 +33,7 @@ pub struct Gone {
     pub steps: u64,
     pub told: u64,
     pub fenced: u64,
+    pub resumed: u64,
     pub prunes: u64,
     pub swept: u64,
     pub repacked: u64,
@@ -82,20 +83,21 @@ pub fn init() -> Init {
     Init { passphrase: None, cost: Params::CHEAP, chunker, degrade: Degrade::Refuse, like: None }
 }
 
-struct Scene {
-    sea: Arc<Sea>,
-    owner: Unlock,
-    writers: Vec<Unlock>,
-    maintainer: Unlock,
-    ledger: Arc<Mutex<Ledger>>,
+/// All that one simulation is made of.
+pub struct Scene {
+    pub sea: Arc<Sea>,
+    pub owner: Unlock,
+    pub writers: Vec<Unlock>,
+    pub maintainer: Unlock,
+    pub ledger: Arc<Mutex<Ledger>>,
+    pub draw: Mutex<Draw>,
     oracle: tokio::sync::Mutex<Oracle>,
-    draw: Mutex<Draw>,
     /// Steps that the oracle leaves out after each look; 1 in runs by hand.
     every: u64,
 }
 
 impl Scene {
-    async fn new(seed: u64) -> Self {
+    pub async fn new(seed: u64) -> Self {
         let mut draw = Draw::new(seed);
         let rates =
             Rates { create: *draw.pick(&[0, 50, 150]), other: *draw.pick(&[0, 1, 4]), lag: Duration::ZERO };
@@ -132,11 +134,7 @@ impl Scene {
     }
 
     async fn run(&self) -> Result<(), String> {
-        let actors = self.cast();
-        self.play(actors).await?;
-        self.sea.settle().await;
-        self.sea.set_rates(Rates::default());
-        wait(LONG).await;
+        self.history().await?;
         let end = async { self.end().await };
         tokio::select! {
             biased;
@@ -144,6 +142,16 @@ impl Scene {
             failed = self.drive() => return failed,
         }
         self.look().await
+    }
+
+    /// All actors work, until each has done what it wanted.
+    pub async fn history(&self) -> Result<(), String> {
+        let actors = self.cast();
+        self.play(actors).await?;
+        self.sea.settle().await;
+        self.sea.set_rates(Rates::default());
+        wait(LONG).await;
+        Ok(())
     }
 
     /// Sets all actors to work.
@@ -253,17 +261,12 @@ impl Scene {
             let mut draw = self.draw.lock().unwrap().fork();
             let world = world(&self.sea.since, draw.number());
             let tree = crate::trees::sown(&mut draw);
-            let number = {
-                let mut ledger = self.ledger.lock().unwrap();
-                let number = ledger.runs.len() as u32 + 1;
-                ledger.runs.insert(number, tree.clone());
-                number
-            };
+            let number = self.ledger.lock().unwrap().begin(&tree);
             let work = async {
                 let repo = repo::open(store, &world, key, None).await?;
                 back_up(&repo, draw, &tree, number, host as u64).await
             };
-            let id = work.await.map_err(|error| format!("once more: {}", chain(&error)))?;
+            let (id, _) = work.await.map_err(|error| format!("once more: {}", chain(&error)))?;
             self.ledger.lock().unwrap().told.insert(id, number);
         }
         Ok(())
@@ -276,6 +279,7 @@ impl Scene {
             steps,
             told: ledger.told.len() as u64,
             fenced: ledger.fenced,
+            resumed: ledger.resumed,
             prunes: ledger.prunes,
             swept: ledger.swept,
             repacked: ledger.repacked,

@@ -1,6 +1,6 @@
 //! What a prune would do: a value that can be printed, made from an index and its marks.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
@@ -37,7 +37,7 @@ pub struct PrunePlan {
     /// Of those, how many no index names: left behind by runs that died.
     pub orphans: u64,
     /// Packs whose used records are copied into new ones, by what must stay together: kind and origin.
-    pub repack: HashMap<(PackKind, KeyId), Vec<PackId>>,
+    pub repack: BTreeMap<(PackKind, KeyId), Vec<PackId>>,
     /// Bytes of those packs, and of what is used in them.
     pub repack_bytes: u64,
     pub repack_used_bytes: u64,
@@ -106,24 +106,28 @@ impl Stays {
     }
 }
 
-/// Bytes of each pack that are used, by the pack's number.
-fn used_bytes(seen: &Seen<'_>, stays: &Stays) -> Vec<u64> {
+/// Bytes of each pack's records: those that are used, and all. By the pack's number.
+fn record_bytes(seen: &Seen<'_>, stays: &Stays) -> (Vec<u64>, Vec<u64>) {
     let mut used = vec![0; seen.index.packs().len()];
+    let mut all = used.clone();
     for (ordinal, places) in seen.index.slots_of_all() {
+        let counted = places.inspect(|(pack, place)| all[*pack as usize] += u64::from(place.len));
         if seen.live.contains(ordinal) {
-            for (pack, place) in stays.among(seen.index, places) {
+            for (pack, place) in stays.among(seen.index, counted) {
                 used[pack as usize] += u64::from(place.len);
             }
+        } else {
+            counted.for_each(drop);
         }
     }
-    used
+    (used, all)
 }
 
 pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
     let mut plan = PrunePlan::default();
-    let used = used_bytes(seen, stays);
+    let (used, all) = record_bytes(seen, stays);
     let mut wasteful = Vec::new();
-    let mut small: HashMap<(PackKind, KeyId), Vec<usize>> = HashMap::new();
+    let mut small: BTreeMap<(PackKind, KeyId), Vec<usize>> = BTreeMap::new();
     for (number, pack) in seen.index.packs().iter().enumerate() {
         plan.total_bytes += u64::from(pack.len);
         plan.used_bytes += used[number];
@@ -135,7 +139,8 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
         if used[number] == 0 {
             plan.unused.insert(pack.id);
             plan.unused_bytes += seen.listed.get(&pack.id).map_or(0, |found| found.size);
-        } else if used[number] * 100 < u64::from(pack.len) * limits.min_used_percent {
+        // Of its records: what a small pack has beside them, table and padding, no rewriting takes away.
+        } else if used[number] * 100 < all[number] * limits.min_used_percent {
             wasteful.push(number);
         } else if pack.len < limits.small_pack_bytes {
             small.entry((pack.kind, pack.origin)).or_default().push(number);
@@ -270,6 +275,17 @@ mod tests {
                 assert_eq!((plan.unused, swept), (expected.clone(), expected));
             }
         }
+    }
+
+    /// The story: a small pack is padded and has a table, and each prune wrote it anew, for nothing.
+    #[test]
+    fn a_pack_whose_records_are_all_used_is_not_rewritten_however_small_they_are() {
+        let small = pack(1, 1, vec![chunk(1, 1)]);
+        let index = named(&[&small]);
+        let planned = look(&index, &[small.id], &Log::default(), |seen| {
+            plan(seen, &Stays::new(seen), Limits::default())
+        });
+        assert_eq!(planned.repacked().count(), 0);
     }
 
     /// The story: a repack that was cut short had left a pack of copies, and each prune copied from one to the other.

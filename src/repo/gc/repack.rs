@@ -3,7 +3,7 @@
 //! Spec: chapter 11. An ordinary session of a maintainer, which can't open what it copies. The old packs go with a
 //! later condemn, when the copies are indexed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::crypto::hash;
@@ -25,7 +25,7 @@ pub async fn repack(
     index: &Arc<Index>,
     live: &Arc<Live>,
     stays: Arc<Stays>,
-    groups: HashMap<(PackKind, KeyId), Vec<PackId>>,
+    groups: BTreeMap<(PackKind, KeyId), Vec<PackId>>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<BTreeSet<PackId>> {
     let Begun { session, mut lanes, .. } = begin(repo, 1).await?;

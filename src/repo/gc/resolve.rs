@@ -3,7 +3,7 @@
 //! How long to wait is all that a clock decides here. A writer that is fenced too early loses no data: it begins a new
 //! session and refers to what it has uploaded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::format::id::SessionId;
@@ -58,13 +58,13 @@ pub async fn resolve(repo: &Repository, epoch: u32, settings: &PruneSettings) ->
 }
 
 /// The sessions of an epoch that have no commit and no fence, and when the store saw a sign of life of each.
-async fn unresolved(repo: &Repository, epoch: u32) -> Result<HashMap<SessionId, i64>> {
+async fn unresolved(repo: &Repository, epoch: u32) -> Result<BTreeMap<SessionId, i64>> {
     let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
     let resolved = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
     let resolved: HashSet<SessionId> =
         resolved.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)).collect();
     let id = |key: &str| object::parse_session(object::SESSIONS, key).filter(|id| !resolved.contains(id));
-    let mut open: HashMap<SessionId, i64> =
+    let mut open: BTreeMap<SessionId, i64> =
         sessions.iter().filter_map(|found| Some((id(&found.key)?, found.modified_unix_secs))).collect();
     if !open.is_empty() {
         for delta in repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await? {
