@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use kist::format::id::SessionId;
 use kist::format::object;
-use kist::repo::{self, Error, Index, PruneSettings, Repository, Snapshots, Unlock, chain};
+use kist::progress::Silent;
+use kist::repo::{self, Error, Index, PruneSettings, Reading, Repository, Snapshots, Unlock, chain};
 use kist::store::Store;
 use object_store::memory::InMemory;
 
@@ -88,8 +89,8 @@ async fn damaged(scene: &Scene, draw: &mut Draw, before: &Shown) -> String {
     let is_named = is_named.packs().iter().any(|pack| object::pack_key(pack.id) == damage.key);
     damage.strike(&store, draw).await;
     let what = format!("{damage:?}");
-    let report = repo::check(&owner, true, &|_| {}).await;
-    let is_found = report.map_or(true, |report| !report.findings.is_empty());
+    let report = repo::check(&owner, Some(Reading::default()), &|_| {}, &Silent).await;
+    let is_found = report.map_or(true, |report| report.findings > 0);
     let after = match shown(&owner).await {
         Ok(after) => after,
         // An alarm: nothing is given at all.
