@@ -20,9 +20,12 @@ fn types(objects: &[Value]) -> Vec<String> {
             }
             "entry" => &["path", "kind", "size", "mode", "uid", "gid", "mtimeSecs", "mtimeNanos", "target"],
             "restore" => &["snapshot", "dryRun", "files", "bytes", "written", "kept", "deleted", "lost"],
-            "check" => &["packs", "packBytes", "snapshots", "nodes", "records", "findings"],
+            "check" => {
+                &["packs", "packBytes", "snapshots", "nodes", "records", "findings", "touched", "verified"]
+            }
             "catalog" => &["path", "snapshots", "unreadable"],
-            "finding" => &["message"],
+            "finding" => &["kind", "message"],
+            "touched" => &["snapshot", "root", "because"],
             "error" => &["message", "hint", "exitCode"],
             other => panic!("no shape is known for {other:?}"),
         }
