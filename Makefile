@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build image check test bench bench-micro fuzz lab-up lab-down
+.PHONY: help demo build image check test bench bench-micro soak fuzz lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -51,6 +51,11 @@ bench: ## kist beside its peers: WHAT="mixed.cold s3", BENCH_SCALE=0.1, BENCH_RO
 
 bench-micro: ## Micro benches: MB/s of hash, seal, chunker, nodes, index
 	cargo bench $(PLACE) --bench '*'
+
+soak: ## Kills backups, prunes and checks on one bucket for SOAK_SECONDS (3600), then compares all (root)
+	@tests/tools/install.sh apt stores
+	@$(BUILD)
+	@KIST_SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test $(FLAGS) --test kill -- --nocapture
 
 fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20), with the nightly compiler
 	@$(STEP) --begin
