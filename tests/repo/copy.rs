@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use kist::format::id::RecordId;
 use kist::format::object;
 use kist::format::pack::PackKind;
 use kist::job::copy::{Chosen, Copied, Copying, Plan, Request};
