@@ -219,10 +219,16 @@ impl Keys {
         Ok((name, key))
     }
 
-    /// The seed that signs sessions and commits.
+    /// The seed that signs sessions, commits and checkpoints.
     pub(super) fn signing(&self) -> Result<&Key> {
         let signing = self.signing.as_ref().filter(|_| self.role != Role::Reader);
         signing.ok_or_else(|| self.lacks("owner's or a writer's"))
+    }
+
+    /// The seed that signs what is not every role's to say, such as that packs were read: whoever asks for it has held
+    /// the role against that. A mover has none.
+    pub(super) fn signing_as_author(&self) -> Result<&Key> {
+        self.signing.as_ref().ok_or_else(|| self.lacks("owner's"))
     }
 
     /// The key of entries, if this holder may know it.

@@ -351,7 +351,7 @@ impl Log {
             return Err(keys.lacks(needed(&action)));
         }
         let said = (self.digest(), repo.world.now(), action);
-        let author = (keys.certificate.clone(), keys.signing()?);
+        let author = (keys.certificate.clone(), keys.signing_as_author()?);
         let entry = Entry::sign(said, author, repo.config.repo, slot);
         let key = object::log_key(slot);
         let sealed = repo.seal(&key, entry.encode());

@@ -65,7 +65,7 @@ pub struct Prune {
     #[arg(long, value_name = "SIZE")]
     pub max_repack: Option<String>,
     /// Rewrite packs of which less than this is used
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub min_used: u8,
     /// Fence a backup that has shown no sign of life for so long; if it lives, it goes on by itself
     #[arg(long, value_name = "TIME", default_value = "15m")]

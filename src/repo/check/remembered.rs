@@ -61,7 +61,7 @@ impl Remembered {
                 signature: [0; sign::SIGNATURE_LEN],
             };
             let number = self.last + 1;
-            checks.sign(keys.signing()?, repo.config.repo, number);
+            checks.sign(keys.signing_as_author()?, repo.config.repo, number);
             let key = object::checks_key(number);
             match repo.store.create_exclusive(&key, repo.seal(&key, checks.encode())).await? {
                 Created::Mine => return Ok(()),

@@ -21,7 +21,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_repack_bytes: u64::MAX, min_used_percent: 50, small_pack_bytes: 1024 * 1024 }
+        Self { max_repack_bytes: u64::MAX, min_used_percent: 80, small_pack_bytes: 1024 * 1024 }
     }
 }
 
