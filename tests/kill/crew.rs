@@ -100,12 +100,12 @@ impl Crew {
         for writer in 0..WRITERS {
             let (name, key) = (format!("w{writer}"), crew.path(&format!("w{writer}.key")));
             let trust = if writer == 0 { "own" } else { "shared" };
-            owner.fine(&["key", "add", "--role", "writer", "--trust", trust, "--name", &name, "--out"], &[&key]);
+            owner.fine(
+                &["key", "add", "--role", "writer", "--trust", trust, "--name", &name, "--out"],
+                &[&key],
+            );
         }
-        owner.fine(
-            &["key", "add", "--role", "maintainer", "--name", "m", "--out"],
-            &[&crew.path("m.key")],
-        );
+        owner.fine(&["key", "add", "--role", "maintainer", "--name", "m", "--out"], &[&crew.path("m.key")]);
         crew
     }
 
@@ -135,7 +135,8 @@ impl Crew {
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 scope.spawn(move || {
-                    let (kist, mut draw) = (self.kist(&format!("w{writer}")), self.draw(&format!("w{writer}")));
+                    let (kist, mut draw) =
+                        (self.kist(&format!("w{writer}")), self.draw(&format!("w{writer}")));
                     let mut round = 0;
                     until(&mut || {
                         round += 1;
@@ -185,7 +186,7 @@ impl Crew {
     }
 
     fn prune(&self, kist: &Kist, draw: &mut Draw) {
-        let silence = format!("{}s", [0, 1, 3, 20][draw.below(4) as usize]);
+        let silence = format!("{}s", [1, 1, 3, 20][draw.below(4) as usize]);
         let killed_after = draw.end(Duration::from_secs(4));
         let run = kist.run(&["prune", "--silence", &silence, "--wait", "2s"], &[], killed_after);
         self.count(&run);
@@ -222,7 +223,7 @@ impl Crew {
     /// Nobody is killed any more: one prune, a check, and every snapshot that was told and not forgotten.
     pub fn proves(&self) -> Done {
         let owner = self.kist("owner");
-        owner.fine(&["prune", "--silence", "0s", "--wait", "0s"], &[]);
+        owner.fine(&["prune", "--silence", "1s", "--wait", "10s"], &[]);
         owner.fine(&["check", "--read-data"], &[]);
         let told = self.told.lock().unwrap();
         let mut restored = 0;

@@ -27,7 +27,8 @@ impl Run {
     /// Whether others have moved on so fast that this one gave up; it says so, and does no harm.
     pub fn gave_up(&self) -> bool {
         let excuses = ["was fenced while it ran", "changes faster than it can be read"];
-        self.code == Some(1) && excuses.iter().any(|excuse| self.err.contains(excuse) || self.out.contains(excuse))
+        self.code == Some(1)
+            && excuses.iter().any(|excuse| self.err.contains(excuse) || self.out.contains(excuse))
     }
 }
 

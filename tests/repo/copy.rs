@@ -242,9 +242,8 @@ async fn a_copy_killed_at_any_effect_goes_on_with_what_it_has_uploaded() {
     let all = indexed(&reference).await;
     for end in [End::Before, End::After] {
         let taken_up = RefCell::new(HashSet::new());
-        let run = async |store: Store| {
-            copy_all(&source, &elsewhere.open_at(&scene, store).await).await.is_ok()
-        };
+        let run =
+            async |store: Store| copy_all(&source, &elsewhere.open_at(&scene, store).await).await.is_ok();
         killed_at_each(&elsewhere.beneath, end, run, async |nth, beneath, is_done| {
             let what = format!("{end:?} effect {nth}");
             if is_done {

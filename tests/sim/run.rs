@@ -225,6 +225,9 @@ impl Scene {
         let going: Vec<_> =
             told.into_iter().filter(|id| there.iter().any(|snapshot| snapshot.id == *id)).skip(1).collect();
         self.ledger.lock().unwrap().forgetting.extend(going.iter().copied());
+        // Whoever held a snapshot may have died before it lifted that.
+        let holds: Vec<_> = Log::load(&repo).await.map_err(failed)?.state.holds.keys().copied().collect();
+        repo::lift(&repo, &holds).await.map_err(failed)?;
         repo::forget(&repo, &going).await.map_err(failed)?;
         self.is_clean(&repo, settings).await?;
         self.goes_on().await

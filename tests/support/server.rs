@@ -2,6 +2,7 @@
 //!
 //! Programs come out of the cache that tests/tools/install.sh fills; one that is missing ends the
 //! test. The server ends with the value, also when a test panics.
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,5 @@
 //! Signed requests of an administrator: what a test sets up on a server and kist never asks for.
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};

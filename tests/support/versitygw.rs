@@ -2,6 +2,7 @@
 //!
 //! Each bucket is a folder, each object a file in it, so a test can look at what was really
 //! stored, or damage it. It keeps bucket policies, object lock without versions, and versions.
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
