@@ -209,10 +209,10 @@ impl Run<'_> {
             covered::is_in(&due, place)
                 || (reads_young && covered::range_of(ranges, place).is_some_and(is_young))
         };
-        let mut packs: Vec<u32> = Vec::new();
-        for (number, pack) in (0..).zip(reader.index().packs().iter()) {
+        let mut packs: Vec<(PackId, usize)> = Vec::new();
+        for (number, pack) in reader.index().packs().iter().enumerate() {
             if listed.get(&pack.id).is_some_and(|found| is_due(pack.id, found)) {
-                packs.push(number);
+                packs.push((pack.id, number));
             }
         }
         let mut done = self.read_packs(reader, packs).await?;
@@ -242,17 +242,13 @@ impl Run<'_> {
         done.failed.map_or(Ok(()), Err)
     }
 
-    /// Reads packs, by their numbers, in the order of their ids.
-    async fn read_packs(&mut self, reader: &Arc<Reader>, mut packs: Vec<u32>) -> Result<Done> {
+    /// Reads packs, by their numbers; they come in the order of their ids.
+    async fn read_packs(&mut self, reader: &Arc<Reader>, packs: Vec<(PackId, usize)>) -> Result<Done> {
         let index = reader.index().clone();
-        let all = index.packs();
-        packs.sort_by_key(|number| all.get(*number as usize).id);
-        let same = |a: &u32, b: &u32| all.get(*a as usize).id == all.get(*b as usize).id;
-        let named: Vec<(PackId, &[u32])> =
-            packs.chunk_by(same).map(|numbers| (all.get(numbers[0] as usize).id, numbers)).collect();
+        let named: Vec<_> = packs.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, same)).collect();
         let in_flight = (rayon::current_num_threads() + AHEAD).min(MOST_PACKS);
-        let reading = named.iter().map(|(id, numbers)| {
-            let namings = numbers.iter().map(|number| all.get(*number as usize)).collect();
+        let reading = named.iter().map(|(id, same)| {
+            let namings = same.iter().map(|(_, number)| index.packs().get(*number)).collect();
             packs::read(reader.clone(), Named { id: *id, namings })
         });
         let mut reading = futures::stream::iter(reading).buffered(in_flight);

@@ -20,13 +20,14 @@ use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::keys::Trust;
 use crate::format::object;
 use crate::format::pack::PackKind;
+use crate::repo::bits::Bits;
 use crate::repo::index::segment::{Building, Segment};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::session::Session;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
 pub use bytes::Scratch;
-pub(super) use deltas::{load_delta, records_of};
+pub(super) use deltas::{Listed, load_delta, parts, records_of};
 
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
 const ATTEMPTS: usize = 8;
@@ -193,26 +194,25 @@ impl Index {
     }
 
     /// A number of the record's own, below [`Index::len`].
-    pub fn ordinal(&self, id: &RecordId) -> Option<u32> {
-        self.segment.find(id).next().map(|row| row as u32)
+    pub fn ordinal(&self, id: &RecordId) -> Option<usize> {
+        self.segment.find(id).next()
     }
 
     /// Every place of a record: number of the pack, offset, length.
-    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (u32, Place)> + '_ {
-        self.segment.find(id).map(|row| (self.segment.pack_of(row) as u32, self.segment.place(row)))
+    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (usize, Place)> + '_ {
+        self.segment.find(id).map(|row| (self.segment.pack_of(row), self.segment.place(row)))
     }
 
     /// The ordinal of every record with its places: number of the pack, offset, length.
     pub(super) fn slots_of_all(
         &self,
-    ) -> impl Iterator<Item = (u32, impl Iterator<Item = (u32, Place)> + use<'_>)> {
+    ) -> impl Iterator<Item = (usize, impl Iterator<Item = (usize, Place)> + use<'_>)> {
         let segment = &self.segment;
         let mut next = 0;
         std::iter::from_fn(move || {
             let rows = (next < segment.len()).then(|| segment.rows_from(next))?;
             next = rows.end;
-            let first = rows.start as u32;
-            Some((first, rows.map(|row| (segment.pack_of(row) as u32, segment.place(row)))))
+            Some((rows.start, rows.map(|row| (segment.pack_of(row), segment.place(row)))))
         })
     }
 
@@ -235,10 +235,6 @@ impl<'a> Packs<'a> {
         (0..self.len()).map(move |number| self.get(number))
     }
 
-    pub fn to_vec(self) -> Vec<PackInfo> {
-        self.iter().collect()
-    }
-
     pub fn get(self, number: usize) -> PackInfo {
         self.0.pack(number)
     }
@@ -248,34 +244,16 @@ impl<'a> Packs<'a> {
         self.0.packs_with(id).map(move |number| self.get(number))
     }
 
+    pub fn contains(self, id: PackId) -> bool {
+        !self.0.packs_with(id).is_empty()
+    }
+
     pub fn len(self) -> usize {
         self.0.packs()
     }
 
     pub fn is_empty(self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A bit for each number.
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(numbers: usize) -> Self {
-        Self(vec![0; numbers.div_ceil(64)])
-    }
-
-    fn contains(&self, number: usize) -> bool {
-        self.0[number / 64] & (1 << (number % 64)) != 0
-    }
-
-    fn insert(&mut self, number: usize) {
-        self.0[number / 64] |= 1 << (number % 64);
-    }
-
-    fn remove(&mut self, number: usize) {
-        self.0[number / 64] &= !(1 << (number % 64));
     }
 }
 

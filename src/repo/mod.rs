@@ -4,6 +4,7 @@
 //! [`reader::Reader`] over the index, the [`snapshots`] that exist. The order of writes is
 //! law (spec chapter 8): session, packs, index, commit.
 
+mod bits;
 mod check;
 mod error;
 mod fenced;
@@ -13,6 +14,7 @@ mod gc;
 mod ids;
 mod index;
 mod keys;
+mod levels;
 mod log;
 mod open;
 mod owner;

@@ -126,7 +126,9 @@ impl Reader {
         Err(last)
     }
 
-    fn open_node(&self, id: NodeId, record: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    /// Opens a node from the bytes of its record and compares its id: its references, and its entries for who may know
+    /// them.
+    pub(super) fn open_node(&self, id: NodeId, record: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let keys = &self.repo.keys;
         let mut name = None;
         let mut parts = open_record(keys, &RecordId::Node(id), record, |found| {

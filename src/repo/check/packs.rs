@@ -16,7 +16,6 @@ use crate::format::pack::{Toc, TocRecord, short_hash};
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::Finding;
 use crate::repo::index::{PackInfo, records_of};
-use crate::repo::pack_builder::{open_record, record_key_name};
 use crate::repo::{Error, Place, Reader, Result};
 use crate::store::Class as StoreClass;
 
@@ -158,14 +157,10 @@ fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> bool {
 }
 
 fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
-    let keys = &reader.repo().keys;
-    let Some(name) = record_key_name(keys, sealed) else { return false };
-    let Ok(mut parts) = open_record(keys, &RecordId::Node(id), sealed, |name| keys.meta_key(name)) else {
-        return false;
-    };
-    let (Some(entries), Some(refs)) = (parts.pop(), parts.pop()) else { return false };
-    let parts = NodeParts { refs, entries };
-    keys.ids().is_ok_and(|ids| ids.node_id(&name, &parts) == id) && Node::decode(&parts).is_ok()
+    match reader.open_node(id, sealed) {
+        Ok((refs, Some(entries))) => Node::decode(&NodeParts { refs, entries }).is_ok(),
+        _ => false,
+    }
 }
 
 /// Which records of packs whose tables can't be read are not sound either. Whoever can't open contents can't tell of

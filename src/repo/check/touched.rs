@@ -10,19 +10,19 @@ use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{NodeId, RecordId};
 use crate::format::node::Node;
 use crate::progress::Progress;
+use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Lost, Told, Touched};
 use crate::repo::check::trees::is_damage;
-use crate::repo::gc::Live;
 use crate::repo::{Error, Reader, Result, Snapshot, summary};
 
 /// Looks for what the damage costs each snapshot.
 pub struct Ways<'a> {
     reader: &'a Arc<Reader>,
     damage: &'a mut Damage,
-    seen: Live,
+    seen: Bits,
     /// Below these lies something that is lost.
-    hit: Live,
+    hit: Bits,
     tell: &'a (dyn Fn(Told) + Sync),
     told: u64,
 }
@@ -36,7 +36,7 @@ struct At<'s> {
 
 /// A node whose children are being looked at.
 struct Open {
-    ordinal: u32,
+    ordinal: usize,
     rest: Vec<NodeId>,
     hit: bool,
 }
@@ -51,8 +51,8 @@ struct Holes {
 
 impl<'a> Ways<'a> {
     pub fn new(reader: &'a Arc<Reader>, damage: &'a mut Damage, tell: &'a (dyn Fn(Told) + Sync)) -> Self {
-        let index = reader.index();
-        Self { reader, damage, seen: Live::new(index), hit: Live::new(index), tell, told: 0 }
+        let none = || Bits::new(reader.index().len());
+        Self { reader, damage, seen: none(), hit: none(), tell, told: 0 }
     }
 
     /// Tells what is lost of each snapshot. Gives how much that is.

@@ -1,19 +1,15 @@
 //! The structure of every snapshot: each node read once, however many snapshots share it, and each reference looked
-//! up in the index. What is remembered is one bit a record.
+//! up in the index.
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-
-use crate::format::id::{NodeId, RecordId};
+use crate::format::id::RecordId;
 use crate::progress::Progress;
+use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Finding, Told};
-use crate::repo::gc::Live;
+use crate::repo::levels::{self, Met};
 use crate::repo::{Error, Reader, Result, Snapshot};
-
-/// Nodes that are read at the same time; those of one pack come one behind the other.
-const PARALLEL_NODES: usize = 8;
 
 /// Walks all snapshots together. Gives how many nodes there are.
 pub async fn walk(
@@ -24,43 +20,27 @@ pub async fn walk(
     progress: &dyn Progress,
 ) -> Result<u64> {
     let index = reader.index();
-    let mut seen = Live::new(index);
     let mut nodes = 0;
     let roots = snapshots.iter().flat_map(|snapshot| &snapshot.commit.roots).map(|root| root.node);
-    let mut next: Vec<NodeId> = roots.collect();
-    while !next.is_empty() && !progress.is_cancelled() {
-        let mut level = Vec::with_capacity(next.len());
-        for id in std::mem::take(&mut next) {
-            match index.ordinal(&RecordId::Node(id)) {
-                Some(ordinal) if seen.insert(ordinal) => level.push(id),
-                Some(_) => {}
-                None => missing(RecordId::Node(id), damage, tell),
-            }
-        }
-        // By place: each pack of nodes is fetched once for a level of the trees.
-        level.sort_by_key(|id| {
-            index.places(&RecordId::Node(*id)).next().map(|place| (place.pack, place.offset))
-        });
-        let reading = level.into_iter().map(|id| async move { (id, reader.node_refs(id).await) });
-        let mut walked = futures::stream::iter(reading).buffered(PARALLEL_NODES);
-        while let Some((id, refs)) = walked.next().await {
-            nodes += 1;
-            match refs {
-                Ok((_, _, refs)) => {
-                    let chunks = refs.chunks.into_iter().map(RecordId::Chunk);
-                    for chunk in chunks.filter(|chunk| !index.contains(chunk)) {
-                        missing(chunk, damage, tell);
-                    }
-                    next.extend(refs.nodes);
-                }
-                Err(error) if !is_damage(&error) => return Err(error),
-                Err(source) => {
-                    damage.nodes.insert(id);
-                    tell(Told::Found(Finding::Node { id: RecordId::Node(id), source }));
+    let meet = |_: &mut Bits, met| {
+        nodes += u64::from(!matches!(met, Met::Missing(_)));
+        match met {
+            Met::Missing(id) => missing(RecordId::Node(id), damage, tell),
+            Met::Chunks(chunks) => {
+                let chunks = chunks.into_iter().map(RecordId::Chunk);
+                for chunk in chunks.filter(|chunk| !index.contains(chunk)) {
+                    missing(chunk, damage, tell);
                 }
             }
+            Met::Unreadable(_, error) if !is_damage(&error) => return Err(error),
+            Met::Unreadable(id, source) => {
+                damage.nodes.insert(id);
+                tell(Told::Found(Finding::Node { id: RecordId::Node(id), source }));
+            }
         }
-    }
+        Ok(())
+    };
+    levels::walk(reader, roots, &mut Bits::new(index.len()), || progress.is_cancelled(), meet).await?;
     Ok(nodes)
 }
 

@@ -17,13 +17,13 @@ use std::time::Duration;
 use crate::format::id::{PackId, SessionId};
 use crate::format::limits;
 use crate::format::log::Action;
+use crate::repo::bits::Bits;
 use crate::repo::gc::mark::mark;
 use crate::repo::gc::plan::{Seen, Stays, plan, sweepable};
 use crate::repo::index::{Index, ListedPack, listed_packs};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Appended, Error, Log, Reader, Repository, Result, Snapshots};
-pub(super) use mark::Live;
 pub use plan::{Limits, PrunePlan};
 
 /// How often a decision is made anew because the log has moved meanwhile.
@@ -91,7 +91,7 @@ struct Look {
     log: Log,
     snapshots: Snapshots,
     reader: Arc<Reader>,
-    live: Arc<Live>,
+    live: Arc<Bits>,
     listed: HashMap<PackId, ListedPack>,
     running: HashSet<SessionId>,
     running_since: Option<i64>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
-use crate::repo::gc::mark::Live;
+use crate::repo::bits::Bits;
 use crate::repo::index::{ListedPack, PackInfo};
 use crate::repo::{Index, Log, Place};
 
@@ -63,7 +63,7 @@ impl PrunePlan {
 pub struct Seen<'a> {
     pub index: &'a Index,
     pub log: &'a Log,
-    pub live: &'a Live,
+    pub live: &'a Bits,
     /// The packs that the store lists.
     pub listed: &'a HashMap<PackId, ListedPack>,
     /// Sessions that have neither committed nor been fenced, and when the store saw the first of them.
@@ -77,32 +77,45 @@ pub struct Seen<'a> {
 /// believes nobody else's copy, and a stolen key could have planted a false one; or in one pack that somebody has read.
 pub struct Stays {
     /// Of the packs, by number: the store lists it, and it is neither condemned nor swept.
-    is_usable: Vec<bool>,
+    usable: Bits,
 }
 
 impl Stays {
     pub fn new(seen: &Seen<'_>) -> Self {
-        let is_usable = |pack: PackInfo| seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id);
-        Self { is_usable: seen.index.packs().iter().map(is_usable).collect() }
-    }
-
-    /// The numbers of the packs among these places of one record in which it has to stay.
-    pub fn among(&self, index: &Index, places: impl Iterator<Item = (u32, Place)>) -> Vec<(u32, Place)> {
-        let mut usable: Vec<_> = places.filter(|(number, _)| self.is_usable[*number as usize]).collect();
-        if usable.len() < 2 {
-            return usable;
-        }
-        let info = |number: u32| index.packs().get(number as usize);
-        if let Some(at) = usable.iter().position(|(number, _)| info(*number).verified) {
-            return vec![usable.swap_remove(at)];
-        }
-        let mut stays: Vec<(u32, Place)> = Vec::new();
-        for place in usable {
-            if !stays.iter().any(|other| info(other.0).origin == info(place.0).origin) {
-                stays.push(place);
+        let packs = seen.index.packs();
+        let mut usable = Bits::new(packs.len());
+        for (number, pack) in packs.iter().enumerate() {
+            if seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id) {
+                usable.insert(number);
             }
         }
-        stays
+        Self { usable }
+    }
+
+    /// Those of one record's places at which it has to stay, each with the number of its pack; in `found`, which is
+    /// there to be used again.
+    pub fn among<'f>(
+        &self,
+        index: &Index,
+        places: impl Iterator<Item = (usize, Place)>,
+        found: &'f mut Vec<(usize, Place)>,
+    ) -> &'f [(usize, Place)] {
+        found.clear();
+        found.extend(places.filter(|(number, _)| self.usable.contains(*number)));
+        if found.len() > 1 {
+            let info = |number: usize| index.packs().get(number);
+            match found.iter().position(|(number, _)| info(*number).verified) {
+                Some(read) => {
+                    found.swap(0, read);
+                    found.truncate(1);
+                }
+                None => {
+                    let mut origins = HashSet::new();
+                    found.retain(|(number, _)| origins.insert(info(*number).origin));
+                }
+            }
+        }
+        found
     }
 }
 
@@ -110,11 +123,12 @@ impl Stays {
 fn record_bytes(seen: &Seen<'_>, stays: &Stays) -> (Vec<u64>, Vec<u64>) {
     let mut used = vec![0; seen.index.packs().len()];
     let mut all = used.clone();
+    let mut found = Vec::new();
     for (ordinal, places) in seen.index.slots_of_all() {
-        let counted = places.inspect(|(pack, place)| all[*pack as usize] += u64::from(place.len));
+        let counted = places.inspect(|(pack, place)| all[*pack] += u64::from(place.len));
         if seen.live.contains(ordinal) {
-            for (pack, place) in stays.among(seen.index, counted) {
-                used[pack as usize] += u64::from(place.len);
+            for (pack, place) in stays.among(seen.index, counted, &mut found) {
+                used[*pack] += u64::from(place.len);
             }
         } else {
             counted.for_each(drop);
@@ -141,14 +155,15 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
             plan.unused_bytes += seen.listed.get(&pack.id).map_or(0, |found| found.size);
         // Of its records: what a small pack has beside them, table and padding, no rewriting takes away.
         } else if used[number] * 100 < all[number] * limits.min_used_percent {
-            wasteful.push(number);
+            wasteful.push((used[number] * 1000 / u64::from(pack.len), number));
         } else if pack.len < limits.small_pack_bytes {
             small.entry((pack.kind, pack.origin)).or_default().push(number);
         }
     }
-    wasteful.sort_by_key(|number| used[*number] * 1000 / u64::from(seen.index.packs().get(*number).len));
+    wasteful.sort_unstable();
+    let wasteful = wasteful.into_iter().map(|(_, number)| number);
     let worth_joining = small.into_values().filter(|packs| packs.len() >= SMALL_PACKS).flatten();
-    for number in wasteful.into_iter().chain(worth_joining) {
+    for number in wasteful.chain(worth_joining) {
         let pack = seen.index.packs().get(number);
         if plan.repack_bytes + u64::from(pack.len) > limits.max_repack_bytes {
             plan.beyond_budget += 1;
@@ -165,10 +180,9 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
 /// Packs that no index names. Those that a session at work may just have uploaded are left alone: that saves it
 /// work, and is not what makes this safe.
 fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
-    let known: HashSet<PackId> = seen.index.packs().iter().map(|pack| pack.id).collect();
     for (id, listed) in seen.listed {
         let is_old = seen.running_since.is_none_or(|since| listed.modified_unix_secs < since);
-        if !known.contains(id) && !seen.log.is_barred(*id) && is_old {
+        if !seen.index.packs().contains(*id) && !seen.log.is_barred(*id) && is_old {
             plan.unused.insert(*id);
             plan.unused_bytes += listed.size;
             plan.orphans += 1;
@@ -181,14 +195,19 @@ fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
 /// repository later will find indexed.
 pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackId> {
     let mut kept: HashSet<PackId> = HashSet::new();
+    let mut found: Vec<(usize, Place)> = Vec::new();
     // A delta of an ended epoch whose session has not committed may have come too late for the generation.
     let is_sure = |session: SessionId| seen.committed.contains(&session) || session.epoch() >= seen.log.ended;
     for (ordinal, places) in seen.index.slots_of_all() {
         if !seen.live.contains(ordinal) {
             continue;
         }
-        let places: Vec<PackInfo> =
-            places.map(|(number, _)| seen.index.packs().get(number as usize)).collect();
+        found.clear();
+        found.extend(places);
+        if !found.iter().any(|(_, place)| condemned.contains(&place.pack)) {
+            continue;
+        }
+        let places: Vec<PackInfo> = found.iter().map(|(number, _)| seen.index.packs().get(*number)).collect();
         let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
             let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
             let sure = pack.session.is_none_or(is_sure);
@@ -211,7 +230,6 @@ mod tests {
     use crate::format::id::{ChunkId, RecordId};
     use crate::format::index::{IndexPack, IndexRecord};
     use crate::repo::IndexBuilder;
-    use crate::repo::gc::mark::Live;
 
     /// Packs of the two sorts that one record may lie in, many of each, so that every order of records comes by.
     const MANY: u8 = 48;
@@ -248,7 +266,7 @@ mod tests {
         then(&Seen {
             index,
             log,
-            live: &Live::all(index),
+            live: &Bits::all(index.len()),
             listed: &listed.iter().map(|id| (*id, there)).collect(),
             running: &HashSet::new(),
             committed: &HashSet::new(),
@@ -296,7 +314,8 @@ mod tests {
         let there = packs.each_ref().map(|pack| pack.id);
         look(&index, &there, &Log::default(), |seen| {
             let stays = Stays::new(seen);
-            let kept = stays.among(&index, index.slots_of(&chunk(1, 1)));
+            let mut found = Vec::new();
+            let kept = stays.among(&index, index.slots_of(&chunk(1, 1)), &mut found);
             assert_eq!(kept.len(), 1);
             assert_eq!(plan(seen, &stays, Limits::default()).unused.len(), 1);
         });

@@ -13,9 +13,8 @@ use crate::format::id::{PackId, SessionId};
 use crate::format::index::{Filling, IndexDelta};
 use crate::format::object;
 use crate::repo::gc::{ATTEMPTS, delete, is_published};
-use crate::repo::index::load_delta;
-use crate::repo::log::{newest_checkpoint, part};
-use crate::repo::session::load_sessions;
+use crate::repo::index::{self, Listed};
+use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
 use crate::store::{Class as StoreClass, Created};
@@ -170,23 +169,14 @@ async fn still_there(repo: &Repository, keys: Vec<String>) -> Result<HashSet<Str
 async fn write_index(repo: &Repository, log: &Log, parts: &mut Parts<'_>) -> Result<()> {
     let mut written = HashSet::new();
     let mut filling = Filling::default();
-    if let Some((slot, checkpoint)) = &log.base {
-        for (number, digest) in checkpoint.index.iter().enumerate() {
-            let number = checkpoint.state.len() + number;
-            let plain = part(repo, *slot, checkpoint, number, digest).await?;
-            let key = object::generation_key(*slot, checkpoint.name, number);
-            let delta = IndexDelta::decode_part(&plain).map_err(Error::object(&key))?;
-            add(log, &mut written, delta, &mut filling, parts).await?;
-        }
+    let mut generation = index::parts(repo, log, 1);
+    while let Some(delta) = generation.try_next().await? {
+        add(log, &mut written, delta, &mut filling, parts).await?;
     }
     for epoch in log.open_epochs().filter(|epoch| *epoch < log.ended) {
-        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
-        let (sessions, _) = load_sessions(repo, epoch).await?;
-        let sessions = &sessions;
-        let counting = listed.iter().filter(|found| log.counts(&found.key, sessions));
-        let loading = counting.map(|found| load_delta(repo, sessions, &found.key));
-        let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
-        while let Some(loaded) = loading.next().await {
+        let listed = Listed::of(repo, log, epoch).await?;
+        let mut deltas = listed.deltas(repo, PARALLEL_GETS);
+        while let Some(loaded) = deltas.next().await {
             match loaded {
                 Ok((_, mut delta)) => {
                     delta.packs.iter_mut().for_each(|pack| pack.verified = false);

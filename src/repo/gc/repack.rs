@@ -11,7 +11,7 @@ use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::keys::KeyName;
 use crate::format::object;
 use crate::format::pack::{PackKind, Toc, short_hash};
-use crate::repo::gc::mark::Live;
+use crate::repo::bits::Bits;
 use crate::repo::gc::plan::Stays;
 use crate::repo::pack_builder::{OpenPack, record_key_name};
 use crate::repo::snapshots::end_repack;
@@ -23,7 +23,7 @@ use crate::store::Class as StoreClass;
 pub async fn repack(
     repo: &Repository,
     index: &Arc<Index>,
-    live: &Arc<Live>,
+    live: &Arc<Bits>,
     stays: Arc<Stays>,
     groups: BTreeMap<(PackKind, KeyId), Vec<PackId>>,
     progress: &(dyn Fn(u64) + Sync),
@@ -74,7 +74,7 @@ impl Filling {
     /// Copies the used records of a pack. False if the pack is damaged: then it stays as it is.
     fn copy(
         &mut self,
-        (index, live, stays): (&Index, &Live, &Stays),
+        (index, live, stays): (&Index, &Bits, &Stays),
         pack: PackId,
         bytes: &[u8],
     ) -> Result<bool> {
@@ -86,13 +86,14 @@ impl Filling {
             tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
             return Ok(false);
         };
+        let mut places = Vec::new();
         for record in toc.records {
             if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
                 continue;
             }
             // What stays elsewhere is not copied: a repack that was cut short has copied it before.
-            let mut needed = stays.among(index, index.slots_of(&record.id)).into_iter();
-            if !needed.any(|(_, place)| place.pack == pack) {
+            let needed = stays.among(index, index.slots_of(&record.id), &mut places);
+            if !needed.iter().any(|(_, place)| place.pack == pack) {
                 continue;
             }
             let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 
 use crate::format::id::{PackId, RecordId, SessionId};
 use crate::format::index::IndexDelta;
@@ -26,44 +26,77 @@ pub async fn each(
     mut take: impl FnMut(IndexDelta, Option<SessionId>) -> Result<()> + Send,
 ) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
     let (mut all, mut problems) = (HashMap::new(), Vec::new());
-    if let Some((slot, checkpoint)) = &log.base {
-        let first = checkpoint.state.len();
-        let parts = checkpoint.index.iter().copied().enumerate().map(|(number, digest)| async move {
-            let plain = part(repo, *slot, checkpoint, first + number, &digest).await?;
-            let key = object::generation_key(*slot, checkpoint.name, first + number);
-            IndexDelta::decode_part(&plain).map_err(Error::object(&key))
-        });
-        let mut parts = futures::stream::iter(parts).buffered(PARALLEL_PARTS);
-        while let Some(part) = parts.next().await {
-            match part {
-                Ok(part) => take(part, None)?,
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => problems.push(error),
-            }
+    let mut use_or_tell = |problems: &mut Vec<Error>, read| match read {
+        Ok((session, delta)) => take(delta, session),
+        Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+        Err(error) => {
+            problems.push(error);
+            Ok(())
         }
+    };
+    let mut parts = parts(repo, log, PARALLEL_PARTS);
+    while let Some(part) = parts.next().await {
+        use_or_tell(&mut problems, part.map(|part| (None, part)))?;
     }
     for epoch in log.open_epochs() {
-        // A delta's session was there before the delta.
-        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
-        let (sessions, unreadable) = load_sessions(repo, epoch).await?;
-        problems.extend(unreadable);
-        let known = &sessions;
-        // Owned, because a stream of futures that borrow from a list is one for that list alone.
-        let counting: Vec<String> =
-            listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, known)).collect();
-        let loading = counting.into_iter().map(|key| async move { load_delta(repo, known, &key).await });
-        let mut loading = futures::stream::iter(loading).buffered(PARALLEL_GETS);
-        while let Some(delta) = loading.next().await {
-            match delta {
-                Ok((session, delta)) => take(delta, Some(session))?,
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => problems.push(error),
-            }
+        let mut listed = Listed::of(repo, log, epoch).await?;
+        problems.append(&mut listed.problems);
+        let mut deltas = listed.deltas(repo, PARALLEL_GETS);
+        while let Some(delta) = deltas.next().await {
+            use_or_tell(&mut problems, delta.map(|(session, delta)| (Some(session), delta)))?;
         }
-        drop(loading);
-        all.extend(sessions);
+        drop(deltas);
+        all.extend(listed.sessions);
     }
     Ok((all, problems))
+}
+
+/// The parts of the checkpoint's index in their order, so many at the same time.
+pub fn parts<'a>(
+    repo: &'a Repository,
+    log: &'a Log,
+    parallel: usize,
+) -> impl Stream<Item = Result<IndexDelta>> + Send + 'a {
+    let of_base = log.base.iter().flat_map(|(slot, checkpoint)| {
+        let first = checkpoint.state.len();
+        let numbered = (first..).zip(checkpoint.index.iter().copied());
+        numbered.map(move |(number, digest)| (*slot, checkpoint, number, digest))
+    });
+    let reading = of_base.map(move |(slot, checkpoint, number, digest)| async move {
+        let plain = part(repo, slot, checkpoint, number, &digest).await?;
+        let key = object::generation_key(slot, checkpoint.name, number);
+        IndexDelta::decode_part(&plain).map_err(Error::object(&key))
+    });
+    futures::stream::iter(reading).buffered(parallel)
+}
+
+/// The deltas of an epoch that count, with what they are read by.
+pub struct Listed {
+    keys: Vec<String>,
+    pub sessions: HashMap<SessionId, Session>,
+    /// Sessions that can't be used, and why.
+    pub problems: Vec<Error>,
+}
+
+impl Listed {
+    pub async fn of(repo: &Repository, log: &Log, epoch: u32) -> Result<Self> {
+        // A delta's session was there before the delta.
+        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
+        let (sessions, problems) = load_sessions(repo, epoch).await?;
+        let keys = listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, &sessions));
+        Ok(Self { keys: keys.collect(), sessions, problems })
+    }
+
+    /// In the order of their keys, so many at the same time.
+    pub fn deltas<'a>(
+        &'a self,
+        repo: &'a Repository,
+        parallel: usize,
+    ) -> impl Stream<Item = Result<(SessionId, IndexDelta)>> + Send + 'a {
+        let load = move |key: &'a String| load_delta(repo, &self.sessions, key);
+        let loading = self.keys.iter().map(load);
+        futures::stream::iter(loading).buffered(parallel)
+    }
 }
 
 /// All records of some packs, with their whole ids, of which an index has the beginnings only.

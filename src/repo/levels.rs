@@ -1,0 +1,61 @@
+//! Walking trees by what their nodes refer to, level by level: each node once, however many trees share it. Takes no
+//! key that opens names or data; what is remembered is one bit for each record.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use crate::format::id::{ChunkId, NodeId, RecordId};
+use crate::repo::bits::Bits;
+use crate::repo::{Error, Reader, Result};
+
+/// Nodes that are read at the same time; those of one pack come one behind the other.
+const PARALLEL_NODES: usize = 8;
+
+/// What is met on the way.
+pub enum Met {
+    /// A node that no index names.
+    Missing(NodeId),
+    /// The chunks that a node refers to.
+    Chunks(Vec<ChunkId>),
+    Unreadable(NodeId, Error),
+}
+
+/// Walks below the roots, and marks the nodes that it comes to in `seen`, by their ordinals; none is walked that is
+/// marked before. Ends with the error of `meet`, or between two levels when `is_ended` says so.
+pub async fn walk(
+    reader: &Arc<Reader>,
+    roots: impl IntoIterator<Item = NodeId>,
+    seen: &mut Bits,
+    is_ended: impl Fn() -> bool,
+    mut meet: impl FnMut(&mut Bits, Met) -> Result<()>,
+) -> Result<()> {
+    let index = reader.index();
+    let mut next: Vec<NodeId> = roots.into_iter().collect();
+    while !next.is_empty() && !is_ended() {
+        let mut level = Vec::with_capacity(next.len());
+        for id in std::mem::take(&mut next) {
+            match index.ordinal(&RecordId::Node(id)) {
+                Some(ordinal) if seen.insert(ordinal) => level.push(id),
+                Some(_) => {}
+                None => meet(seen, Met::Missing(id))?,
+            }
+        }
+        // By place: each pack of nodes is fetched once for a level of the trees.
+        level.sort_by_key(|id| {
+            index.places(&RecordId::Node(*id)).next().map(|place| (place.pack, place.offset))
+        });
+        let reading = level.into_iter().map(|id| async move { (id, reader.node_refs(id).await) });
+        let mut walked = futures::stream::iter(reading).buffered(PARALLEL_NODES);
+        while let Some((id, refs)) = walked.next().await {
+            match refs {
+                Ok((_, _, refs)) => {
+                    meet(seen, Met::Chunks(refs.chunks))?;
+                    next.extend(refs.nodes);
+                }
+                Err(error) => meet(seen, Met::Unreadable(id, error))?,
+            }
+        }
+    }
+    Ok(())
+}
