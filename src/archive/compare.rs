@@ -1,7 +1,8 @@
 //! What has to be done for each found thing, by comparison with the parent's entry of the same path.
 //!
 //! A file whose size, mtime and ctime are those of the parent is not opened, let alone read: its entry
-//! keeps the parent's places, if they are all still in the index, and none in a chunk that is to be cut again. No state on the machine is needed.
+//! keeps the parent's places, if they are all still in the index, and none in a chunk that is to be cut again. No
+//! state on the machine is needed.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

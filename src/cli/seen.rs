@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::format::id::hex;
+use crate::format::id::{hex, unhex};
 use crate::repo::{Seen, View};
 
 /// The file, and what is to be kept in it.
@@ -39,12 +39,7 @@ impl Kept {
 
 fn parse(text: &str) -> Option<View> {
     let (slot, head) = text.trim_end().split_once(' ')?;
-    let digits = |at: usize| u8::from_str_radix(head.get(2 * at..2 * at + 2)?, 16).ok();
-    let mut view = View { slot: slot.parse().ok()?, head: [0; 32] };
-    for (at, byte) in view.head.iter_mut().enumerate() {
-        *byte = digits(at)?;
-    }
-    (head.len() == 64).then_some(view)
+    Some(View { slot: slot.parse().ok()?, head: unhex(head)?.try_into().ok()? })
 }
 
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {

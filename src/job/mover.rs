@@ -28,12 +28,13 @@ use crate::crypto::secret::Key;
 use crate::format::config::Config;
 use crate::format::entry::TreePath;
 use crate::format::frame::{Message, kind};
-use crate::format::id::{ChunkPrefix, NodeId, SessionId, SourceId};
+use crate::format::id::{NodeId, SessionId, SourceId};
 use crate::format::task::{
     BackedUp, Direct, Done, Failure, FailureClass, Hex, Progress as Told, Report, Restored, Task, Transport,
     VERSION, Work,
 };
 use crate::format::{limits, object};
+use crate::job::backup::OldTree;
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit};
 use crate::repo::{
@@ -50,7 +51,8 @@ const TELL: Duration = Duration::from_secs(1);
 /// A folder that file systems make by themselves at the top of a volume; it holds nothing of the user's.
 pub const LOST_AND_FOUND: &str = "lost+found";
 
-/// Serves one task; an index that is too long for memory goes to the folder `scratch`. The error is for the exit code: the job has been told.
+/// Serves one task; an index that is too long for memory goes to the folder `scratch`. The error is for the exit code:
+/// the job has been told.
 pub async fn run(
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
@@ -167,8 +169,9 @@ async fn serve(
                 signing: lane.signing.0,
             };
             let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
-            let volume = Volume { path, source: source.0, parent: parent.map(|parent| parent.0), sparse };
-            Done::Backup(back_up(&repo, volume, lane, pace).await?)
+            let old = parent.map(|root| OldTree { root: root.0, sparse });
+            let volume = Volume { path, source: source.0 };
+            Done::Backup(back_up(&repo, volume, old, lane, pace).await?)
         }
         Work::Restore { path, root, resume } => {
             let asked = Arc::new(Asking { calls: calls.clone(), runtime: Handle::current() });
@@ -264,18 +267,17 @@ impl AskLaneKey for Asking {
 struct Volume {
     path: String,
     source: SourceId,
-    parent: Option<NodeId>,
-    sparse: Vec<ChunkPrefix>,
 }
 
-async fn back_up(repo: &Repository, mut volume: Volume, lane: Lane, pace: Arc<Pace>) -> Result<BackedUp> {
+async fn back_up(
+    repo: &Repository,
+    volume: Volume,
+    old: Option<OldTree>,
+    lane: Lane,
+    pace: Arc<Pace>,
+) -> Result<BackedUp> {
     let index = Arc::new(Index::load_to_add(repo, lane.session).await?);
-    let parent = volume.parent.map(|root| Parent {
-        reader: Arc::new(Reader::new(repo, index.clone())),
-        root,
-        sparse: std::mem::take(&mut volume.sparse),
-        runtime: Handle::current(),
-    });
+    let parent = old.map(|old| old.parent(repo, &index));
     let writer = Writer::new(repo, index, lane, WriterSettings::default());
     let asked = pace.clone();
     let work = move || {

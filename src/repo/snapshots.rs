@@ -128,11 +128,6 @@ impl Snapshots {
                 },
                 Ok(Ended::Repack) => drop(snapshots.repacks.insert(id)),
                 Ok(Ended::Fence) => {}
-                // A newer checkpoint than the one that it was listed by has let it go.
-                Err(Error::Store(error))
-                    if error.class() == StoreClass::Missing
-                        && id.epoch() < *log.open_epochs().start()
-                        && !log.state.rows.contains_key(&id) => {}
                 Err(Error::Store(error))
                     if error.class() == StoreClass::Missing && log.state.rows.contains_key(&id) =>
                 {
@@ -142,6 +137,9 @@ impl Snapshots {
                     );
                     snapshots.problems.push(Error::Log { what });
                 }
+                // A newer checkpoint than the one that it was listed by has let it go.
+                Err(Error::Store(error))
+                    if error.class() == StoreClass::Missing && id.epoch() < *log.open_epochs().start() => {}
                 Err(error) => snapshots.problems.push(error),
             }
         }

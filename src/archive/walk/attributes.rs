@@ -1,7 +1,8 @@
 //! What the file system says about one name: attributes, kind, links, by one `statx`; and its xattrs, for who asks.
 //!
 //! Part of the walk. Listing xattrs costs more than `statx`, so it is left to who needs them: where the ctime is
-//! the one that is known they are what is known. Values beyond the format's limits are left out and reported, the entry is kept.
+//! the one that is known they are what is known. Values beyond the format's limits are left out and reported, the
+//! entry is kept.
 //! Invariant: memory grows with the number of files that have several links, with nothing else.
 
 use std::collections::HashMap;
