@@ -3,19 +3,14 @@
 
 use kist::format::id::SessionId;
 use kist::format::object;
-use kist::repo::{self, Error, Log, PruneSettings, Repository, Snapshots};
+use kist::repo::{self, Error, Log, Repository, Snapshots};
 use object_store::memory::InMemory;
 
-use crate::scene::{Scene, backup, chain, noise, over};
+use crate::scene::{Scene, backup, chain, noise, now, over, prune};
 
 async fn backup_of(scene: &Scene, repo: &Repository, seed: u64) -> SessionId {
     std::fs::write(scene.source().join("file"), noise(20_000, seed)).unwrap();
     backup(repo, &scene.source()).await.unwrap().snapshot.id
-}
-
-async fn prune(repo: &Repository) {
-    let now = PruneSettings { silence: std::time::Duration::ZERO, ..Default::default() };
-    repo::prune(repo, now, &|_| {}).await.unwrap();
 }
 
 /// A repository with two prunes behind it, and snapshots of three epochs.
@@ -48,8 +43,7 @@ async fn alarm(scene: &Scene, is_gone: impl Fn(&str) -> bool) -> String {
         Ok(mut found) => found.problems.pop().expect("nothing was noticed"),
     };
     assert!(matches!(error, Error::Log { .. }), "{}", chain(&error));
-    let now = PruneSettings { silence: std::time::Duration::ZERO, ..Default::default() };
-    assert!(repo::prune(&copied, now, &|_| {}).await.is_err(), "nothing may be deleted");
+    assert!(repo::prune(&copied, now(), &|_| {}).await.is_err(), "nothing may be deleted");
     chain(&error)
 }
 

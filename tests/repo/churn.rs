@@ -9,11 +9,11 @@ use kist::format::config::Chunker;
 use kist::format::id::{ChunkId, ChunkPrefix, NodeId};
 use kist::job::backup::{Done, Files, files};
 use kist::progress::Silent;
-use kist::repo::{self, Index, Init, PruneSettings, Reader, Repository, Snapshots, Unlock, WriterSettings};
+use kist::repo::{self, Index, Init, Reader, Repository, Snapshots, Unlock, WriterSettings};
 use kist::world::{Time, fixed};
 use object_store::memory::InMemory;
 
-use crate::scene::{HOST, Scene, backup, grow, init, noise, over};
+use crate::scene::{HOST, Scene, backup, grow, init, noise, over, prune};
 
 /// Files, days, and what is kept.
 const FILES: u64 = 8000;
@@ -95,9 +95,7 @@ impl Churn {
             repo::forget(&repo, &old).await.unwrap();
         }
         if day.is_multiple_of(7) || day == DAYS {
-            let settings = PruneSettings { silence: std::time::Duration::ZERO, ..Default::default() };
-            let pruned = repo::prune(&repo, settings, &|_| {}).await.unwrap();
-            assert_eq!(pruned.left, None);
+            assert_eq!(prune(&repo).await.left, None);
         }
         done
     }

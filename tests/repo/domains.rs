@@ -8,7 +8,7 @@ use kist::format::{object, session};
 use kist::repo::{self, Class, Error, Index, NewKey, Repository, Snapshots, Unlock};
 
 use crate::roles::is_role;
-use crate::scene::{Scene, backup, check, grow, record_ids, repo_error};
+use crate::scene::{Scene, backup, check, grow, names, record_ids, repo_error};
 
 async fn key(scene: &Scene, role: Role, domain: &str) -> Unlock {
     let name = format!("{role}-of-{domain}");
@@ -17,12 +17,6 @@ async fn key(scene: &Scene, role: Role, domain: &str) -> Unlock {
 
 async fn records(repo: &Repository) -> BTreeSet<RecordId> {
     record_ids(repo).await.into_iter().collect()
-}
-
-async fn names(repo: &Repository) -> Vec<String> {
-    let all = Snapshots::load(repo).await.unwrap();
-    assert!(all.problems.is_empty(), "{:?}", all.problems);
-    all.all.iter().map(|snapshot| snapshot.name()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

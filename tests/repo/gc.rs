@@ -9,21 +9,14 @@ use kist::format::id::{ChunkId, RecordId, SessionId};
 use kist::format::log::Scope;
 use kist::format::refs::ChunkRef;
 use kist::progress::{Progress, Unit};
-use kist::repo::{self, Class, Error, Index, Left, PruneSettings, Pruned, Repository, Snapshots};
+use kist::repo::{self, Class, Error, Index, Left, PruneSettings, Repository, Snapshots};
 use kist::store::Store;
 use kist::store::testing::{Failure, Faulty, Log, Recording};
 
 use crate::crash::{End, killed_at_each};
-use crate::scene::{ABOVE, Scene, backup, backup_until, change, check, grow, noise, over, record_ids};
-
-/// Sessions that have not committed are fenced at once.
-fn now() -> PruneSettings {
-    PruneSettings { silence: Duration::ZERO, ..Default::default() }
-}
-
-async fn prune(repo: &Repository) -> Pruned {
-    repo::prune(repo, now(), &|_| {}).await.unwrap()
-}
+use crate::scene::{
+    ABOVE, Scene, backup, backup_until, change, check, grow, names, noise, now, over, prune, record_ids,
+};
 
 async fn forget(repo: &Repository, ids: &[SessionId]) {
     repo::observe(repo).await.unwrap();
@@ -32,10 +25,6 @@ async fn forget(repo: &Repository, ids: &[SessionId]) {
 
 async fn bytes_of_packs(store: &Store) -> u64 {
     store.list("packs").await.unwrap().iter().map(|pack| pack.size).sum()
-}
-
-async fn names(repo: &Repository) -> Vec<String> {
-    Snapshots::load(repo).await.unwrap().all.iter().map(|snapshot| snapshot.name()).collect()
 }
 
 /// Three snapshots of a source that is written anew each time; the last is what the source is now.

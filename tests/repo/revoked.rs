@@ -6,13 +6,11 @@ use std::sync::Arc;
 use kist::format::id::SessionId;
 use kist::format::keys::{Role, Trust};
 use kist::format::log::Action;
-use kist::repo::{
-    self, Error, Index, Log, NewKey, PruneSettings, Repository, Snapshots, ToCommit, Unlock, View,
-};
+use kist::repo::{self, Error, Index, Log, NewKey, Repository, Snapshots, ToCommit, Unlock, View};
 use kist::store::testing::{Failure, Faulty, Moment};
 use kist::store::{Store, Verb};
 
-use crate::scene::{Scene, backup, check, grow, noise, record_ids, repo_error};
+use crate::scene::{Scene, backup, check, grow, names, noise, prune, record_ids, repo_error};
 
 async fn remove(owner: &Repository, name: &str) {
     for slot in repo::list_keys(owner).await.unwrap().slots(name).unwrap() {
@@ -25,17 +23,11 @@ async fn assert_revoked(scene: &Scene, repo: &Repository) {
     assert!(matches!(refused, Error::Revoked), "{refused}");
 }
 
-async fn names(repo: &Repository) -> Vec<String> {
-    let all = Snapshots::load(repo).await.unwrap();
-    assert!(all.problems.is_empty(), "{:?}", all.problems);
-    let mut names: Vec<String> = all.all.iter().map(|snapshot| snapshot.name()).collect();
+/// In an order that no clock decides.
+async fn sorted_names(repo: &Repository) -> Vec<String> {
+    let mut names = names(repo).await;
     names.sort();
     names
-}
-
-async fn prune(repo: &Repository) {
-    let now = PruneSettings { silence: std::time::Duration::ZERO, ..Default::default() };
-    repo::prune(repo, now, &|_| {}).await.unwrap();
 }
 
 /// What a thief does with what was in the slot: he asks nobody, and commits.
@@ -75,17 +67,17 @@ async fn what_a_removed_writer_s_key_makes_afterwards_does_not_count_and_what_it
     remove(&owner, "shop").await;
 
     assert_revoked(&scene, &writer).await;
-    let mine = names(&owner).await;
+    let mine = sorted_names(&owner).await;
     assert_eq!(mine, [first.snapshot.name()]);
     let forged = commit_all_the_same(&writer, &first.snapshot).await;
     assert!(owner.store.get(&kist::format::object::commit_key(forged)).await.is_ok());
     assert!(owner.store.get(&kist::format::object::commit_key(begun)).await.is_ok(), "it was fenced");
     repo::observe(&owner).await.unwrap();
-    assert_eq!(names(&owner).await, mine);
+    assert_eq!(sorted_names(&owner).await, mine);
     scene.restore_whole(&owner, &mine[0], "before a prune").await;
     for _ in 0..2 {
         prune(&owner).await;
-        assert_eq!(names(&owner).await, mine);
+        assert_eq!(sorted_names(&owner).await, mine);
         scene.restore_whole(&owner, &mine[0], "after a prune").await;
         assert!(check(&owner).await.findings.is_empty());
     }
@@ -128,7 +120,7 @@ async fn entries_of_a_revoked_maintainer_have_no_effect() {
     let second = backup(&owner, &scene.source()).await.unwrap().snapshot;
     repo::observe(&keeper).await.unwrap();
     repo::forget(&keeper, &[first.id]).await.unwrap();
-    assert_eq!(names(&owner).await, [second.name()]);
+    assert_eq!(sorted_names(&owner).await, [second.name()]);
     remove(&owner, "keeper").await;
     repo::recall(&owner, &[first.id]).await.unwrap();
 
@@ -144,9 +136,9 @@ async fn entries_of_a_revoked_maintainer_have_no_effect() {
     );
     let mut both = [first.name(), second.name()];
     both.sort();
-    assert_eq!(names(&owner).await, both);
+    assert_eq!(sorted_names(&owner).await, both);
     prune(&owner).await;
-    assert_eq!(names(&owner).await, both);
+    assert_eq!(sorted_names(&owner).await, both);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +158,7 @@ async fn a_writer_whose_key_was_drawn_anew_goes_on_and_the_old_one_ends() {
     assert_eq!((second.stats.new_chunks, second.stats.new_nodes), (0, 0));
     let mut both = [first.snapshot.name(), second.snapshot.name()];
     both.sort();
-    assert_eq!(names(&owner).await, both);
+    assert_eq!(sorted_names(&owner).await, both);
     scene.restore_whole(&owner, &second.snapshot.name(), "the second").await;
 }
 

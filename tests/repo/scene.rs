@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use kist::crypto::kdf::Params;
 use kist::format::config::{Chunker, ChunkerKind};
@@ -20,8 +21,8 @@ use kist::job::find::{Described, Filter, Part, Which, find};
 use kist::job::{Error, Result, restore};
 use kist::progress::{Progress, Silent};
 use kist::repo::{
-    self, Degrade, Finding, Index, Init, NewKey, Reading, Report as CheckReport, Repository, Told, Touched,
-    Unlock, WriterSettings,
+    self, Degrade, Finding, Index, Init, NewKey, PruneSettings, Pruned, Reading, Report as CheckReport,
+    Repository, Snapshots, Told, Touched, Unlock, WriterSettings,
 };
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
@@ -332,6 +333,22 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
+}
+
+/// A prune's settings by which sessions that have not committed are fenced at once.
+pub fn now() -> PruneSettings {
+    PruneSettings { silence: Duration::ZERO, ..Default::default() }
+}
+
+pub async fn prune(repo: &Repository) -> Pruned {
+    repo::prune(repo, now(), &|_| {}).await.unwrap()
+}
+
+/// The snapshots that there are; nothing may stand in their way.
+pub async fn names(repo: &Repository) -> Vec<String> {
+    let all = Snapshots::load(repo).await.unwrap();
+    assert!(all.problems.is_empty(), "{:?}", all.problems);
+    all.all.iter().map(|snapshot| snapshot.name()).collect()
 }
 
 /// The ids of all records that the index names, from the tables of their packs.

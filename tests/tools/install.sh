@@ -40,6 +40,21 @@ KUBERNETES_PARTS=(kube-scheduler kube-proxy kube-controller-manager kubelet kube
 say() { echo "install: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# Shows the end of a log. The addresses in it are this machine's own business.
+show_end() { tail -n 15 "$1" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2; }
+
+# Ends a build: puts what was built into its place, or shows why there is nothing. RESULT FOLDER WHAT PLACE LOG
+put_in_place() {
+    local result=$1 work=$2
+    if [ "$result" -eq 0 ]; then
+        mv "$3" "$4" || result=$?
+    else
+        show_end "$5"
+    fi
+    rm -rf "$work"
+    return "$result"
+}
+
 # Runs one step and says what it is and how long it took.
 step() {
     local what=$1 begin=$SECONDS
@@ -80,8 +95,7 @@ apt_install() {
     } > "$log" 2>&1 || result=$?
     [ -z "$made" ] || rm -f "$made"
     if [ "$result" -ne 0 ]; then
-        # The addresses in it are this machine's own business.
-        tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+        show_end "$log"
         say "the whole of it is in $log"
         return "$result"
     fi
@@ -183,14 +197,7 @@ build_azurite() {
     cp "$HERE/azurite/package.json" "$HERE/azurite/package-lock.json" "$work/" &&
         npm ci --prefix "$work" --omit=dev --ignore-scripts --no-audit --no-fund \
             > "$CACHE/azurite.log" 2>&1 || result=$?
-    if [ "$result" -eq 0 ]; then
-        mv "$work" "$BIN/azurite-$AZURITE" || result=$?
-    else
-        # The addresses in it are this machine's own business.
-        tail -n 15 "$CACHE/azurite.log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
-    fi
-    rm -rf "$work"
-    return "$result"
+    put_in_place "$result" "$work" "$work" "$BIN/azurite-$AZURITE" "$CACHE/azurite.log"
 }
 
 part_azurite() {
@@ -219,17 +226,18 @@ part_reader() {
         step "Debian packages: python3-venv" apt_install python3-venv
     fi
     work=$CACHE/.reader.$$
-    step "Python packages of format-spec/reader" build_reader "$work" "$requirements"
+    step "Python packages of format-spec/reader" \
+        build_venv "$work" "$CACHE/reader.log" --require-hashes --requirement "$requirements"
     mv -T "$work" "$place"
 }
 
-build_reader() {
-    local log=$CACHE/reader.log
-    python3 -m venv "$1" &&
-        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
-            --requirement "$2" > "$log" 2>&1 && return 0
-    # The addresses in it are this machine's own business.
-    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
+# A Python in a folder of its own, with packages. FOLDER LOG PACKAGE...
+build_venv() {
+    local work=$1 log=$2
+    shift 2
+    python3 -m venv "$work" &&
+        "$work/bin/python" -m pip install --quiet --disable-pip-version-check "$@" > "$log" 2>&1 && return 0
+    show_end "$log"
     return 1
 }
 
@@ -247,29 +255,16 @@ build_crate_program() {
     env -u RUSTFLAGS -u CARGO_INCREMENTAL -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" \
         cargo install --quiet --locked --root "$work" --version "=$version" "$crate" \
         > "$CACHE/$name.log" 2>&1 || result=$?
-    if [ "$result" -eq 0 ]; then
-        mv "$work/bin/$name" "$BIN/$name-$version" || result=$?
-    else
-        # The addresses in it are this machine's own business.
-        tail -n 15 "$CACHE/$name.log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
-    fi
-    rm -rf "$work"
-    return "$result"
+    put_in_place "$result" "$work" "$work/bin/$name" "$BIN/$name-$version" "$CACHE/$name.log"
 }
 
 # A Python of its own for borg: $CACHE/borg-VERSION/bin/borg.
 build_borg() {
-    local work=$CACHE/.borg.$$ log=$CACHE/borg.log
+    local work=$CACHE/.borg.$$
+    build_venv "$work" "$CACHE/borg.log" "borgbackup==$BORG" || return 1
     # Moved when it is whole, so the program gets the interpreter's path to be.
-    if python3 -m venv "$work" &&
-        "$work/bin/python" -m pip install --quiet --disable-pip-version-check "borgbackup==$BORG" > "$log" 2>&1; then
-        sed -i "1s|.*|#!$CACHE/borg-$BORG/bin/python|" "$work/bin/borg"
-        mv -T "$work" "$CACHE/borg-$BORG"
-        return 0
-    fi
-    # The addresses in it are this machine's own business.
-    tail -n 15 "$log" | sed -E 's#[a-z]+://[^ ]*#(address)#g' >&2
-    return 1
+    sed -i "1s|.*|#!$CACHE/borg-$BORG/bin/python|" "$work/bin/borg"
+    mv -T "$work" "$CACHE/borg-$BORG"
 }
 
 part_borg() {
