@@ -275,6 +275,24 @@ async fn a_session_at_work_is_waited_for_and_the_next_prune_goes_on() {
     scene.restore_whole(&owner, &last.snapshot_name(), "after the fence").await;
 }
 
+/// The story: a backup had died in a repository from which nothing was forgotten. Its session was taken for one at work for
+/// ever, and what it had uploaded stayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_backup_has_left_is_pruned_also_where_nothing_was_forgotten() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let dead = Faulty::over(Arc::new(scene.beneath.clone())).stop_after(5, Failure::Denied);
+    let dying = scene.open(Store::over(dead.wrap())).await.unwrap();
+    assert!(backup(&dying, &scene.source()).await.is_err());
+    let owner = scene.open(scene.store()).await.unwrap();
+    assert!(bytes_of_packs(&owner.store).await > 0);
+    let patient = PruneSettings { silence: Duration::from_secs(u32::MAX.into()), ..now() };
+    let young = repo::prune(&owner, patient, &|_| {}).await.unwrap();
+    assert_eq!(young.swept_packs, 0, "it may be at work");
+    prune(&owner).await;
+    assert_eq!(bytes_of_packs(&owner.store).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn prunes_and_backups_at_the_same_time_lose_nothing() {
     let scene = Scene::new().await;

@@ -32,6 +32,9 @@ const ATTEMPTS: usize = 32;
 /// nothing to delete.
 const COMPACT_SESSIONS: usize = 256;
 
+/// A session that has shown no sign of life for so long is taken for dead, unless somebody says otherwise.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// How a prune goes about.
 #[derive(Clone, Copy, Debug)]
 pub struct PruneSettings {
@@ -48,7 +51,7 @@ impl Default for PruneSettings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            silence: Duration::from_secs(15 * 60),
+            silence: SILENCE,
             patience: Duration::from_secs(60 * 60),
             grace: Duration::ZERO,
         }
@@ -102,7 +105,7 @@ struct Look {
 
 impl Look {
     /// Log, commits, index, marks, in this order. Refuses to go on where something is missing.
-    async fn take(repo: &Repository) -> Result<Self> {
+    async fn take(repo: &Repository, silence: Duration) -> Result<Self> {
         let listed = listed_packs(repo).await?;
         let mut log = Log::load(repo).await?;
         let ids = resolved_after(repo, &mut log).await?;
@@ -117,7 +120,7 @@ impl Look {
         }
         let resolved: HashSet<SessionId> = ids.into_iter().collect();
         let open_sessions = resolved.len().saturating_sub(log.state.rows.len());
-        let (running, running_since) = resolve::running(repo, &log, &resolved).await?;
+        let (running, running_since) = resolve::running(repo, &log, &resolved, silence).await?;
         let committed = snapshots.committed();
         let reader = Arc::new(Reader::new(repo, Arc::new(index)));
         let roots = snapshots.all.iter().flat_map(|snapshot| &snapshot.commit.roots).map(|root| root.node);
@@ -130,10 +133,10 @@ impl Look {
     }
 
     /// The same, taken anew while the log moves.
-    async fn settled(repo: &Repository) -> Result<Self> {
+    async fn settled(repo: &Repository, silence: Duration) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let before = (Log::load(repo).await?.head, newest_checkpoint(repo).await?);
-            match Self::take(repo).await {
+            match Self::take(repo, silence).await {
                 Err(Error::Moving) => {}
                 // What was missing may have been swept, or deleted, by another while this one looked.
                 Err(Error::Unsound { .. })
@@ -160,7 +163,7 @@ impl Look {
 /// What a prune would do now. None if another's is under way, and would be taken up.
 pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<PrunePlan>> {
     may_maintain(repo)?;
-    let look = Look::settled(repo).await?;
+    let look = Look::settled(repo, SILENCE).await?;
     let seen = look.seen();
     Ok(look.log.plan.is_none().then(|| plan(&seen, &Stays::new(&seen), limits)))
 }
@@ -214,7 +217,7 @@ async fn condemn(
     told: &(dyn Fn(PruneStep<'_>) + Sync),
     pruned: &mut Pruned,
 ) -> Result<bool> {
-    let look = Look::settled(repo).await?;
+    let look = Look::settled(repo, settings.silence).await?;
     let stays = Arc::new(Stays::new(&look.seen()));
     let made = plan(&look.seen(), &stays, settings.limits);
     told(PruneStep::Planned(&made));
@@ -261,7 +264,7 @@ async fn condemn(
 /// Another may have swept that plan meanwhile and condemned anew: of that plan's sessions nobody here has waited for any.
 async fn sweep(repo: &Repository, resolved: u64) -> Result<(u64, u64)> {
     for _ in 0..ATTEMPTS {
-        let mut look = Look::settled(repo).await?;
+        let mut look = Look::settled(repo, SILENCE).await?;
         let Some(open) = look.log.plan.clone().filter(|open| open.slot == resolved) else {
             return Ok((0, 0));
         };

@@ -16,7 +16,7 @@ use crate::repo::gc::{ATTEMPTS, delete, is_published};
 use crate::repo::index::{self, Listed};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
-use crate::repo::{Error, Log, Repository, Result, Snapshots};
+use crate::repo::{Class, Error, Log, Repository, Result, Snapshots};
 use crate::store::{Class as StoreClass, Created};
 
 /// Deltas that are fetched at the same time.
@@ -30,7 +30,16 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
         }
         // Only the log up to the sweep goes in; what came after is read behind the checkpoint.
         match Log::load_at(repo, log.last_sweep).await {
-            Ok(upto) => drop(publish(repo, upto).await?),
+            Ok(upto) => {
+                let base = upto.base_slot();
+                match publish(repo, upto).await {
+                    // What is missing may be gone because another's checkpoint stands for it.
+                    Err(error)
+                        if matches!(error.class(), Class::Missing | Class::Corrupt)
+                            && newest_checkpoint(repo).await? != base => {}
+                    published => drop(published?),
+                }
+            }
             Err(Error::Moving) => {}
             Err(error) => return Err(error),
         }

@@ -11,6 +11,7 @@ use crate::format::object;
 use crate::repo::gc::PruneSettings;
 use crate::repo::snapshots::fence;
 use crate::repo::{Log, Repository, Result};
+use crate::store::Object;
 
 /// Between two looks at sessions that are at work.
 const RETRY: Duration = Duration::from_secs(2);
@@ -32,8 +33,8 @@ pub async fn resolve(repo: &Repository, epoch: u32, settings: &PruneSettings) ->
     let mut waited = Duration::ZERO;
     loop {
         let mut at_work = 0;
-        for (session, seen) in unresolved(repo, epoch).await? {
-            let age = repo.world.now().secs().saturating_sub(seen);
+        for (session, signs) in unresolved(repo, epoch).await? {
+            let age = signs.age(repo);
             if age >= settings.silence.as_secs() as i64 {
                 fence(repo, session).await?;
                 fenced += 1;
@@ -57,40 +58,65 @@ pub async fn resolve(repo: &Repository, epoch: u32, settings: &PruneSettings) ->
     }
 }
 
-/// The sessions of an epoch that have no commit and no fence, and when the store saw a sign of life of each.
-async fn unresolved(repo: &Repository, epoch: u32) -> Result<BTreeMap<SessionId, i64>> {
+/// When the store saw a session begin, and when it last saw a sign of life of it. In seconds since 1970.
+struct Signs {
+    began: i64,
+    last: i64,
+}
+
+impl Signs {
+    /// For how many seconds there has been none.
+    fn age(&self, repo: &Repository) -> i64 {
+        repo.world.now().secs().saturating_sub(self.last)
+    }
+}
+
+/// The sessions of an epoch that have no commit and no fence.
+async fn unresolved(repo: &Repository, epoch: u32) -> Result<BTreeMap<SessionId, Signs>> {
     let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
     let resolved = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
     let resolved: HashSet<SessionId> =
         resolved.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)).collect();
+    signs(repo, epoch, sessions, &resolved).await
+}
+
+async fn signs(
+    repo: &Repository,
+    epoch: u32,
+    sessions: Vec<Object>,
+    resolved: &HashSet<SessionId>,
+) -> Result<BTreeMap<SessionId, Signs>> {
     let id = |key: &str| object::parse_session(object::SESSIONS, key).filter(|id| !resolved.contains(id));
-    let mut open: BTreeMap<SessionId, i64> =
-        sessions.iter().filter_map(|found| Some((id(&found.key)?, found.modified_unix_secs))).collect();
+    let begun = |found: &Object| Signs { began: found.modified_unix_secs, last: found.modified_unix_secs };
+    let mut open: BTreeMap<SessionId, Signs> =
+        sessions.iter().filter_map(|found| Some((id(&found.key)?, begun(found)))).collect();
     if !open.is_empty() {
         for delta in repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await? {
             let session = object::parse_index(&delta.key).map(|(session, _)| session);
-            if let Some(seen) = session.and_then(|session| open.get_mut(&session)) {
-                *seen = delta.modified_unix_secs.max(*seen);
+            if let Some(signs) = session.and_then(|session| open.get_mut(&session)) {
+                signs.last = delta.modified_unix_secs.max(signs.last);
             }
         }
     }
     Ok(open)
 }
 
-/// Sessions of the epochs after the checkpoint that are not resolved, and when the first of them began, by the store.
+/// Sessions of the epochs after the checkpoint that are not resolved and have not gone silent, and when the first of them
+/// began, by the store.
 pub async fn running(
     repo: &Repository,
     log: &Log,
     resolved: &HashSet<SessionId>,
+    silence: Duration,
 ) -> Result<(HashSet<SessionId>, Option<i64>)> {
     let mut running = HashSet::new();
     let mut since = None;
     for epoch in log.open_epochs() {
-        for found in repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await? {
-            let id = object::parse_session(object::SESSIONS, &found.key);
-            if let Some(id) = id.filter(|id| !resolved.contains(id)) {
+        let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
+        for (id, signs) in signs(repo, epoch, sessions, resolved).await? {
+            if signs.age(repo) < silence.as_secs() as i64 {
                 running.insert(id);
-                since = Some(since.unwrap_or(i64::MAX).min(found.modified_unix_secs));
+                since = Some(since.unwrap_or(i64::MAX).min(signs.began));
             }
         }
     }
