@@ -58,6 +58,7 @@ class Row:
 @dataclass(frozen=True)
 class State:
     swept: list[bytes]
+    damaged: list[bytes]
     rows: dict[bytes, Row]
     facts: dict[bytes, Fact]
     remembered: dict[bytes, list[tuple[int, bytes]]]
@@ -77,7 +78,7 @@ def piece_of(source: Decoder) -> bytes:
 def decode_state(data: bytes) -> State:
     source = Decoder(data)
     most = codec.STATE_ROWS
-    swept = source.ids(most)
+    swept, damaged = source.ids(most), source.ids(most)
     rows = [_row(source) for _ in range(source.count(most, 102))]
     facts = [_fact(source) for _ in range(source.count(most, 17))]
     remembered = _remembered(source)
@@ -93,6 +94,7 @@ def decode_state(data: bytes) -> State:
     source.end()
     return State(
         swept,
+        damaged,
         dict(rows),
         dict(facts),
         remembered,

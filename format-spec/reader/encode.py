@@ -14,7 +14,7 @@ ROLES = {"owner": 1, "writer": 2, "maintainer": 3, "reader": 4}
 ROOTS = {"files": 1, "manifests": 2, "volume": 3}
 TRUST = {"own": 1, "shared": 2}
 SCOPES = {"source": 1, "snapshot": 2}
-ACTIONS = {"condemn": 1, "observe": 3, "forget": 4, "recall": 5, "lift": 7}
+ACTIONS = {"condemn": 1, "observe": 3, "forget": 4, "recall": 5, "lift": 7, "damaged": 10}
 KINDS = {"data": 1, "nodes": 2}
 SIMPLE_TYPES = {"folder": 1, "fifo": 4, "socket": 5}
 OPERATIONS = ["get", "range", "size", "put", "create", "list", "delete"]
@@ -213,6 +213,8 @@ def action(fields: Fields) -> bytes:
         case "verify":
             packs = listed([raw(one["pack"]) + raw(one["digest"]) for one in said])
             return b"\x08" + packs
+        case "renew":
+            return b"\x0b" + little(said["epoch"], 4)
         case "revoke":
             return b"\x09" + raw(said["key"]) + little(said["serial"], 4)
     return bytes([ACTIONS[name]]) + listed([raw(id_) for id_ in said])
@@ -265,6 +267,7 @@ def state(fields: Fields) -> bytes:
     ]
     return (
         listed([raw(pack) for pack in fields["swept"]])
+        + listed([raw(pack) for pack in fields["damaged"]])
         + listed([row(one) for one in fields["rows"]])
         + listed([fact(one) for one in fields["facts"]])
         + listed(remembered)

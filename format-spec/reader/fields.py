@@ -159,7 +159,7 @@ def of_commit(commit: Commit | Fence | Repack, key: str, summary: Fields) -> Fie
     }
 
 
-ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift"}
+ACTIONS = {1: "condemn", 3: "observe", 4: "forget", 5: "recall", 7: "lift", 10: "damaged"}
 
 
 def of_log_entry(entry: log.Entry, key: str) -> Fields:
@@ -172,6 +172,8 @@ def of_log_entry(entry: log.Entry, key: str) -> Fields:
         action = {"revoke": {"key": entry.ids[0].hex(), "serial": entry.serial}}
     elif entry.kind == 2:
         action = {"sweep": {"condemned": entry.condemned, "packs": hexes(entry.ids)}}
+    elif entry.kind == 11:
+        action = {"renew": {"epoch": entry.serial}}
     else:
         action = {ACTIONS[entry.kind]: hexes(entry.ids)}
     return {
@@ -254,6 +256,7 @@ def of_state(state: State) -> Fields:
         for key, commits in state.remembered.items()
     ]
     return {
+        "damaged": hexes(state.damaged),
         "facts": [of_fact(session, fact) for session, fact in state.facts.items()],
         "holds": [of_hold(hold) for hold in state.holds],
         "last_observed": None if state.last_observed == NEVER else state.last_observed,

@@ -1,7 +1,7 @@
 """Chapter 11: entries of the gc log, and what they mean to a reader.
 
 What is held, condemned or verified is decoded and has no effect here: it binds who forgets, who
-deletes, and who writes.
+deletes, and who writes. A renew only answers for what is wrong before it.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from layout import epoch_of, log_key
 
 SIGN_LOG = "kist 0 sign log"
 
-CONDEMN, SWEEP, OBSERVE, FORGET, RECALL, HOLD, LIFT, VERIFY, REVOKE = range(1, 10)
+CONDEMN, SWEEP, OBSERVE, FORGET, RECALL, HOLD, LIFT, VERIFY, REVOKE, DAMAGED, RENEW = range(1, 12)
 NEVER = -(1 << 63)
 OWNER_KEY = bytes(16)
 SCOPES = {0: "all", 1: "source", 2: "snapshot"}
@@ -70,13 +70,16 @@ def open_entry(domain: Domain, slot: int, data: bytes) -> Entry:
         ids, serial = [source.take(16)], source.u32()
     elif kind == VERIFY:
         verified = decode_verified(source)
-    elif CONDEMN <= kind <= LIFT:
+    elif CONDEMN <= kind <= LIFT or kind == DAMAGED:
         condemned = source.u64() if kind == SWEEP else 0
         ids = source.ids(codec.LOG_IDS)
+    elif kind == RENEW:
+        serial = source.u32()
     else:
         raise Refused("invalid", f"an entry of kind {kind}")
     certificate = decode_certificate(source)
-    authors = {VERIFY: (READER, OWNER), REVOKE: (OWNER,)}.get(kind, (MAINTAINER, OWNER))
+    others = {VERIFY: (READER, OWNER), REVOKE: (OWNER,), RENEW: (OWNER,)}
+    authors = others.get(kind, (MAINTAINER, OWNER))
     place = domain.id + slot.to_bytes(8, "little")
     signature = checked_signature(source, SIGN_LOG, certificate, authors, domain, place)
     made = (certificate, signature, digest(data))
@@ -118,6 +121,7 @@ class Log:
     rows: dict[bytes, bytes] = field(default_factory=dict)
     facts: dict[bytes, Fact] = field(default_factory=dict)
     swept: set[bytes] = field(default_factory=set)
+    damaged: set[bytes] = field(default_factory=set)
     revoked: dict[bytes, int] = field(default_factory=dict)
     last_observed: int = NEVER
     plan: tuple[int, list[bytes]] | None = None
@@ -127,8 +131,6 @@ class Log:
     has_lost_checkpoint: bool = False
 
     def take(self, slot: int, entry: Entry) -> None:
-        if entry.previous != self.digests[self.head]:
-            raise Alarm(f"entry {slot} does not go on from the one before: the log was forked")
         self.head = slot
         self.digests[slot] = entry.digest
         if self.is_revoked(entry.certificate):
@@ -156,6 +158,10 @@ class Log:
         elif entry.kind == REVOKE and entry.ids != [OWNER_KEY]:
             [key] = entry.ids
             self.revoked[key] = max(entry.serial, self.revoked.get(key, 0))
+        elif entry.kind == DAMAGED:
+            self.damaged.update(entry.ids)
+        elif entry.kind == RENEW:
+            self.epoch = max(self.epoch, entry.serial)
 
     def _ends_the_plan(self, entry: Entry) -> bool:
         if self.plan is None or entry.condemned != self.plan[0]:

@@ -83,19 +83,20 @@ class View:
         self.places: dict[tuple[int, bytes], list[Where]] = {}
         self.problems: list[str] = []
         self.alarms: list[str] = []
+        # What is wrong with the log behind the last renew; whether anything is, there or before.
+        self.wrong: str | None = None
+        self.has_holes = False
 
     def read(self, base: int) -> None:
         """In the order of the spec: the log, what is committed, the log on, the index."""
         parts = self._read_checkpoint(base) if base else []
         self._read_log()
         listed = [place for place in self.store.list("commits") if self._is_open(place)]
-        slots = {place.number for place in self.store.list("gc")}
         self._read_log()
-        missing = set(range(1, max(slots, default=0))) - slots
+        if self.wrong is not None:
+            self.alarms.append(self.wrong)
         if self.log.has_lost_checkpoint:
             self.alarms.append("a sweep has been built on, and its checkpoint is missing")
-        if missing:
-            self.alarms.append(f"entry {min(missing)} of the log is missing below {max(slots)}")
         for session in self.log.rows:
             self._attempt(layout.commit_key(session), partial(self._take_commit, session))
         for place in listed:
@@ -143,6 +144,7 @@ class View:
             rows={session: row.digest for session, row in state.rows.items()},
             facts=state.facts,
             swept=set(state.swept),
+            damaged=set(state.damaged),
             revoked=state.revoked,
             last_observed=state.last_observed,
             digests={slot: found.entry},
@@ -162,14 +164,27 @@ class View:
         return log.open_entry(self.domain, slot, data)
 
     def _read_log(self) -> None:
-        while not self.alarms:
-            slot = self.log.head + 1
+        """Takes each entry that holds by itself, whatever lies between. What is wrong before a
+        renew is known to the owner, and what the checkpoint stands for is not looked at."""
+        last = max((place.number for place in self.store.list("gc")), default=0)
+        for slot in range(self.log.head + 1, last + 1):
             try:
-                self.log.take(slot, self._entry(slot))
-            except FileNotFoundError:
-                return
+                entry = self._entry(slot)
             except (Refused, OSError) as error:
-                self.alarms.append(f"{layout.log_key(slot)}: {error}")
+                is_missing = isinstance(error, FileNotFoundError)
+                why = f"is missing below {last}" if is_missing else f"does not hold: {error}"
+                self._found_wrong(slot, why)
+                self.log.head = slot
+                continue
+            if entry.previous != self.log.digests.get(slot - 1):
+                self._found_wrong(slot, "does not go on from the one before: the log was forked")
+            if entry.kind == log.RENEW:
+                self.wrong = None
+            self.log.take(slot, entry)
+
+    def _found_wrong(self, slot: int, why: str) -> None:
+        self.wrong = self.wrong or f"entry {slot} of the log {why}"
+        self.has_holes = True
 
     def _take_commit(self, session: bytes) -> None:
         fact, row = self.log.fact(session), self.log.rows.get(session)
@@ -198,12 +213,12 @@ class View:
             raise Alarm(f"has seen entry {view} of the log, which was shortened to {self.log.head}")
         first = self.log.opened.get(epoch)
         behind = self.log.opened.get(epoch + 1, view + 1)
-        if first is None or not first <= view < behind:
+        is_right = first is not None and first <= view < behind
+        # Where an entry is lost, condemns can't be counted.
+        if not is_right and not self.has_holes:
             raise Refused("invalid", f"a commit of epoch {epoch} can't have seen entry {view}")
         known = bytes(32) if view == 0 else self.log.digests.get(view)
-        if known is None:
-            known = digest(self.store.get(layout.log_key(view), codec.LOG_LEN))
-        if known != commit.head:
+        if known not in (None, commit.head):
             raise Alarm(f"has seen another entry {view} of the log: forked")
 
     def gaps(self) -> list[str]:

@@ -45,8 +45,8 @@ class Repository:
         return decode_node(references, entries)
 
     def _record(self, kind: int, name: bytes, key: MetaKey | None) -> list[bytes]:
-        """Tries all places of a record, since one of them may be damaged; and again if what was
-        read has been replaced meanwhile."""
+        """Tries all places of a record, since one of them may fail; and again if what was read has
+        been replaced meanwhile."""
         while True:
             try:
                 return self._record_of(self.view, kind, name, key)
@@ -57,7 +57,8 @@ class Repository:
 
     def _record_of(self, view: View, kind: int, name: bytes, key: MetaKey | None) -> list[bytes]:
         reasons = []
-        for where in view.places.get((kind, name), []):
+        places = view.places.get((kind, name), [])
+        for where in sorted(places, key=lambda where: where.pack in view.log.damaged):
             try:
                 return self._record_at(where, kind, name, key)
             except (Refused, OSError) as error:

@@ -2,6 +2,7 @@
 
 mod forget;
 mod key;
+mod repair;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub use forget::{Forget, HoldAdd, HoldWhat, Prune, Recall};
 pub use key::{KeyAdd, KeyRecover, KeyRecovery, KeyRotate, KeyWhat, Role, Trust};
+pub use repair::Repair;
 
 /// Back up and restore Kubernetes clusters and files, sealed, into storage that is not trusted
 #[derive(Parser)]
@@ -73,6 +75,8 @@ pub enum Verb {
     Prune(Prune),
     /// Check the repository, and list everything that is wrong with it
     Check(Check),
+    /// Repair what a check finds: bring back what can be, from here, from a copy, from the next backup
+    Repair(Box<Repair>),
     /// Copy snapshots into this repository from another one, with this one's keys
     Copy(Copy),
     /// Manage keys

@@ -12,35 +12,36 @@ use crate::format::entry::{TreePath, escape};
 use crate::job::Error;
 use crate::policy::span::Span;
 use crate::repo::{self, Finding, Lost, Reading, Report, Repository, Told, Touched};
+use crate::world::Time;
 
 pub async fn run(settings: &Settings, args: Check) -> Result<Exit, Failure> {
     let reading = reading(settings, &args)?;
     let opened = settings.open().await?;
     let shown = Shown::start(settings.json);
-    let tell = |told: Told| match told {
-        Told::Found(finding) => show_finding(settings, &finding),
-        Told::Touched(touched) => show_touched(settings, &touched),
-    };
+    let tell = |told: Told| show_told(settings, &told);
     let report = repo::check(&opened, reading, &tell, shown.as_ref()).await;
     shown.done();
     let report = report?;
     show(settings, &opened, &report, reading.is_some());
     match report.interrupted {
         true => Err(Error::Interrupted.into()),
-        false => Ok(if report.findings == 0 { Exit::Complete } else { Exit::Damaged }),
+        // What is known to be damaged is found no more, but what it costs is told.
+        false => Ok(if report.findings + report.touched == 0 { Exit::Complete } else { Exit::Damaged }),
     }
 }
 
 /// Which packs are to be read whole; none if that was not asked for.
 fn reading(settings: &Settings, args: &Check) -> Result<Option<Reading>, Failure> {
-    let before = args.older_than.as_deref().map(|text| {
-        let span = text.parse::<Span>().map_err(|error| Failure::usage(error.to_string()))?;
-        Ok::<_, Failure>(span.before(settings.world.now()))
-    });
-    let before = before.transpose()?;
+    let before = args.older_than.as_deref().map(|text| before(settings, text)).transpose()?;
     let share = args.read_data.as_deref().map(share).transpose()?.flatten();
     let is_asked = args.read_data.is_some() || before.is_some();
     Ok(is_asked.then_some(Reading { share, before }))
+}
+
+/// The time so long ago.
+pub fn before(settings: &Settings, text: &str) -> Result<Time, Failure> {
+    let span = text.parse::<Span>().map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(span.before(settings.world.now()))
 }
 
 /// A part such as `5%`, in places of the 2^32; none for all.
@@ -50,6 +51,14 @@ fn share(text: &str) -> Result<Option<u64>, Failure> {
         Some(100.0) => Ok(None),
         Some(percent) => Ok(Some((percent / 100.0 * 4_294_967_296.0).ceil() as u64)),
         None => Err(Failure::usage(format!("{text:?} is no part of all")).hint("write 5%, 0.5%, 100%")),
+    }
+}
+
+/// Shows what was found, or what is lost.
+pub fn show_told(settings: &Settings, told: &Told) {
+    match told {
+        Told::Found(finding) => show_finding(settings, finding),
+        Told::Touched(touched) => show_touched(settings, touched),
     }
 }
 
@@ -128,9 +137,9 @@ fn show(settings: &Settings, opened: &Repository, report: &Report, read: bool) {
         return render::object("check", fields);
     }
     let (packs, snapshots) = (report.packs, report.snapshots);
-    let what = match report.findings {
-        0 => "no damage".to_owned(),
-        found => format!("{found} findings, {} losses", report.touched),
+    let what = match (report.findings, report.touched) {
+        (0, 0) => "no damage".to_owned(),
+        (found, _) => format!("{found} findings, {} losses", report.touched),
     };
     render::line(&format!(
         "checked {packs} packs of {} by their lengths, and {snapshots} snapshots: {what}",

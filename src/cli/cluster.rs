@@ -78,8 +78,8 @@ pub async fn restore(settings: &Settings, args: RestoreCluster) -> Result<Exit, 
     };
     let filter = args.choice.filter()?;
     let ready_limit = duration(&args.timeout)?;
-    let opened = settings.open().await?;
     let which = Which::parse(&args.snapshot);
+    let opened = settings.open_to_read(&which).await?;
     let found = find::find(&opened, settings.catalog(opened.catalog_id()).as_ref(), &which, &filter).await?;
     let cluster = connect(&args.cluster).await?;
     let mut prepared = cluster_restore::prepare(&opened, &found, &cluster, &options).await?;

@@ -9,8 +9,7 @@ use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Elsewhere, Settings};
 use crate::cli::terminal::Shown;
 use crate::format::summary::Missing;
-use crate::job::Error;
-use crate::job::copy::{Chosen, Copied, Copying, Passed, Plan, Request, is_damage};
+use crate::job::copy::{Chosen, Copied, Copying, Passed, Plan, Request, is_lost};
 use crate::job::find::Which;
 use crate::repo::{Snapshot, WriterSettings};
 
@@ -49,7 +48,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
                 last = Some(copied.snapshot);
             }
             // The others may be fine.
-            Err(error) if is_of_source(&error) => {
+            Err(error) if is_lost(&error) => {
                 let what = format!("snapshot {}", snapshot.name());
                 show_missing(settings, &[Missing { what, why: chain(&error) }], 0);
                 exit = Exit::Damaged;
@@ -62,14 +61,6 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
     }
     show_end(settings, &plan, (args.dry_run, count));
     Ok(exit)
-}
-
-fn is_of_source(error: &Error) -> bool {
-    match error {
-        Error::Repo(error) => is_damage(error),
-        Error::Miscounted { .. } | Error::NoVolume { .. } => true,
-        _ => false,
-    }
 }
 
 fn worse(one: Exit, other: Exit) -> Exit {

@@ -78,7 +78,12 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
         }
         repo::Error::Revoked => Some("the owner has removed or rotated it: ask for the new key file"),
         repo::Error::Log { .. } => Some(
-            "nothing is deleted on the word of such a log; a snapshot is restored by its id; find out who holds the store",
+            "nothing is deleted on the word of such a log; a snapshot is restored by its id; find out who holds the store; \
+             the owner goes on with what is left by `kist repair`",
+        ),
+        repo::Error::Unsound { .. } => Some("`kist repair` brings back what can be, with the owner's key"),
+        repo::Error::Object { .. } if error.class() == Class::Corrupt => Some(
+            "`kist check` tells what it costs, `kist repair` brings back what can be, with the owner's key",
         ),
         repo::Error::Role { .. } => Some("KIST_KEY_FILE, KIST_PASSPHRASE_FILE say which key is used"),
         repo::Error::OtherDomain { .. } => Some("leave out --domain and KIST_DOMAIN: the key knows its own"),

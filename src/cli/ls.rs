@@ -14,7 +14,7 @@ pub async fn run(settings: &Settings, args: Ls) -> Result<Exit, Failure> {
     let filter = args.choice.filter()?;
     let (which, path) = snapshot_and_path(&args.snapshot);
     let path = list::tree_path(path.unwrap_or_default())?;
-    let opened = settings.open().await?;
+    let opened = settings.open_to_read(&which).await?;
     let catalog = settings.catalog(opened.catalog_id());
     let found = find::find(&opened, catalog.as_ref(), &which, &filter).await?;
     let part = match (args.volume, args.manifests) {

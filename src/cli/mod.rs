@@ -23,6 +23,7 @@ mod memory;
 mod mover;
 mod prune;
 mod render;
+mod repair;
 mod restore;
 mod seen;
 mod settings;
@@ -82,6 +83,7 @@ fn execute(args: Args) -> Result<Exit, Failure> {
             Verb::Hold { what } => hold::run(&settings, what).await,
             Verb::Prune(args) => prune::run(&settings, args).await,
             Verb::Check(check) => check::run(&settings, check).await,
+            Verb::Repair(args) => repair::run(&settings, *args).await,
             Verb::Copy(args) => copy::run(&settings, args).await,
             Verb::Key { what } => key::run(&settings, what).await,
             Verb::Catalog { what: CatalogWhat::Rebuild } => catalog::rebuild(&settings).await,

@@ -26,7 +26,7 @@ pub async fn files(settings: &Settings, args: RestoreFiles) -> Result<Exit, Fail
         delete: args.delete,
         dry_run: args.dry_run,
     };
-    let opened = settings.open().await?;
+    let opened = settings.open_to_read(&which).await?;
     let found = find::find(&opened, settings.catalog(opened.catalog_id()).as_ref(), &which, &filter).await?;
     let shown = Shown::start(settings.json);
     let report = restore::files(&opened, &found, &from, &target, &request, shown.clone()).await;

@@ -24,11 +24,12 @@ impl Kept {
         (Self { path, was, seen: seen.clone() }, seen)
     }
 
-    /// Writes what was seen beyond it. Another process may have seen still more: that stands.
+    /// Writes what was seen beyond it. Another process may have seen still more: that stands, unless the history began
+    /// anew.
     pub fn save(&self) {
         let view = self.seen.view();
         let (now, _) = Self::load(self.path.clone());
-        if view.slot <= self.was.slot.max(now.was.slot) {
+        if view.slot <= self.was.slot.max(now.was.slot) && !self.seen.is_anew() {
             return;
         }
         if let Err(error) = replace(&self.path, &format!("{} {}\n", view.slot, hex(&view.head))) {

@@ -107,6 +107,12 @@ impl Settings {
         self.open_with(&unlock).await
     }
 
+    /// Opens to read a snapshot. One that is named by its id is read even where the log does not hold.
+    pub async fn open_to_read(&self, which: &Which) -> Result<Repository, Failure> {
+        let opened = self.open().await?;
+        Ok(if *which == Which::Latest { opened } else { opened.going_on() })
+    }
+
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
         let opened = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;

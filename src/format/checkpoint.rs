@@ -131,6 +131,8 @@ pub struct Observed {
 pub struct State {
     /// Packs of all sweeps, ascending.
     pub swept: Vec<PackId>,
+    /// Packs that were found damaged and not swept, ascending.
+    pub damaged: Vec<PackId>,
     pub rows: BTreeMap<SessionId, Row>,
     /// Of those rows, and of commits of epochs that have not ended.
     pub facts: BTreeMap<SessionId, Fact>,
@@ -155,8 +157,10 @@ impl State {
 
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
-        out.varint(self.swept.len() as u64);
-        self.swept.iter().for_each(|pack| out.raw(&pack.0));
+        for packs in [&self.swept, &self.damaged] {
+            out.varint(packs.len() as u64);
+            packs.iter().for_each(|pack| out.raw(&pack.0));
+        }
         out.varint(self.rows.len() as u64);
         for (id, row) in &self.rows {
             out.raw(&id.0);
@@ -208,8 +212,12 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut input = Reader::new(STATE, bytes);
         let mut state = Self::default();
-        for _ in 0..input.count("swept packs", limits::STATE_ROWS, 16)? {
-            state.swept.push(PackId::read(&mut input)?);
+        for (field, packs) in [("swept packs", &mut state.swept), ("damaged packs", &mut state.damaged)] {
+            for _ in 0..input.count(field, limits::STATE_ROWS, 16)? {
+                let id = PackId::read(&mut input)?;
+                ascending(&input, field, packs.last().copied(), id)?;
+                packs.push(id);
+            }
         }
         for _ in 0..input.count("commits", limits::STATE_ROWS, 16 + Row::SHORTEST)? {
             let id = SessionId::read(&mut input)?;
@@ -253,10 +261,7 @@ impl State {
             state.pending.push(key);
         }
         input.end()?;
-        match state.swept.is_sorted_by(|a, b| a < b) {
-            true => Ok(state),
-            false => Err(input.invalid("swept packs", "not ascending")),
-        }
+        Ok(state)
     }
 }
 

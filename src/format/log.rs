@@ -62,6 +62,14 @@ pub enum Action {
         key: KeyId,
         serial: u32,
     },
+    /// These packs are not what was written, or are missing: nobody refers to them, and nothing in them is a copy.
+    Damaged {
+        packs: Vec<PackId>,
+    },
+    /// The entries before this one may not hold together, and the owner knows. The epoch is at least this one.
+    Renew {
+        epoch: u32,
+    },
 }
 
 /// A pack that was read, and what the index said of it then: whoever names it otherwise names another.
@@ -100,6 +108,8 @@ impl Action {
             Action::Lift { .. } => 7,
             Action::Verify { .. } => 8,
             Action::Revoke { .. } => 9,
+            Action::Damaged { .. } => 10,
+            Action::Renew { .. } => 11,
         }
     }
 
@@ -107,7 +117,7 @@ impl Action {
     pub fn authors(&self) -> &'static [Role] {
         match self {
             Action::Verify { .. } => &[Role::Reader, Role::Owner],
-            Action::Revoke { .. } => &[Role::Owner],
+            Action::Revoke { .. } | Action::Renew { .. } => &[Role::Owner],
             _ => &[Role::Maintainer, Role::Owner],
         }
     }
@@ -115,7 +125,7 @@ impl Action {
     fn write(&self, out: &mut Writer) {
         out.u8(self.kind());
         match self {
-            Action::Condemn { packs } => write_ids(out, packs, |id| &id.0),
+            Action::Condemn { packs } | Action::Damaged { packs } => write_ids(out, packs, |id| &id.0),
             Action::Verify { packs } => {
                 out.varint(packs.len() as u64);
                 for verified in packs {
@@ -136,6 +146,7 @@ impl Action {
                 out.raw(&key.0);
                 out.u32(*serial);
             }
+            Action::Renew { epoch } => out.u32(*epoch),
         }
     }
 
@@ -152,6 +163,8 @@ impl Action {
             7 => Action::Lift { holds: read_ids(input)? },
             8 => Action::Verify { packs: read_verified(input)? },
             9 => Action::Revoke { key: KeyId::read(input)?, serial: input.u32()? },
+            10 => Action::Damaged { packs: packs(read_ids(input)?) },
+            11 => Action::Renew { epoch: input.u32()? },
             other => return Err(input.invalid("kind", other)),
         })
     }

@@ -43,7 +43,7 @@ impl PackKind {
         }
     }
 
-    fn of(id: &RecordId) -> Self {
+    pub fn of(id: &RecordId) -> Self {
         match id {
             RecordId::Chunk(_) => PackKind::Data,
             RecordId::Node(_) => PackKind::Nodes,

@@ -5,6 +5,8 @@
 //! what the target's summaries say, of those only that this key has signed. A killed run leaves nothing to
 //! unlock: what it uploaded counts for the next.
 
+mod mend;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use crate::repo::{
     WriterSettings, begin, commit_again,
 };
 use crate::world::Time;
+pub use mend::is_lost;
 
 /// Which snapshots.
 #[derive(Clone, Debug)]
@@ -178,6 +181,17 @@ impl Copying {
 
     /// Copies one snapshot of the plan. After an interrupt nothing is committed.
     pub async fn copy(&mut self, snapshot: &Snapshot, progress: Arc<dyn Progress>) -> Result<Copied> {
+        let (made, at, stats) = self.make(snapshot, None, progress).await?;
+        self.commit(snapshot, made, at, stats).await
+    }
+
+    /// Makes the trees of a snapshot in a new session; as those of a writer of the target, if one is given.
+    async fn make(
+        &mut self,
+        snapshot: &Snapshot,
+        writer_of: Option<&Snapshot>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(Made, (SessionId, View), Stats)> {
         let unreadable = || Error::Unreadable { snapshot: snapshot.name() };
         let summary = repo::summary(&self.source, snapshot)?.ok_or_else(unreadable)?;
         // The order is law (spec chapter 8): session, log, commits, index.
@@ -187,7 +201,8 @@ impl Copying {
         let lane = lanes.pop().expect("one lane was asked for");
         let reader = Arc::new(Reader::new(&self.target, index.clone()));
         let writer = Arc::new(Writer::new(&self.target, index, lane, self.request.writer));
-        let mut trees = Trees { copying: self, snapshot, writer, reader, progress, known: Arc::default() };
+        let known = Arc::default();
+        let mut trees = Trees { copying: self, snapshot, writer_of, writer, reader, progress, known };
         let made = trees.all(summary).await;
         let writer = Arc::into_inner(trees.writer);
         let made = match made {
@@ -201,7 +216,7 @@ impl Copying {
             made => made?,
         };
         let writer = writer.ok_or(repo::Error::Abandoned)?;
-        self.commit(snapshot, made, (session, view), writer.finish().await?).await
+        Ok((made, (session, view), writer.finish().await?))
     }
 
     async fn commit(
@@ -276,6 +291,8 @@ fn unreadable(what: &str, why: &dyn std::error::Error) -> Missing {
 struct Trees<'a> {
     copying: &'a Copying,
     snapshot: &'a Snapshot,
+    /// Whose trees they are to be, if not those of who copies.
+    writer_of: Option<&'a Snapshot>,
     writer: Arc<Writer>,
     /// Of older copies.
     reader: Arc<Reader>,
@@ -349,7 +366,7 @@ impl Trees<'_> {
         let setting = Setting {
             reader: copying.reader.clone(),
             writer: self.writer.clone(),
-            meta: target.keys.own_meta_key(target.keys.ids()?.source_id(&part.source))?,
+            meta: target.keys.meta_key_of(self.writer_of, target.keys.ids()?.source_id(&part.source))?,
             has_folders: root.kind != RootKind::Manifests,
             known: self.known.clone(),
             progress: self.progress.clone(),
@@ -443,6 +460,6 @@ fn forget_volume(summary: &mut Summary, root: &Root, source: &Source) {
 }
 
 /// Whether the source is damaged, and the rest of it may still be copied.
-pub fn is_damage(error: &repo::Error) -> bool {
+fn is_damage(error: &repo::Error) -> bool {
     matches!(error.class(), Class::Corrupt | Class::Missing)
 }

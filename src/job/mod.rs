@@ -13,6 +13,7 @@ pub mod list;
 mod live;
 pub mod mover;
 pub mod record;
+pub mod repair;
 pub mod restore;
 mod volume;
 

@@ -175,7 +175,9 @@ async fn serve(
         }
         Work::Restore { path, root, resume } => {
             let asked = Arc::new(Asking { calls: calls.clone(), runtime: Handle::current() });
-            let repo = Repository::at_mover(store, config, keys, Some(asked), world).with_scratch(scratch);
+            // What was chosen is read: whether the log holds was the job's to judge.
+            let repo = Repository::at_mover(store, config, keys, Some(asked), world);
+            let repo = repo.with_scratch(scratch).going_on();
             let overwrite = if resume { Some(Overwrite::Changed) } else { None };
             Done::Restore(fill(&repo, Path::new(&path), root.0, overwrite, pace).await?)
         }

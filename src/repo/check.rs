@@ -6,20 +6,21 @@
 //! to be what they should be are *verified* in the gc log (chapter 11).
 
 mod covered;
-mod damage;
+pub(super) mod damage;
 mod finding;
-mod packs;
+pub(super) mod packs;
 mod remembered;
 mod touched;
 mod trees;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
 
 use crate::format::checks::{Range, place_of};
-use crate::format::id::{KeyId, PackId};
+use crate::format::id::PackId;
 use crate::format::log::{Action, Verified};
 use crate::format::{limits, object};
 use crate::progress::{Progress, Unit};
@@ -29,7 +30,7 @@ use crate::repo::check::packs::Named;
 use crate::repo::check::remembered::Remembered;
 use crate::repo::check::touched::Ways;
 use crate::repo::index::{ListedPack, listed_packs};
-use crate::repo::{Appended, Error, Index, Log, Reader, Repository, Result, Snapshot, Snapshots};
+use crate::repo::{Appended, Error, Index, Log, Reader, Repository, Result, Snapshots};
 use crate::world::Time;
 
 pub use finding::{Finding, Lost, Told, Touched};
@@ -74,6 +75,19 @@ pub struct Report {
     pub interrupted: bool,
 }
 
+/// What a check has come to, for who goes on from there.
+pub(super) struct Examined {
+    pub report: Report,
+    pub damage: Damage,
+    /// Objects of the history that can't be used: what is in them is as if it were not there.
+    pub unusable: Vec<String>,
+    pub snapshots: Snapshots,
+    pub reader: Arc<Reader>,
+    /// Packs that the store lists.
+    pub listed: HashMap<PackId, ListedPack>,
+    pub log: Log,
+}
+
 /// Checks a repository. Everything that is found is told as it is found. Without a `reading` no pack of data is read.
 pub async fn check(
     repo: &Repository,
@@ -81,32 +95,43 @@ pub async fn check(
     tell: &(dyn Fn(Told) + Sync),
     progress: &dyn Progress,
 ) -> Result<Report> {
+    Ok(examine(repo, reading, tell, progress).await?.report)
+}
+
+/// The same, and all that it was told by.
+pub(super) async fn examine(
+    repo: &Repository,
+    reading: Option<Reading>,
+    tell: &(dyn Fn(Told) + Sync),
+    progress: &dyn Progress,
+) -> Result<Examined> {
     let started = repo.world.now();
-    let found = std::sync::atomic::AtomicU64::new(0);
+    let found = AtomicU64::new(0);
     let tell = |told: Told| {
         if matches!(told, Told::Found(_)) {
-            found.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            found.fetch_add(1, Ordering::Relaxed);
         }
         tell(told);
     };
-    let mut run = Run { repo, tell: &tell, progress, report: Report::default(), damage: Damage::default() };
+    let (report, damage, unusable) = Default::default();
+    let mut run = Run { repo, tell: &tell, progress, report, damage, unusable };
     let snapshots = run.history().await?;
-    let mut index = Index::load(repo).await?;
-    run.problems(std::mem::take(&mut index.problems).into_iter());
+    let (mut index, log) = Index::load_with_log(repo).await?;
+    run.problems(std::mem::take(&mut index.problems));
     let reader = Arc::new(Reader::new(repo, Arc::new(index)));
-    let listed = run.listed(reader.index()).await?;
+    let listed = run.listed(reader.index(), &log).await?;
     run.report.snapshots = snapshots.all.len() as u64;
     run.report.nodes = trees::walk(&reader, &snapshots.all, &mut run.damage, &tell, progress).await?;
     if let Some(reading) = reading {
         run.read(&reader, reading, &listed, started).await?;
     }
-    let Run { mut report, mut damage, .. } = run;
+    let Run { mut report, mut damage, unusable, .. } = run;
     if !damage.is_none() {
         report.touched = Ways::new(&reader, &mut damage, &tell).walk(&snapshots.all, progress).await?;
     }
     report.interrupted = progress.is_cancelled();
     report.findings = found.into_inner();
-    Ok(report)
+    Ok(Examined { report, damage, unusable, snapshots, reader, listed, log })
 }
 
 struct Run<'a> {
@@ -115,6 +140,7 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     report: Report,
     damage: Damage,
+    unusable: Vec<String>,
 }
 
 /// What was read of the part that was due.
@@ -134,43 +160,57 @@ impl Run<'_> {
         (self.tell)(Told::Found(finding));
     }
 
-    fn problems(&self, problems: impl Iterator<Item = Error>) {
+    /// Objects of the history that can't be used.
+    fn problems(&mut self, problems: Vec<Error>) {
         for source in problems {
-            let key = match &source {
-                Error::Object { key, .. } => key.clone(),
-                _ => "an object".to_owned(),
-            };
-            self.found(Finding::Object { key, source });
+            self.unusable.push(crate::repo::chain(&source));
+            self.found(match source {
+                Error::Log { what } => Finding::Log { what },
+                source => Finding::of_object(source),
+            });
         }
+    }
+
+    fn broken(&mut self, finding: Finding) {
+        self.unusable.push(finding.to_string());
+        self.found(finding);
     }
 
     /// Commits and the log. Before the index: what a commit needs was indexed before it.
     async fn history(&mut self) -> Result<Snapshots> {
         let mut snapshots = Snapshots::load(self.repo).await?;
-        if !gaps(&snapshots).is_empty() {
+        if !snapshots.gaps().is_empty() {
             // Two commits may come while a listing runs, and the listing show the second only.
             snapshots = Snapshots::load(self.repo).await?;
         }
-        gaps(&snapshots).into_iter().for_each(|gap| self.found(gap));
-        if let Some(what) = crate::repo::log::verify(self.repo).await? {
-            self.found(Finding::Log { what });
+        for snapshot in snapshots.gaps() {
+            self.broken(Finding::Gap { snapshot });
         }
-        self.problems(std::mem::take(&mut snapshots.problems).into_iter());
+        if let Some(what) = crate::repo::log::verify(self.repo).await? {
+            self.broken(Finding::Log { what });
+        }
+        self.problems(std::mem::take(&mut snapshots.problems));
         Ok(snapshots)
     }
 
     /// Every pack of the index, held against a listing: a pack was there before the delta that names it.
-    async fn listed(&mut self, index: &Index) -> Result<HashMap<PackId, ListedPack>> {
+    async fn listed(&mut self, index: &Index, log: &Log) -> Result<HashMap<PackId, ListedPack>> {
         let listed = listed_packs(self.repo).await?;
         let mut swept = None;
         for pack in index.packs().iter() {
             self.report.packs += 1;
             self.report.pack_bytes += u64::from(pack.len);
+            if log.damaged.contains(&pack.id) {
+                self.damage.known.insert(pack.id);
+                self.damage.packs.insert(pack.id);
+                continue;
+            }
             let key = object::pack_key(pack.id);
             match listed.get(&pack.id).map(|found| found.size) {
                 Some(found) if found == u64::from(pack.len) => {}
                 Some(found) => {
                     self.found(Finding::PackLength { key, expected: pack.len.into(), found });
+                    self.damage.found.insert(pack.id);
                     self.damage.packs.insert(pack.id);
                 }
                 None => {
@@ -180,6 +220,7 @@ impl Run<'_> {
                     }
                     if swept.as_ref().is_none_or(|swept| !swept.contains(&pack.id)) {
                         self.found(Finding::PackMissing { key });
+                        self.damage.found.insert(pack.id);
                         self.damage.packs.insert(pack.id);
                     }
                 }
@@ -198,7 +239,9 @@ impl Run<'_> {
     ) -> Result<()> {
         let mut log = Log::load(self.repo).await?;
         let mut remembered = Remembered::load(self.repo, &log).await?;
-        self.problems(std::mem::take(&mut remembered.problems).into_iter());
+        for problem in std::mem::take(&mut remembered.problems) {
+            self.found(Finding::of_object(problem));
+        }
         let opens = self.repo.keys.can_read_data();
         let ranges = if opens { &remembered.opened } else { &remembered.hashed };
         let due = covered::due(ranges, reading.share, reading.before);
@@ -211,12 +254,14 @@ impl Run<'_> {
         };
         let mut packs: Vec<(PackId, usize)> = Vec::new();
         for (number, pack) in reader.index().packs().iter().enumerate() {
-            if listed.get(&pack.id).is_some_and(|found| is_due(pack.id, found)) {
+            let is_listed_and_due = listed.get(&pack.id).is_some_and(|found| is_due(pack.id, found));
+            if is_listed_and_due && !self.damage.known.contains(&pack.id) {
                 packs.push((pack.id, number));
             }
         }
         let mut done = self.read_packs(reader, packs).await?;
-        done.damaged.extend(self.damage.packs.iter().map(|pack| place_of(*pack)));
+        let news = self.damage.packs.iter().filter(|pack| !self.damage.known.contains(pack));
+        done.damaged.extend(news.map(|pack| place_of(*pack)));
         done.damaged.sort_unstable();
         done.damaged.dedup();
         let upto = listed.values().map(time_of).max().unwrap_or(Time(i64::MIN));
@@ -333,25 +378,4 @@ impl Run<'_> {
 /// When the store has taken a pack, by its own clock.
 fn time_of(found: &ListedPack) -> Time {
     Time(found.modified_unix_secs.saturating_mul(1_000_000_000))
-}
-
-/// Where a writer's chain of commits is broken (spec chapter 7): the only trace of a commit that is gone. A
-/// fork is no damage, and of the newest commit there is no trace.
-fn gaps(snapshots: &Snapshots) -> Vec<Finding> {
-    let there = snapshots.every().map(|snapshot| (snapshot.commit.certificate.key, snapshot.digest));
-    let remembered = |(key, all): (&KeyId, &Vec<(u64, [u8; 32])>)| {
-        let key = *key;
-        all.iter().map(move |(_, digest)| (key, *digest)).collect::<Vec<_>>()
-    };
-    let digests: HashSet<_> = there.chain(snapshots.remembered.iter().flat_map(remembered)).collect();
-    let oldest = |key: &KeyId| snapshots.remembered.get(key).and_then(|all| Some(all.first()?.0));
-    let is_gap = |snapshot: &&Snapshot| {
-        let commit = &snapshot.commit;
-        let key = commit.certificate.key;
-        // What is older than all that is remembered of its writer was judged when its epoch ended.
-        let is_judged = oldest(&key).is_some_and(|oldest| commit.sequence <= oldest);
-        commit.previous != [0; 32] && !is_judged && !digests.contains(&(key, commit.previous))
-    };
-    let gaps = snapshots.all.iter().filter(is_gap);
-    gaps.map(|snapshot| Finding::Gap { snapshot: snapshot.name() }).collect()
 }

@@ -115,6 +115,14 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whether it is the repository that is not as it was written. A disk that can't read one file (Other) has others.
+pub(super) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Store(error) => error.is_damage() || error.class() == store::Class::Other,
+        error => error.class() == Class::Corrupt,
+    }
+}
+
 /// What a failure means: retry and exit codes go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use crate::format::commit::Root;
 use crate::format::id::{NodeId, RecordId, SessionId};
-use crate::format::index::IndexDelta;
 use crate::format::object;
-use crate::repo::index::load_delta;
+use crate::repo::index::{load_delta, put_delta};
 use crate::repo::session::load_session;
 use crate::repo::{
     Begun, Error, Index, Lane, Log, Reader, Repository, Result, Snapshot, Snapshots, ToCommit, begin, commit,
@@ -71,17 +70,10 @@ async fn name_again(repo: &Repository, fenced: &[SessionId], lane: &Lane) -> Res
                 Err(error) => return Err(error),
             };
             delta.packs.retain(|pack| !log.is_barred(pack.id) && named.insert(pack.id));
-            put(repo, lane, number, &delta).await?;
+            put_delta(repo, lane, number, &delta).await?;
             number += 1;
         }
     }
-    Ok(())
-}
-
-async fn put(repo: &Repository, lane: &Lane, number: u32, delta: &IndexDelta) -> Result<()> {
-    let key = object::index_key(lane.session, lane.number, number);
-    let plain = delta.encode(&lane.signing, repo.keys.repo, &key);
-    repo.store.put(&key, repo.seal(&key, plain)).await?;
     Ok(())
 }
 

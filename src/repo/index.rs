@@ -22,12 +22,11 @@ use crate::format::object;
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
 use crate::repo::index::segment::{Building, Segment};
-use crate::repo::log::newest_checkpoint;
 use crate::repo::session::Session;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
 pub use bytes::Scratch;
-pub(super) use deltas::{Listed, load_delta, parts, records_of};
+pub(super) use deltas::{Listed, load_delta, parts, put_delta, records_of};
 
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
 const ATTEMPTS: usize = 8;
@@ -65,6 +64,8 @@ pub struct Index {
     segment: Segment,
     /// Numbers of packs that may be referred to.
     usable: Bits,
+    /// Numbers of packs that the log says are damaged: what else has a record is tried first.
+    damaged: Vec<usize>,
     /// Head and checkpoint of the log that it was loaded by.
     loaded_by: (u64, Option<u64>),
     /// Nodes that were read since, and are what their ids say.
@@ -93,7 +94,7 @@ impl Index {
         for _ in 0..ATTEMPTS {
             let loaded = Self::load_once(repo, &log).await;
             // What a newer checkpoint stands for may have been deleted while this one's was being read.
-            if newest_checkpoint(repo).await? == log.base_slot() {
+            if log.is_of_newest(repo).await? {
                 let index = Self { loaded_by: (log.head, log.base_slot()), ..loaded? };
                 return Ok((index, log));
             }
@@ -109,7 +110,11 @@ impl Index {
         let (sessions, problems) = deltas::each(repo, log, take).await?;
         (builder.sessions, builder.problems) = (sessions, problems);
         let finishing = tokio::task::spawn_blocking(move || builder.finish());
-        finishing.await.expect("sorting an index does not panic")
+        let mut index = finishing.await.expect("sorting an index does not panic")?;
+        let damaged = log.damaged.iter().flat_map(|pack| index.segment.packs_with(*pack));
+        index.damaged = damaged.collect();
+        index.damaged.sort_unstable();
+        Ok(index)
     }
 
     /// Loads the index for a session that will refer to what is there, and bars what it may not refer to
@@ -190,7 +195,11 @@ impl Index {
 
     /// Every place of a record, the best first.
     pub fn places(&self, id: &RecordId) -> impl Iterator<Item = Place> + '_ {
-        self.segment.find(id).map(|row| self.segment.place(row))
+        let rows = self.segment.find(id);
+        let is_damaged = |row: &usize| self.damaged.binary_search(&self.segment.pack_of(*row)).is_ok();
+        let last = rows.clone().filter(move |row| !self.damaged.is_empty() && is_damaged(row));
+        let first = rows.filter(move |row| self.damaged.is_empty() || !is_damaged(row));
+        first.chain(last).map(|row| self.segment.place(row))
     }
 
     /// A number of the record's own, below [`Index::len`].

@@ -219,6 +219,18 @@ impl Keys {
         Ok((name, key))
     }
 
+    /// The same of the writer of a snapshot, if one is given; for who has all of them.
+    pub fn meta_key_of(
+        &self,
+        snapshot: Option<&crate::repo::Snapshot>,
+        source: SourceId,
+    ) -> Result<(KeyName, Key)> {
+        let Some(snapshot) = snapshot else { return self.own_meta_key(source) };
+        let name = snapshot.commit.meta_key_name(source);
+        let key = self.meta_key(&name).ok_or_else(|| self.lacks("owner's"))?;
+        Ok((name, key))
+    }
+
     /// The seed that signs sessions, commits and checkpoints.
     pub(super) fn signing(&self) -> Result<&Key> {
         let signing = self.signing.as_ref().filter(|_| self.role != Role::Reader);

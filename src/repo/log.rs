@@ -3,6 +3,8 @@
 //! Spec: chapter 11. [`Log`] is a value: [`Log::load`] reads, [`Log::read_on`] takes in what came after,
 //! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
 
+mod broken;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::StreamExt;
@@ -13,10 +15,12 @@ use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::IndexPack;
 use crate::format::log::{Action, Entry, Scope};
 use crate::format::{limits, object};
+use crate::repo::error::is_damage;
 use crate::repo::session::Session;
 use crate::repo::{Error, Repository, Result};
 use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
+pub(super) use broken::{Salvaged, verify};
 
 /// Slots that are asked for at the same time.
 const AHEAD: usize = 4;
@@ -28,6 +32,8 @@ const ATTEMPTS: usize = 8;
 pub struct Log {
     /// The highest slot read; 0 if there is none.
     pub head: u64,
+    /// The newest checkpoint that was listed: the one below, if it holds.
+    newest: Option<u64>,
     /// The checkpoint that the reading began with, and its slot.
     pub base: Option<(u64, Checkpoint)>,
     /// Condemns that count, up to the head: the epoch of new sessions.
@@ -39,6 +45,8 @@ pub struct Log {
     pub state: State,
     /// Packs of all sweeps.
     pub swept: HashSet<PackId>,
+    /// Packs that were found damaged.
+    pub damaged: HashSet<PackId>,
     /// Packs that were verified since the checkpoint, with the digest of what the index said of them.
     pub verified: HashMap<PackId, [u8; 32]>,
     /// The slot of the last sweep that counts; 0 if there is none.
@@ -47,6 +55,8 @@ pub struct Log {
     unpublished: Option<u64>,
     /// The hash of each entry from the checkpoint's on.
     digests: BTreeMap<u64, [u8; 32]>,
+    /// A slot with something that is no entry, and its hash: the next entry names it all the same.
+    unreadable: Option<(u64, [u8; 32])>,
     /// The slot of the condemn that opened each epoch, from the last that has ended on.
     opened: BTreeMap<u32, u64>,
 }
@@ -68,8 +78,19 @@ pub enum Appended {
 }
 
 impl Log {
-    /// Reads the newest checkpoint and the log behind it.
+    /// Reads the newest checkpoint and the log behind it; what is left of them, for who goes on with that.
     pub async fn load(repo: &Repository) -> Result<Self> {
+        match Self::load_whole(repo).await {
+            Err(error) if repo.goes_on && is_damage(&error) => {
+                let error = super::chain(&error);
+                tracing::warn!(error, "the log does not hold: going on with what is left of it");
+                Ok(Self::salvage(repo).await?.log)
+            }
+            loaded => loaded,
+        }
+    }
+
+    async fn load_whole(repo: &Repository) -> Result<Self> {
         let mut last = Error::Moving;
         for _ in 0..ATTEMPTS {
             match Self::load_once(repo).await {
@@ -117,6 +138,26 @@ impl Log {
 
     async fn from_checkpoint(repo: &Repository, slot: u64) -> Result<Self> {
         let key = object::checkpoint_key(slot);
+        let mut log = Self::from_checkpoint_alone(repo, slot).await?;
+        let (entry, digest) = match read_entry(repo, slot).await? {
+            Some(read) => read,
+            None => {
+                return Err(Error::Log { what: format!("entry {slot}, which {key} stands for, is missing") });
+            }
+        };
+        let Action::Sweep { condemned, .. } = entry.action else {
+            return Err(Error::Log { what: format!("{key} does not stand for a sweep") });
+        };
+        if digest != log.digest() {
+            return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
+        }
+        log.opened = BTreeMap::from([(log.epoch, condemned)]);
+        Ok(log)
+    }
+
+    /// By what the checkpoint says, without a look at the entry that it stands for.
+    async fn from_checkpoint_alone(repo: &Repository, slot: u64) -> Result<Self> {
+        let key = object::checkpoint_key(slot);
         let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
         let plain = repo.unseal("checkpoint", &key, &sealed)?;
         let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
@@ -128,34 +169,25 @@ impl Log {
             state.extend_from_slice(State::piece(&piece).map_err(Error::object(&key))?);
         }
         let state = State::decode(&state).map_err(Error::object(&key))?;
-        let (entry, digest) = match read_entry(repo, slot).await? {
-            Some(read) => read,
-            None => {
-                return Err(Error::Log { what: format!("entry {slot}, which {key} stands for, is missing") });
-            }
-        };
-        let Action::Sweep { condemned, .. } = entry.action else {
-            return Err(Error::Log { what: format!("{key} does not stand for a sweep") });
-        };
-        if digest != checkpoint.entry {
-            return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
-        }
         let author = &checkpoint.certificate;
         if state.is_revoked(author.key, author.serial) {
             return Err(Error::Log { what: format!("{key} is by a key that was revoked before") });
         }
         Ok(Self {
             head: slot,
+            newest: Some(slot),
             epoch: checkpoint.epoch,
             ended: checkpoint.epoch,
             plan: None,
             last_sweep: slot,
             swept: state.swept.iter().copied().collect(),
+            damaged: state.damaged.iter().copied().collect(),
             state,
             verified: HashMap::new(),
             unpublished: None,
-            digests: BTreeMap::from([(slot, digest)]),
-            opened: BTreeMap::from([(checkpoint.epoch, condemned)]),
+            digests: BTreeMap::from([(slot, checkpoint.entry)]),
+            unreadable: None,
+            opened: BTreeMap::new(),
             base: Some((slot, checkpoint)),
         })
     }
@@ -166,11 +198,31 @@ impl Log {
     }
 
     async fn read_to(&mut self, repo: &Repository, last: u64) -> Result<()> {
+        while let Some(free) = self.read_until_free(repo, last).await? {
+            // It may have come while the ones behind it were asked for.
+            if read_entry(repo, free).await?.is_none() {
+                let what = format!("entry {free} of the log is missing, and there are some behind it");
+                return Err(Error::Log { what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until a slot is free. Gives that if one of the next is not.
+    async fn read_until_free(&mut self, repo: &Repository, last: u64) -> Result<Option<u64>> {
         let mut entries = futures::stream::iter(self.head + 1..=last)
             .map(|slot| async move { (slot, read_entry(repo, slot).await) })
             .buffered(AHEAD);
         while let Some((slot, read)) = entries.next().await {
-            let Some((entry, digest)) = read? else { break };
+            let Some((entry, digest)) = read? else {
+                let mut behind = entries.take(AHEAD - 1);
+                while let Some((_, read)) = behind.next().await {
+                    if !matches!(read, Ok(None)) {
+                        return Ok(Some(slot));
+                    }
+                }
+                return Ok(None);
+            };
             if entry.previous != self.digest() {
                 let what =
                     format!("entry {slot} does not continue the one before: the log was forked or changed");
@@ -178,12 +230,13 @@ impl Log {
             }
             self.take(slot, entry, digest);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// BLAKE3 of the entry at the head; zeros for an empty log.
     pub fn digest(&self) -> [u8; 32] {
-        self.digests.get(&self.head).copied().unwrap_or_default()
+        let unreadable = self.unreadable.filter(|(slot, _)| *slot == self.head).map(|(_, digest)| digest);
+        self.digests.get(&self.head).copied().or(unreadable).unwrap_or_default()
     }
 
     /// BLAKE3 of an entry; none of those before the checkpoint. Slot 0 is before the first: zeros.
@@ -236,6 +289,9 @@ impl Log {
             Action::Verify { packs } => {
                 self.verified.extend(packs.into_iter().map(|read| (read.pack, read.digest)));
             }
+            Action::Damaged { packs } => self.damaged.extend(packs),
+            // A condemn that is lost has opened an epoch all the same.
+            Action::Renew { epoch } => self.epoch = self.epoch.max(epoch),
             // Whoever has the owner's root can certify what he likes: that can't be revoked.
             Action::Revoke { key: KeyId::OWNER, .. } => {}
             Action::Revoke { key, serial } => {
@@ -270,11 +326,17 @@ impl Log {
 
     /// Whether somebody has read the pack, as it is named here.
     pub(super) fn is_verified(&self, pack: &IndexPack) -> bool {
-        self.verified.get(&pack.id).is_some_and(|digest| *digest == pack.digest())
+        let is_it = |digest: &[u8; 32]| *digest == pack.digest();
+        !self.damaged.contains(&pack.id) && self.verified.get(&pack.id).is_some_and(is_it)
     }
 
     /// Whether nobody who has read this log may refer to the pack.
     pub fn is_barred(&self, pack: PackId) -> bool {
+        self.is_going(pack) || self.damaged.contains(&pack)
+    }
+
+    /// Whether the pack was swept, or is condemned.
+    pub fn is_going(&self, pack: PackId) -> bool {
         self.swept.contains(&pack) || self.plan.as_ref().is_some_and(|plan| plan.packs.contains(&pack))
     }
 
@@ -309,6 +371,11 @@ impl Log {
     /// The epochs whose sessions, commits and deltas lie in folders of their own: those after the checkpoint.
     pub fn open_epochs(&self) -> std::ops::RangeInclusive<u32> {
         self.base_epoch()..=self.epoch
+    }
+
+    /// Whether no newer checkpoint has come since.
+    pub(super) async fn is_of_newest(&self, repo: &Repository) -> Result<bool> {
+        Ok(newest_checkpoint(repo).await? == self.newest)
     }
 
     /// The slot of the checkpoint that the reading began with.
@@ -371,7 +438,7 @@ impl Log {
 fn needed(action: &Action) -> &'static str {
     match action {
         Action::Verify { .. } => "reader",
-        Action::Revoke { .. } => "owner",
+        Action::Revoke { .. } | Action::Renew { .. } => "owner",
         _ => "maintainer",
     }
 }
@@ -420,25 +487,5 @@ pub(super) async fn entry_digest(repo: &Repository, slot: u64) -> Result<Option<
     Ok(read_entry(repo, slot).await?.map(|(_, digest)| digest))
 }
 
-/// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it.
-pub(super) async fn verify(repo: &Repository) -> Result<Option<String>> {
-    let listed = repo.store.list(object::GC_LOG).await?;
-    let last =
-        listed.iter().filter_map(|found| object::parse_slot(object::GC_LOG, &found.key)).max().unwrap_or(0);
-    let mut previous = [0; 32];
-    let mut entries = futures::stream::iter(1..=last)
-        .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-        .buffered(AHEAD);
-    while let Some((slot, read)) = entries.next().await {
-        match read {
-            Ok(Some((entry, digest))) if entry.previous == previous => previous = digest,
-            Ok(Some(_)) => {
-                return Ok(Some(format!("entry {slot} of the log does not continue the one before")));
-            }
-            Ok(None) => return Ok(Some(format!("entry {slot} of the log is missing below {last}"))),
-            Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-            Err(error) => return Ok(Some(super::chain(&error))),
-        }
-    }
-    Ok(None)
-}
+#[cfg(test)]
+mod tests;

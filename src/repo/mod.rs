@@ -5,6 +5,7 @@
 //! law (spec chapter 8): session, packs, index, commit.
 
 mod bits;
+mod carrier;
 mod check;
 mod error;
 mod fenced;
@@ -20,6 +21,7 @@ mod open;
 mod owner;
 mod pack_builder;
 mod reader;
+mod repair;
 mod revoke;
 mod seen;
 mod session;
@@ -40,13 +42,14 @@ pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
 pub use owner::LikeKeys;
 pub use reader::Reader;
+pub use repair::{Losses, Planned, RepairPlan, Repaired, losses, plan_repair, repair};
 pub use seen::Seen;
 pub use session::{Begun, Lane, Session, View, begin};
 pub use slots::{
     KeyInfo, KeyList, NewKey, Rotated, add_key, add_passphrase, list_keys, remove_key, rotate_key,
     rotate_owner,
 };
-pub use snapshots::{Resolved, Snapshot, Snapshots, ToCommit, commit, summary};
+pub use snapshots::{Resolved, Snapshot, Snapshots, ToCommit, commit, end_copying, summary};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 
@@ -76,6 +79,8 @@ pub struct Repository {
     pub seen: Seen,
     /// Where an index lies that is too long for memory; none: in memory all the same.
     pub scratch: Option<Scratch>,
+    /// Go on with what is left of a log that does not hold: for who reads what is named by its id, and adds nothing.
+    goes_on: bool,
 }
 
 impl Repository {
@@ -83,6 +88,11 @@ impl Repository {
     pub fn with_scratch(self, folder: PathBuf) -> Self {
         let scratch = Some(Scratch::new(folder, self.world.clone()));
         Self { scratch, ..self }
+    }
+
+    /// The same, for who reads what is named by its id: a log that does not hold is a warning then, and no end.
+    pub fn going_on(self) -> Self {
+        Self { goes_on: true, ..self }
     }
 
     /// The same repository in another domain; the owner's.
@@ -120,6 +130,15 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
-        Self { top: store.clone(), store, config, keys, world, seen: Seen::default(), scratch: None }
+        Self {
+            top: store.clone(),
+            store,
+            config,
+            keys,
+            world,
+            seen: Seen::default(),
+            scratch: None,
+            goes_on: false,
+        }
     }
 }

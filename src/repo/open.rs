@@ -74,7 +74,7 @@ pub async fn init(store: Store, world: &World, init: Init) -> Result<(Repository
     }
     let keys = Arc::new(Keys::new(&config, RoleSecrets::Owner(Box::new(owner.secrets)), None)?);
     let (top, world, seen) = (store.clone(), world.clone(), Seen::default());
-    Ok((Repository { store, top, config, keys, world, seen, scratch: None }, key_file))
+    Ok((Repository { store, top, config, keys, world, seen, scratch: None, goes_on: false }, key_file))
 }
 
 async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
@@ -106,7 +106,7 @@ pub async fn open(store: Store, world: &World, unlock: &Unlock, domain: Option<&
     let top = if config.single_writer() { store.degraded() } else { store };
     let store = place_of(&top, keys.certificate.domain);
     let (world, seen) = (world.clone(), Seen::default());
-    Ok(Repository { store, top, config, keys, world, seen, scratch: None })
+    Ok(Repository { store, top, config, keys, world, seen, scratch: None, goes_on: false })
 }
 
 /// Where the objects of a domain lie.

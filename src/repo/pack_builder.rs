@@ -172,6 +172,19 @@ pub fn record_key_name(keys: &Keys, record: &[u8]) -> Option<KeyName> {
     RecordHeader::open(&keys.structure, keys.repo, sealed).ok().map(|header| header.key)
 }
 
+/// The records of a pack whose table is lost, by their headers, as far as these follow each other: id, offset, length.
+pub fn records_by_headers(keys: &Keys, pack: &[u8]) -> Vec<(RecordId, u32, u32)> {
+    let mut records = Vec::new();
+    let mut offset = 0;
+    while let Some(sealed) = pack.get(offset..offset + pack::HEADER_LEN) {
+        let Ok(header) = RecordHeader::open(&keys.structure, keys.repo, sealed) else { break };
+        let len = header.record_len();
+        records.push((header.id, offset as u32, len as u32));
+        offset += len;
+    }
+    records
+}
+
 fn open_part(
     key: &Key,
     context: &[u8],

@@ -2,22 +2,43 @@
 //!
 //! Spec: chapter 11, alarms. Handed in when a repository is opened, raised by each load, to be kept by who handed it in.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::repo::log::entry_digest;
 use crate::repo::{Error, Log, Repository, Result, View};
 
 /// The highest slot of the gc log that was seen; shared by all that is opened from one repository.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Arc<Mutex<View>>);
+pub struct Seen(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    view: View,
+    /// The history began anew, and what was seen before counts no more.
+    anew: bool,
+}
 
 impl Seen {
     pub fn new(view: View) -> Self {
-        Self(Arc::new(Mutex::new(view)))
+        Self(Arc::new(Mutex::new(Inner { view, anew: false })))
     }
 
     pub fn view(&self) -> View {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner().view
+    }
+
+    /// Whether what is kept of an older view is to be replaced by this one, even if that saw more.
+    pub fn is_anew(&self) -> bool {
+        self.inner().anew
+    }
+
+    /// Whatever was seen counts no more.
+    pub(super) fn begin_anew(&self) {
+        *self.inner() = Inner { view: View::default(), anew: true };
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An alarm if the log lacks what was seen, or has another entry there.
@@ -40,9 +61,9 @@ impl Seen {
             let what = format!("this machine has seen another entry {} of the log: it was forked", seen.slot);
             return Err(Error::Log { what });
         }
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.head > seen.slot {
-            *seen = View { slot: log.head, head: log.digest() };
+        let mut inner = self.inner();
+        if log.head > inner.view.slot {
+            inner.view = View { slot: log.head, head: log.digest() };
         }
         Ok(())
     }

@@ -12,7 +12,6 @@ use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_cont
 use crate::format::id::{KeyId, NodeId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
-use crate::repo::log::newest_checkpoint;
 use crate::repo::{Error, Log, Repository, Result, View};
 use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
@@ -91,7 +90,7 @@ impl Snapshots {
             let ids = resolved_after(repo, &mut log).await?;
             let ids = choose(&log, ids);
             let snapshots = Self::load_ids(repo, &log, &ids).await?;
-            if snapshots.problems.is_empty() || newest_checkpoint(repo).await? == log.base_slot() {
+            if snapshots.problems.is_empty() || log.is_of_newest(repo).await? {
                 return Ok(snapshots);
             }
             // A commit that is gone may be deleted while it is being read: the newer checkpoint does not list it.
@@ -151,6 +150,26 @@ impl Snapshots {
     /// All commits that could be read, whatever became of them.
     pub(super) fn every(&self) -> impl Iterator<Item = &Snapshot> {
         self.all.iter().chain(&self.forgotten).chain(&self.gone)
+    }
+
+    /// Snapshots whose writer has made a commit before them that is not there and that nobody remembers (spec chapter 7):
+    /// the only trace of a commit that is gone. A fork is no damage, and of the newest commit there is no trace.
+    pub(super) fn gaps(&self) -> Vec<String> {
+        let there = self.every().map(|snapshot| (snapshot.commit.certificate.key, snapshot.digest));
+        let remembered = |(key, all): (&KeyId, &Vec<(u64, [u8; 32])>)| {
+            let key = *key;
+            all.iter().map(move |(_, digest)| (key, *digest)).collect::<Vec<_>>()
+        };
+        let digests: HashSet<_> = there.chain(self.remembered.iter().flat_map(remembered)).collect();
+        let oldest = |key: &KeyId| self.remembered.get(key).and_then(|all| Some(all.first()?.0));
+        let is_gap = |snapshot: &&Snapshot| {
+            let commit = &snapshot.commit;
+            let key = commit.certificate.key;
+            // What is older than all that is remembered of its writer was judged when its epoch ended.
+            let is_judged = oldest(&key).is_some_and(|oldest| commit.sequence <= oldest);
+            commit.previous != [0; 32] && !is_judged && !digests.contains(&(key, commit.previous))
+        };
+        self.all.iter().filter(is_gap).map(Snapshot::name).collect()
     }
 
     /// The sessions whose records may be needed: they have committed, or have copied records and are done.
@@ -311,8 +330,8 @@ fn decode(repo: &Repository, id: SessionId, key: &str, sealed: &Bytes) -> Result
     }
 }
 
-/// Ends a session that has copied records: its deltas count for ever.
-pub(super) async fn end_repack(repo: &Repository, session: SessionId) -> Result<()> {
+/// Ends a session that has copied records and makes no snapshot: its deltas count for ever.
+pub async fn end_copying(repo: &Repository, session: SessionId) -> Result<()> {
     let keys = &repo.keys;
     let repack = Repack::new(keys.certificate.clone(), keys.signing()?, repo.config.repo, session);
     end(repo, session, repack.encode()).await.map(drop)

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::format::index::{Filling, IndexPack};
 use crate::format::object;
+use crate::repo::index::put_delta;
 use crate::repo::pack_builder::SealedPack;
 use crate::repo::session::Lane;
 use crate::repo::{Class, Error, Repository, Result, chain};
@@ -194,11 +195,7 @@ impl Worker {
 
     async fn flush(&mut self) -> Result<()> {
         let Some(delta) = self.pending.take() else { return Ok(()) };
-        let key = object::index_key(self.lane.session, self.lane.number, self.next_delta);
-        let plain = delta.encode(&self.lane.signing, self.repo.keys.repo, &key);
-        let sealed = self.repo.seal(&key, plain);
-        self.done.index_bytes += sealed.len() as u64;
-        self.repo.store.put(&key, sealed).await?;
+        self.done.index_bytes += put_delta(&self.repo, &self.lane, self.next_delta, &delta).await?;
         self.next_delta += 1;
         Ok(())
     }

@@ -11,4 +11,5 @@ mod keys;
 mod killed;
 mod kist;
 mod refused;
+mod repairing;
 mod unreadable;

@@ -1,5 +1,7 @@
 //! The collector, steps 1 to 5 of the chapter's *Collector*, and *Publishing*.
 
+mod owner;
+
 use crate::config::{Config, Fault, Proposal};
 use crate::listing::Listing;
 use crate::log::{Entry, Log, Meaning};
@@ -31,6 +33,8 @@ pub enum CollectorAt {
     /// Step 5: deleting.
     DeletePacks,
     Clean,
+    /// Beginning anew, step 2.
+    Renew,
     /// Ended: the mark could not read a snapshot that stays.
     Stuck,
 }
@@ -38,6 +42,8 @@ pub enum CollectorAt {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Collector {
     pub at: CollectorAt,
+    /// It is the owner, who begins anew.
+    is_owner: bool,
     /// The head that was read last.
     head: u8,
     /// The slot of the plan's condemn.
@@ -68,9 +74,10 @@ impl Collector {
             |all| Log::since(all, &store.epochs, store.first_listed(config, self.checkpoint, self.head));
         match self.at {
             CollectorAt::Off | CollectorAt::Stuck => {}
+            CollectorAt::Begin if store.is_closed() => out.extend(owner::may_begin(config, store)),
             CollectorAt::Begin => self.proposals(config, store, out),
             // A slot that is taken: start again, or condemn the same behind it.
-            CollectorAt::Condemn if store.log.head != self.head => out.extend([0, 1]),
+            CollectorAt::Condemn if !self.is_owner && store.log.head != self.head => out.extend([0, 1]),
             CollectorAt::ListCommits => self.listing.results(config, listable(store.commits), out),
             CollectorAt::LoadIndex => self.listing.results(config, listable(store.deltas), out),
             CollectorAt::ListEndedCommits => self.listing.results(config, store.commits, out),
@@ -95,7 +102,9 @@ impl Collector {
         }
         let fresh = store.fresh(config);
         let live = store.live(fresh.counted);
-        let lets_go = |doomed: Set| live & !store.chunks(fresh.indexed & !doomed) == 0;
+        let copies = fresh.indexed & !fresh.meaning.damaged;
+        let lets_go =
+            |doomed: Set| store.chunks(doomed & fresh.indexed) & live & !store.chunks(copies & !doomed) == 0;
         let greedy = |packs: &mut dyn Iterator<Item = u8>| {
             packs.fold(0, |all, pack| if lets_go(all | one(pack)) { all | one(pack) } else { all })
         };
@@ -124,7 +133,10 @@ impl Collector {
     pub fn step(&mut self, config: &Config, store: &mut Store, choice: u8) {
         match self.at {
             CollectorAt::Off | CollectorAt::Stuck => {}
+            CollectorAt::Begin if store.is_closed() => self.begin_anew(store),
             CollectorAt::Begin => self.begin(config, store, choice),
+            CollectorAt::Renew => self.renew(config, store),
+            CollectorAt::Condemn if self.is_owner => self.condemn_nothing(store),
             CollectorAt::Condemn => self.condemn(config, store, choice == 1),
             CollectorAt::ListSessions => {
                 self.sessions = self.unresolved(config, store, self.plan);
@@ -140,8 +152,10 @@ impl Collector {
                     self.at = self.mark(config);
                 }
             }
+            CollectorAt::ReadLog if self.is_owner => self.read_what_is_left(config, store),
             CollectorAt::ReadLog => self.read_log(config, store),
             CollectorAt::ListCommits | CollectorAt::LoadIndex => self.open(config, store, choice),
+            CollectorAt::Sweep if self.is_owner => self.sweep_nothing(config, store),
             CollectorAt::Sweep => self.sweep(config, store),
             CollectorAt::ListEndedCommits | CollectorAt::LoadGeneration => {
                 self.load_generation(config, store, choice);
@@ -198,7 +212,11 @@ impl Collector {
     fn condemn(&mut self, config: &Config, store: &mut Store, is_late: bool) {
         let meaning = store.truth(config, store.log.head);
         let is_published = store.newest() >= meaning.ended || config.has(Fault::CondemnBeforeCheckpoint);
-        let may_be_late = is_late && is_published && meaning.open == 0 && meaning.epoch < config.plans;
+        let may_be_late = is_late
+            && !store.is_closed()
+            && is_published
+            && meaning.open == 0
+            && meaning.epoch < config.plans;
         if (store.log.head != self.head && !may_be_late) || store.log.is_full() {
             *self = Collector::new(true);
             return;
@@ -214,6 +232,9 @@ impl Collector {
 
     /// Sessions of the epoch that the condemn in slot `plan` closed, without commit or fence.
     fn unresolved(&self, config: &Config, store: &Store, plan: u8) -> Set {
+        if self.is_owner {
+            return self.unresolved_below(config, store);
+        }
         let closed = store.truth(config, plan).epoch.saturating_sub(1);
         only(Set::MAX, |session| {
             session < store.sessions && store.epoch_of(session) == closed && !store.is_resolved(session)
@@ -226,6 +247,10 @@ impl Collector {
     }
 
     fn read_log(&mut self, config: &Config, store: &Store) {
+        if store.is_closed() {
+            *self = Collector::new(true);
+            return;
+        }
         self.head = store.log.head;
         self.checkpoint = store.newest();
         let truth = store.truth(config, self.head);
@@ -233,8 +258,13 @@ impl Collector {
             self.plan = truth.open;
         }
         if truth.open != self.plan && truth.second != self.plan {
-            self.sweep = self.sweep_of(config, store);
-            self.publish(config, store);
+            match self.sweep_of(config, store) {
+                Some(sweep) => {
+                    self.sweep = sweep;
+                    self.publish(config, store);
+                }
+                None => *self = Collector::new(true),
+            }
         } else if config.has(Fault::IndexBeforeCommits) {
             self.at = CollectorAt::LoadIndex;
         } else {
@@ -242,12 +272,15 @@ impl Collector {
         }
     }
 
-    /// The number of this plan's sweep.
-    fn sweep_of(&self, config: &Config, store: &Store) -> u8 {
-        let is_ours =
-            |slot: &u8| matches!(store.log.entry(*slot), Entry::Sweep { of, .. } if of == self.plan);
-        let slot = (1..=store.log.head).find(is_ours).expect("a plan that is not open has a sweep");
-        store.truth(config, slot).ended
+    /// The number of this plan's sweep; none if its condemn is lost.
+    fn sweep_of(&self, config: &Config, store: &Store) -> Option<u8> {
+        let is_ours = |slot: &u8| match store.log.entry(*slot) {
+            Entry::Sweep { of, .. } | Entry::SweepAnew { of, .. } => of == self.plan,
+            _ => false,
+        };
+        let slot = (1..=store.log.head).find(is_ours);
+        assert!(slot.is_some() || store.log.is_lost(self.plan), "a plan that is not open has a sweep");
+        slot.map(|slot| store.truth(config, slot).ended)
     }
 
     /// Step 3: commits, then the index, then the mark.
@@ -300,6 +333,9 @@ impl Collector {
         if !config.has(Fault::CopyInsidePlan) {
             copies &= !doomed;
         }
+        if !config.has(Fault::DamagedCopy) {
+            copies &= !meaning.damaged;
+        }
         let covered = store.chunks(copies);
         let known = store.chunks(self.packs & !meaning.swept);
         let unread = only(counted, |snapshot| store.needs[usize::from(snapshot)] & !known != 0);
@@ -336,6 +372,10 @@ impl Collector {
 
     /// Begins to publish what stands for the log up to sweep number `sweep`, or to delete if that is done.
     fn publish(&mut self, config: &Config, store: &Store) {
+        if store.is_closed() || self.is_owner {
+            *self = Collector::new(true);
+            return;
+        }
         let newest = store.newest();
         let is_there = newest >= self.sweep;
         let at = if is_there { CollectorAt::DeletePacks } else { CollectorAt::ListEndedCommits };
@@ -394,7 +434,7 @@ impl Collector {
                 Checkpoint { is_there: true, packs: self.packs, rows: self.rows, gone, chain: self.commits };
         }
         (self.packs, self.rows, self.commits, self.checkpoint) = (0, 0, 0, 0);
-        self.at = CollectorAt::DeletePacks;
+        (self.at, self.is_owner) = (CollectorAt::DeletePacks, false);
     }
 
     fn delete_packs(&mut self, config: &Config, store: &mut Store) {

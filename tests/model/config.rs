@@ -16,6 +16,8 @@ pub enum Fault {
     DedupOntoForeignDelta,
     GoesOnInClosedEpoch,
     CondemnedPacksNamedAgain,
+    DedupOntoDamaged,
+    DamagedPacksNamedAgain,
     // Collectors.
     NoSecondMark,
     FenceRemoved,
@@ -29,16 +31,22 @@ pub enum Fault {
     SessionsListedBeforeCondemn,
     IndexBeforeCommits,
     LateDeltaIsCopy,
+    DamagedCopy,
     /// Comes with `SweptCopy` and `LateDeltaIsCopy` too: where each sweep has its checkpoint before the next condemn,
     /// those two rules have nothing left to prevent.
     CondemnBeforeCheckpoint,
     UnindexedPacksKept,
     PlanNotTakenOver,
+    // The owner, who begins anew.
+    LostEntriesNotCounted,
+    OlderEpochsNotWaitedFor,
+    RenewNotHeeded,
     // Publishing.
     OlderCheckpoint,
     DeltasDeletedFirst,
     GoneCommitDeletedEarly,
     ForgetsOfOpenEpochsLost,
+    DamagedLost,
     // Readers.
     EndedEpochNotListed,
     LogReadBeforeCommits,
@@ -87,6 +95,11 @@ pub struct Config {
     pub doubt: bool,
     /// How many requests of earlier arrive a second time, late.
     pub echoes: u8,
+    /// Whether a pack may be found damaged: any of them, at any time, once.
+    pub damage: bool,
+    /// Whether an entry of the log may be lost, once: an observe, or the condemn of the open plan. Then the owner begins
+    /// the history anew, so often at most.
+    pub renews: usize,
     /// Each state is also looked at with the question whether one collector alone can clean up.
     pub settle: bool,
     pub fault: Option<Fault>,
@@ -109,6 +122,8 @@ impl Config {
             paged: false,
             doubt: false,
             echoes: 0,
+            damage: false,
+            renews: 0,
             settle: false,
             fault: None,
         }

@@ -108,7 +108,22 @@ fn late_deltas_and_lists_that_take_time_do_no_harm() {
     hold(scenes::paged_late(), 160_000);
 }
 
-/// Only with KIST_MODEL=deep: 16 million states in a minute or two, and a gigabyte of memory.
+#[test]
+fn damage_costs_no_more_than_what_it_has_taken() {
+    hold(scenes::damaged(), 175_000);
+}
+
+#[test]
+fn what_is_damaged_before_its_commit_is_not_committed_by_who_has_read_of_it() {
+    hold(scenes::damaged_upload(), 220_000);
+}
+
+#[test]
+fn a_history_that_begins_anew_loses_nothing() {
+    hold(scenes::anew(), 800_000);
+}
+
+/// Only with KIST_MODEL=deep: a hundred million states in ten minutes, and two gigabytes of memory.
 #[test]
 fn larger_scenes_keep_every_promise() {
     if std::env::var("KIST_MODEL").is_ok_and(|value| value == "deep") {

@@ -16,6 +16,30 @@ pub enum Entry {
     },
     Forget(u8),
     Recall(u8),
+    Damaged(u8),
+    /// Says nothing that counts here.
+    Observe,
+    /// Can't be read any more; whether it was a condemn only those know who have read it in time.
+    Lost {
+        was_condemn: bool,
+    },
+    Renew,
+    /// The owner's sweep of nothing, which ends all epochs below this one.
+    SweepAnew {
+        of: u8,
+        epoch: u8,
+    },
+}
+
+/// What an entry that is lost means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// What it said, to those who have read it in time, and to the ghosts.
+    Known,
+    /// To the owner it may have been a condemn.
+    MayBeCondemn,
+    /// The owner does not count it (a fault).
+    Nothing,
 }
 
 /// What the log up to `head` says.
@@ -37,13 +61,14 @@ pub struct Meaning {
     pub forgotten: Set,
     /// Forgotten, with a sweep behind it.
     pub gone: Set,
+    pub damaged: Set,
     /// Entries that have no effect.
     pub idle: u8,
 }
 
 impl Meaning {
     /// Reads one more entry; `lax` lets a condemn count while a plan is open.
-    fn read(&mut self, log: &Log, lax: bool) {
+    fn read(&mut self, log: &Log, lax: bool, lost: Lost) {
         self.head += 1;
         match log.entry(self.head) {
             Entry::Empty => unreachable!("slots are read up to the head"),
@@ -62,20 +87,40 @@ impl Meaning {
                 (self.open, self.second) = (other, 0);
                 self.condemned = log.condemned_by(other);
                 self.ended += 1;
-                self.swept |= packs;
+                self.swept |= packs & log.condemned_by(of);
                 self.gone |= self.forgotten;
             }
             Entry::Condemn(_) | Entry::Sweep { .. } => self.idle += 1,
             Entry::Forget(session) => self.forgotten |= one(session),
             Entry::Recall(session) if has(self.gone, session) => {}
             Entry::Recall(session) => self.forgotten &= !one(session),
+            Entry::Damaged(pack) => self.damaged |= one(pack),
+            Entry::Observe => {}
+            Entry::Lost { was_condemn } => self.read_lost(was_condemn, lost),
+            // A plan whose condemn is lost is none any more.
+            Entry::Renew if self.open != 0 && log.is_lost(self.open) => self.open = 0,
+            Entry::Renew => {}
+            Entry::SweepAnew { of, epoch } if of == self.open => {
+                (self.open, self.condemned) = (0, 0);
+                (self.epoch, self.ended) = (epoch, epoch);
+                self.gone |= self.forgotten;
+            }
+            Entry::SweepAnew { .. } => self.idle += 1,
+        }
+    }
+
+    fn read_lost(&mut self, was_condemn: bool, lost: Lost) {
+        match lost {
+            Lost::Known if was_condemn => (self.open, self.epoch) = (self.head, self.epoch + 1),
+            Lost::MayBeCondemn => self.epoch += 1,
+            Lost::Known | Lost::Nothing => {}
         }
     }
 
     /// Reads on to `head`.
-    pub fn read_on(mut self, log: &Log, head: u8, lax: bool) -> Self {
+    pub fn read_on(mut self, log: &Log, head: u8, lax: bool, lost: Lost) -> Self {
         while self.head < head {
-            self.read(log, lax);
+            self.read(log, lax, lost);
         }
         self
     }
@@ -101,6 +146,20 @@ impl Log {
         self.head += 1;
     }
 
+    pub fn lose(&mut self, slot: u8) {
+        let was_condemn = matches!(self.entry(slot), Entry::Condemn(_));
+        self.entries[usize::from(slot) - 1] = Entry::Lost { was_condemn };
+    }
+
+    pub fn is_lost(&self, slot: u8) -> bool {
+        matches!(self.entry(slot), Entry::Lost { .. })
+    }
+
+    /// Whether an entry behind `slot` is as `is` wants.
+    pub fn has_behind(&self, slot: u8, is: impl Fn(&Entry) -> bool) -> bool {
+        self.entries[usize::from(slot)..usize::from(self.head)].iter().any(is)
+    }
+
     pub fn condemned_by(&self, slot: u8) -> Set {
         match slot.checked_sub(1).map(|at| self.entries[usize::from(at)]) {
             Some(Entry::Condemn(packs)) => packs,
@@ -117,9 +176,17 @@ impl Log {
     pub fn at_sweep(&self, number: u8, lax: bool) -> Meaning {
         let mut meaning = Meaning::default();
         while meaning.ended < number && meaning.head < self.head {
-            meaning.read(self, lax);
+            meaning.read(self, lax, Lost::Known);
         }
         meaning
+    }
+
+    /// The slot of the condemn that opened the epoch that was open at the `number`th sweep; 0 if there was none.
+    pub fn opened_at(&self, number: u8, lax: bool) -> u8 {
+        match self.at_sweep(number, lax).head.checked_sub(1).map(|at| self.entries[usize::from(at)]) {
+            Some(Entry::Sweep { of, .. } | Entry::SweepAnew { of, .. }) => of,
+            _ => 0,
+        }
     }
 
     /// The sessions of `set` that are of an epoch from `first` on.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::config::{Config, Fault};
-use crate::promises::{CLEANS, COUNTED, MARKS, READS, RESTORABLE, TOLD};
+use crate::promises::{CLEANS, COUNTED, MARKS, READS, RESTORABLE, SOUND, TOLD};
 use crate::scenes;
 use crate::world::Protocol;
 
@@ -72,6 +72,16 @@ fn a_writer_that_goes_on_in_a_closed_epoch_is_told_a_falsehood() {
 #[test]
 fn condemned_packs_named_again_by_a_fenced_writer_lose_records() {
     breaks(Fault::CondemnedPacksNamedAgain, scenes::doubt(), RESTORABLE);
+}
+
+#[test]
+fn dedup_onto_a_damaged_pack_loses_records() {
+    breaks(Fault::DedupOntoDamaged, scenes::damaged(), SOUND);
+}
+
+#[test]
+fn damaged_packs_named_again_by_a_fenced_writer_lose_records() {
+    breaks(Fault::DamagedPacksNamedAgain, scenes::damaged_upload(), SOUND);
 }
 
 // Collectors.
@@ -151,6 +161,33 @@ fn a_plan_that_nobody_takes_over_stops_all() {
     breaks(Fault::PlanNotTakenOver, scenes::runs(), CLEANS);
 }
 
+#[test]
+fn a_damaged_copy_is_no_copy() {
+    breaks(Fault::DamagedCopy, scenes::damaged(), SOUND);
+}
+
+#[test]
+fn a_sweep_behind_damage_that_the_mark_has_not_read_loses_records() {
+    breaks(Fault::SweepBehindUnreadRecall, scenes::damaged(), SOUND);
+}
+
+// The owner, who begins anew.
+
+#[test]
+fn sessions_of_an_older_epoch_that_are_not_waited_for_lose_commits() {
+    breaks(Fault::OlderEpochsNotWaitedFor, scenes::anew(), TOLD);
+}
+
+#[test]
+fn lost_entries_that_are_not_counted_lose_commits() {
+    breaks(Fault::LostEntriesNotCounted, scenes::anew(), TOLD);
+}
+
+#[test]
+fn a_writer_that_does_not_heed_a_renew_is_told_a_falsehood() {
+    breaks(Fault::RenewNotHeeded, scenes::anew(), TOLD);
+}
+
 // Publishing.
 
 #[test]
@@ -171,6 +208,11 @@ fn a_gone_commit_deleted_before_its_epoch_has_ended_raises_a_false_alarm() {
 #[test]
 fn a_state_without_the_forgets_of_open_epochs_brings_snapshots_back() {
     breaks(Fault::ForgetsOfOpenEpochsLost, scenes::reader(), COUNTED);
+}
+
+#[test]
+fn a_state_without_the_damaged_packs_lets_writers_refer_to_them() {
+    breaks(Fault::DamagedLost, scenes::damaged(), SOUND);
 }
 
 // Readers.

@@ -10,6 +10,8 @@ use crate::store::Store;
 use crate::world::{Protocol, World};
 
 pub const RESTORABLE: &str = "every record of a snapshot that counts is indexed and in a pack that is there";
+pub const SOUND: &str =
+    "what damage has not taken stays sound, and who has read of it takes nothing from there";
 pub const COUNTED: &str = "a reader sees the snapshots that were committed and not forgotten, and no others";
 pub const TOLD: &str = "what a writer was told is committed counts until it is forgotten";
 pub const READS: &str = "a reader misses nothing of a snapshot that stays, and raises no alarm";
@@ -23,6 +25,9 @@ pub fn all() -> Vec<Property<Protocol>> {
     vec![
         Property::always(RESTORABLE, |protocol: &Protocol, world: &World| {
             is_restorable(&protocol.config, &world.store)
+        }),
+        Property::always(SOUND, |protocol: &Protocol, world: &World| {
+            is_sound(&protocol.config, &world.store)
         }),
         Property::always(COUNTED, |protocol: &Protocol, world: &World| {
             is_counted(&protocol.config, &world.store)
@@ -59,6 +64,12 @@ fn is_restorable(config: &Config, store: &Store) -> bool {
     store.is_readable(store.live(should_count(config, store)), fresh.indexed & store.packs)
 }
 
+fn is_sound(config: &Config, store: &Store) -> bool {
+    let sound = store.chunks(store.fresh(config).indexed & store.packs & !store.damage.packs);
+    let is_whole = |session: u8| store.needs[usize::from(session)] & !store.lost(session) & !sound == 0;
+    members(should_count(config, store)).all(is_whole)
+}
+
 fn is_counted(config: &Config, store: &Store) -> bool {
     store.fresh(config).counted == should_count(config, store)
 }
@@ -90,9 +101,9 @@ pub fn cleans(config: &Config, mut store: Store) -> bool {
         choices.clear();
         collector.choices(config, &store, &mut choices);
         let Some(choice) = choices.first() else {
-            let is_kept =
-                is_restorable(config, &store) && is_counted(config, &store) && is_true(config, &store);
-            return collector.at == CollectorAt::Begin && is_kept && is_clean(config, &store);
+            let is_kept = is_restorable(config, &store) && is_sound(config, &store);
+            let is_right = is_counted(config, &store) && is_true(config, &store);
+            return collector.at == CollectorAt::Begin && is_kept && is_right && is_clean(config, &store);
         };
         collector.step(config, &mut store, *choice);
     }

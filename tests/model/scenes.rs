@@ -188,6 +188,33 @@ pub fn any_twice() -> Config {
     }
 }
 
+pub fn damaged() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        plans: 2,
+        damage: true,
+        forgettable: 0b1,
+        forgets: 1,
+        proposal: Proposal::GreedyBothWays,
+        settle: true,
+        ..Config::new("a pack is damaged", Store::default().with_snapshot(A, A).with_snapshot(A, A))
+    }
+}
+
+pub fn damaged_upload() -> Config {
+    Config { name: "what was uploaded is damaged", start: Store::default().with_snapshot(B, B), ..damaged() }
+}
+
+pub fn anew() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)]],
+        collectors: 2,
+        renews: 1,
+        settle: true,
+        ..Config::new("the history begins anew", one_forgotten())
+    }
+}
+
 /// Larger ones, for a machine that has time: millions of states each.
 pub fn deep() -> Vec<Config> {
     let one_writer = vec![vec![Task::Snapshot(A)]];
@@ -212,5 +239,13 @@ pub fn deep() -> Vec<Config> {
         },
         Config { writers: two_writers, sessions: 6, settle: true, name: "two writers, two plans", ..plans },
         Config { plans: 2, name: "recalls, two plans", ..recall() },
+        Config { collectors: 2, name: "a pack is damaged, two collectors", ..damaged() },
+        Config { plans: 2, renews: 2, name: "the history begins anew twice, two plans", ..anew() },
+        Config {
+            writers: vec![vec![Task::Repack(A)], vec![Task::Snapshot(A)]],
+            settle: false,
+            name: "the history begins anew, late deltas",
+            ..anew()
+        },
     ]
 }

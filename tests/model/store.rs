@@ -4,7 +4,7 @@
 //! and a set says which of them are there. A pack, a delta and a commit have their session's number.
 
 use crate::config::{Config, Fault};
-use crate::log::{Log, Meaning};
+use crate::log::{Entry, Log, Lost, Meaning};
 use crate::sets::{Set, has, one, only, together};
 
 /// Sessions that there can be.
@@ -24,6 +24,19 @@ pub struct Checkpoint {
     pub gone: Set,
     /// Commits of ended epochs, gone or not: what a writer's next commit may name as the one before.
     pub chain: Set,
+}
+
+/// A pack that is not what was written. It is there all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Damage {
+    pub packs: Set,
+    /// The slot that says so.
+    slot: u8,
+    /// The snapshots that were committed then, and what they lost: what was in no other pack that was sure to stay.
+    before: Set,
+    lost_before: Set,
+    /// What other snapshots may lose, of writers who had not read of it: the open plan's packs are no copies for them.
+    lost_after: Set,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -46,6 +59,8 @@ pub struct Store {
     /// Ghosts, that no process sees: commits that ever were there, and those whose writers know it.
     pub committed: Set,
     pub told: Set,
+    /// A ghost too: the pack that was found damaged.
+    pub damage: Damage,
 }
 
 impl Store {
@@ -65,7 +80,13 @@ impl Store {
 
     /// The whole log up to `head`, as nobody needs to read it.
     pub fn truth(&self, config: &Config, head: u8) -> Meaning {
-        Meaning::default().read_on(&self.log, head, config.has(Fault::TwoOpenPlans))
+        Meaning::default().read_on(&self.log, head, config.has(Fault::TwoOpenPlans), Lost::Known)
+    }
+
+    /// Whether nobody but the owner can read the log: an entry is lost, and no checkpoint stands for it.
+    pub fn is_closed(&self) -> bool {
+        let slot = self.log.at_sweep(self.newest(), false).head;
+        self.log.has_behind(slot, |entry| matches!(entry, Entry::Lost { .. }))
     }
 
     /// The log up to `head` for one who has read checkpoint `number` and what is behind it.
@@ -73,8 +94,18 @@ impl Store {
         let lax = config.has(Fault::TwoOpenPlans);
         let start = self.log.at_sweep(number, lax);
         let gone = self.checkpoint(number).gone;
-        let state = Meaning { forgotten: gone, gone, ..start };
-        state.read_on(&self.log, head, lax)
+        let damaged = if config.has(Fault::DamagedLost) { 0 } else { start.damaged };
+        let state = Meaning { forgotten: gone, gone, damaged, ..start };
+        if !config.has(Fault::LostEntriesNotCounted) {
+            return state.read_on(&self.log, head, lax, Lost::MayBeCondemn);
+        }
+        // The highest epoch that a session is of, then, in place of those that may have been opened.
+        let mut state = state.read_on(&self.log, head, lax, Lost::Nothing);
+        let highest = self.epochs[..usize::from(self.sessions)].iter().copied().max().unwrap_or(0);
+        if self.is_closed() {
+            state.epoch = state.epoch.max(highest);
+        }
+        state
     }
 
     /// The first epoch whose commits and deltas are listed by one who has read checkpoint `number`.
@@ -87,10 +118,18 @@ impl Store {
         self.truth(config, self.views[usize::from(session)]).epoch == self.epoch_of(session)
     }
 
+    /// Whether one who opens by checkpoint `number` finds that a commit of the epoch that was open there has a view of it.
+    fn may_have_view(&self, config: &Config, number: u8, session: u8) -> bool {
+        let opened = self.log.opened_at(number, config.has(Fault::TwoOpenPlans));
+        self.epoch_of(session) != number || self.views[usize::from(session)] >= opened
+    }
+
     /// The commits that count: rows of checkpoint `number`, and of those `listed` what is right; less what `meaning` says is forgotten.
     pub fn counted(&self, config: &Config, number: u8, listed: Set, meaning: &Meaning) -> Set {
         let listed = Log::since(listed, &self.epochs, number);
-        let right = only(listed, |session| self.is_valid(config, session));
+        let right = only(listed, |session| {
+            self.is_valid(config, session) && self.may_have_view(config, number, session)
+        });
         (self.checkpoint(number).rows | right) & !meaning.forgotten
     }
 
@@ -122,6 +161,36 @@ impl Store {
     pub fn is_readable(&self, needs: Set, index: Set) -> bool {
         let holds = |pack: u8| self.contents[usize::from(pack)] & needs != 0;
         needs & !self.chunks(index) == 0 && only(index & !self.packs, holds) == 0
+    }
+
+    /// A pack is damaged, and who has found it says so.
+    pub fn found_damaged(&mut self, config: &Config, pack: u8) {
+        let (number, meaning) = (self.newest(), self.fresh(config).meaning);
+        // A late delta may be missing from the next generation: what it alone names was never sure to stay.
+        let is_sure = |session: u8| has(self.commits, session) || self.epoch_of(session) >= meaning.ended;
+        let sure =
+            self.indexed(number, only(self.deltas, is_sure)) & self.packs & !meaning.swept & !one(pack);
+        self.log.push(Entry::Damaged(pack));
+        let held = self.contents[usize::from(pack)];
+        self.damage = Damage {
+            packs: one(pack),
+            slot: self.log.head,
+            before: self.committed,
+            lost_before: held & !self.chunks(sure),
+            lost_after: held & !self.chunks(sure & !meaning.condemned),
+        };
+    }
+
+    /// What damage may have taken of a snapshot: nothing where the writer has read of it.
+    pub fn lost(&self, session: u8) -> Set {
+        let damage = &self.damage;
+        if self.views[usize::from(session)] >= damage.slot {
+            0
+        } else if has(damage.before, session) {
+            damage.lost_before
+        } else {
+            damage.lost_after
+        }
     }
 
     pub fn is_resolved(&self, session: u8) -> bool {

@@ -31,6 +31,10 @@ pub enum Action {
     Reader(ReaderAt, u8),
     Forget(u8),
     Recall(u8),
+    Damage(u8),
+    Observe,
+    /// The entry in a slot can't be read any more.
+    Lose(u8),
     /// A request of earlier arrives once more: a pack, a delta, a commit.
     EchoPack(u8),
     EchoDelta(u8),
@@ -45,13 +49,14 @@ pub struct Protocol {
 
 impl Protocol {
     pub fn new(config: Config) -> Self {
-        let alone = Config { plans: Set::MAX, proposal: Proposal::Greedy, paged: false, ..config.clone() };
+        let alone =
+            Config { plans: Set::MAX, renews: 9, proposal: Proposal::Greedy, paged: false, ..config.clone() };
         Protocol { config, alone }
     }
 
     fn maintain(&self, store: &Store, actions: &mut Vec<Action>) {
         let count = |is: fn(&Entry) -> bool| store.log.count(is);
-        if store.log.is_full() || self.config.forgets == 0 {
+        if store.log.is_full() || self.config.forgets == 0 || store.is_closed() {
             return;
         }
         let fresh = store.fresh(&self.config);
@@ -63,6 +68,25 @@ impl Protocol {
             let may = fresh.meaning.forgotten & !fresh.meaning.gone & self.config.forgettable;
             actions.extend(members(may).map(Action::Recall));
         }
+    }
+
+    fn damage(&self, store: &Store, actions: &mut Vec<Action>) {
+        if self.config.damage && store.damage.packs == 0 && !store.log.is_full() {
+            actions.extend(members(store.packs).map(Action::Damage));
+        }
+    }
+
+    fn lose(&self, store: &Store, actions: &mut Vec<Action>) {
+        let count = |is: fn(&Entry) -> bool| store.log.count(is);
+        if self.config.renews == 0 || count(|entry| matches!(entry, Entry::Lost { .. })) > 0 {
+            return;
+        }
+        if count(|entry| matches!(entry, Entry::Observe)) == 0 && !store.log.is_full() {
+            actions.push(Action::Observe);
+        }
+        let open = store.truth(&self.config, store.log.head).open;
+        let may_be = |slot: &u8| *slot == open || store.log.entry(*slot) == Entry::Observe;
+        actions.extend((1..=store.log.head).filter(may_be).map(Action::Lose));
     }
 
     fn echo(&self, world: &World, actions: &mut Vec<Action>) {
@@ -95,6 +119,9 @@ impl Protocol {
             Action::Reader(_, choice) => world.reader.step(config, store, choice),
             Action::Forget(session) => store.log.push(Entry::Forget(session)),
             Action::Recall(session) => store.log.push(Entry::Recall(session)),
+            Action::Damage(pack) => store.found_damaged(config, pack),
+            Action::Observe => store.log.push(Entry::Observe),
+            Action::Lose(slot) => store.log.lose(slot),
             Action::EchoPack(session) => store.packs |= one(session),
             Action::EchoDelta(session) => store.deltas |= one(session),
             Action::EchoCommit(session) => store.commits |= one(session),
@@ -154,6 +181,8 @@ impl Model for Protocol {
         world.reader.choices(config, store, &mut choices);
         actions.extend(choices.drain(..).map(|choice| Action::Reader(world.reader.at, choice)));
         self.maintain(store, actions);
+        self.damage(store, actions);
+        self.lose(store, actions);
         self.echo(world, actions);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Fault, Task};
 use crate::listing::Listing;
-use crate::log::Log;
+use crate::log::{Entry, Log};
 use crate::sets::{Set, has, members, one, only};
 use crate::store::Store;
 
@@ -33,6 +33,8 @@ pub struct Writer {
     run: u8,
     epoch: u8,
     session: u8,
+    /// The head at `Begin`, in scenes where an entry may be lost.
+    begun: u8,
     view: u8,
     checkpoint: u8,
     listing: Listing,
@@ -58,6 +60,7 @@ impl Writer {
     pub fn choices(&self, config: &Config, store: &Store, out: &mut Vec<u8>) {
         match self.at {
             WriterAt::Ended => {}
+            WriterAt::Begin if store.is_closed() => {}
             WriterAt::ListCommits => {
                 self.listing.results(config, self.listable(config, store, store.commits), out);
             }
@@ -78,6 +81,7 @@ impl Writer {
             WriterAt::Ended => {}
             WriterAt::Begin => {
                 self.epoch = store.truth(config, store.log.head).epoch;
+                self.begun = if config.renews > 0 { store.log.head } else { 0 };
                 self.at = WriterAt::PutSession;
                 if config.has(Fault::LogReadBeforeSession) {
                     (self.view, self.checkpoint) = (store.log.head, store.newest());
@@ -126,9 +130,18 @@ impl Writer {
     }
 
     fn read_log(&mut self, config: &Config, store: &Store) {
+        // What is lost can't be read on over; and what an owner who has begun anew has not seen may not count.
+        let is_anew = |entry: &Entry| match entry {
+            Entry::Renew => !config.has(Fault::RenewNotHeeded),
+            entry => matches!(entry, Entry::Lost { .. }),
+        };
+        if config.renews > 0 && store.log.has_behind(self.begun, is_anew) {
+            (self.at, self.session, self.commits) = (WriterAt::Begin, 0, 0);
+            return;
+        }
         self.view = store.log.head;
         self.checkpoint = store.newest();
-        let epoch = store.meaning(config, self.checkpoint, self.view).epoch;
+        let epoch = store.truth(config, self.view).epoch;
         self.at = WriterAt::ListCommits;
         if self.is_early {
             self.epoch = epoch;
@@ -149,21 +162,25 @@ impl Writer {
         let condemned = if config.has(Fault::DedupOntoCondemned) { 0 } else { meaning.condemned };
         let swept = if config.has(Fault::DedupOntoSwept) { 0 } else { meaning.swept };
         let never = condemned | swept;
+        let unsound = if config.has(Fault::DedupOntoDamaged) { 0 } else { meaning.damaged };
         let trusted = |session: u8| {
             has(self.commits, session)
                 || store.epoch_of(session) == self.epoch
                 || config.has(Fault::DedupOntoForeignDelta)
         };
-        let mut usable = store.indexed(self.checkpoint, only(deltas, trusted)) & !never;
+        let mut usable = store.indexed(self.checkpoint, only(deltas, trusted)) & !never & !unsound;
         if config.has(Fault::CacheNotFiltered) {
             usable |= self.cache;
         } else {
-            usable |= self.cache & !never;
+            usable |= self.cache & !never & !unsound;
         }
         match tasks[usize::from(self.run)] {
             Task::Snapshot(needs) => {
                 let named_again = config.has(Fault::CondemnedPacksNamedAgain);
-                let own = if named_again { self.fenced } else { self.fenced & !never };
+                let mut own = if named_again { self.fenced } else { self.fenced & !never };
+                if !config.has(Fault::DamagedPacksNamedAgain) {
+                    own &= !meaning.damaged;
+                }
                 let missing = needs & !store.chunks(usable);
                 self.names = only(own, |pack| store.contents[usize::from(pack)] & missing != 0);
                 self.upload = missing & !store.chunks(self.names);

@@ -5,6 +5,7 @@
 mod compare;
 mod damage;
 mod pruned;
+mod repaired;
 mod restore;
 mod scene;
 #[path = "../support/trees.rs"]

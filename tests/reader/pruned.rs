@@ -18,7 +18,7 @@ fn write(scene: &Scene, names: std::ops::Range<u64>, seed: u64) {
 
 /// Snapshots of an owner and a writer, two of them forgotten, then a prune that packs anew, and one more backup:
 /// its commit, its delta and a forget lie behind the checkpoint. Gives the names of the last two snapshots.
-fn pruned(scene: &Scene, writer: &str, maintainer: &str) -> [String; 2] {
+pub fn pruned(scene: &Scene, writer: &str, maintainer: &str) -> [String; 2] {
     write(scene, 0..6, 1);
     let first = scene.backup();
     let second = scene.backup_as(writer);
@@ -83,7 +83,7 @@ fn snapshots_of_a_domain_come_back_with_its_name() {
 }
 
 /// The slot of the newest checkpoint. What lies below it in the log is not read any more.
-fn newest_checkpoint(repo: &Path) -> u64 {
+pub fn newest_checkpoint(repo: &Path) -> u64 {
     let slots = fs::read_dir(repo.join("checkpoints")).unwrap();
     slots.map(|slot| slot.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap()
 }
@@ -134,19 +134,21 @@ fn a_log_that_ends_early_or_has_a_hole_and_a_commit_that_is_missing_raise_an_ala
     };
     write(&scene, 6..7, 4);
     let after = scene.backup_as(&writer);
-    let end = fs::read_dir(scene.repo.join("gc")).unwrap().count();
+    let end = fs::read_dir(scene.repo.join("gc")).unwrap().count() as u64;
+    let hole = newest_checkpoint(&scene.repo) + 1;
+    assert!(hole < end, "the hole is no end");
     let without = [
-        (format!("gc/{end}"), "shortened"),
-        ("gc/1".to_owned(), "entry 1 of the log is missing"),
-        (commit(&stays), "the checkpoint has seen it"),
-        (commit(&last), "the commit before that of"),
+        (format!("gc/{end}"), "shortened".to_owned()),
+        (format!("gc/{hole}"), format!("entry {hole} of the log is missing")),
+        (commit(&stays), "the checkpoint has seen it".to_owned()),
+        (commit(&last), "the commit before that of".to_owned()),
     ];
     for (key, alarm) in without {
         let (path, aside) = (scene.repo.join(&key), scene.dir.path().join("aside"));
         fs::rename(&path, &aside).unwrap();
         let (run, _target, _) = scene.restore(&["--snapshot", &after]);
         fs::rename(&aside, &path).unwrap();
-        assert!([1, 4].contains(&run.code) && run.err.contains(alarm), "{key}: {run:?}");
+        assert!([1, 4].contains(&run.code) && run.err.contains(&alarm), "{key}: {run:?}");
     }
     scene.comes_back(&after);
 }

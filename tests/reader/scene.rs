@@ -1,5 +1,6 @@
 //! A repository that kist makes, and the reader with the packages that its requirements name.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -98,8 +99,11 @@ impl Scene {
 
     /// Has the reader restore into a new folder; gives how that ended and where the source's copy is.
     pub fn restore(&self, args: &[&str]) -> (Run, TempDir, PathBuf) {
+        self.restore_by(reader("restore.py"), args)
+    }
+
+    fn restore_by(&self, mut command: Command, args: &[&str]) -> (Run, TempDir, PathBuf) {
         let target = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let mut command = reader("restore.py");
         command.arg(&self.repo).arg(target.path()).args(args);
         if !["--passphrase-file", "--key-file", "--kit"].iter().any(|key| args.contains(key)) {
             command.arg("--key-file").arg(&self.unlock);
@@ -107,6 +111,25 @@ impl Scene {
         let run = ended(&mut command);
         let copy = target.path().join(self.source.strip_prefix("/").unwrap());
         (run, target, copy)
+    }
+
+    /// Restores a snapshot with the reader, and gives the objects of the repository that it has opened.
+    pub fn opened_by_restore(&self, snapshot: &str) -> BTreeSet<PathBuf> {
+        let hooks = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let list = hooks.path().join("opened");
+        let hook = "import os, sys\nlist = open(os.environ['OPENED'], 'w')\n\
+            sys.addaudithook(lambda event, args: event == 'open' and print(args[0], file=list, flush=True))\n";
+        fs::write(hooks.path().join("sitecustomize.py"), hook).unwrap();
+        let mut command = reader("restore.py");
+        command.env("PYTHONPATH", hooks.path()).env("OPENED", &list);
+        let (run, _target, _) = self.restore_by(command, &["--snapshot", snapshot]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
+        let opened = fs::read_to_string(&list).unwrap();
+        opened
+            .lines()
+            .filter_map(|path| Path::new(path).strip_prefix(&self.repo).ok())
+            .map(Into::into)
+            .collect()
     }
 
     /// Restores a snapshot with the reader, and compares it in everything with the folder as it is now.

@@ -120,10 +120,21 @@ impl Scene {
 
     /// Restores a snapshot into a folder of its own and compares it with the source.
     pub async fn restore(&self, repo: &Repository, snapshot: &str) -> Result<Outcome> {
+        self.restore_like(repo, snapshot, &self.source(), &self.source()).await
+    }
+
+    /// The same of another source, compared with what that was `like`.
+    pub async fn restore_like(
+        &self,
+        repo: &Repository,
+        snapshot: &str,
+        source: &Path,
+        like: &Path,
+    ) -> Result<Outcome> {
         let number = self.runs.fetch_add(1, Ordering::SeqCst);
         let target = self.dir.path().join(format!("target-{number}"));
-        let restored = restore_into(repo, snapshot, &self.source(), &target).await;
-        let outcome = restored.map(|report| Outcome::new(report, &self.source(), &target));
+        let restored = restore_into(repo, snapshot, source, &target).await;
+        let outcome = restored.map(|report| Outcome::new(report, like, &target));
         if target.exists() {
             fs::remove_dir_all(&target).unwrap();
         }

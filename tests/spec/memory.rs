@@ -126,6 +126,7 @@ fn states() -> Vec<List> {
     };
     vec![
         ("state", "swept packs", all(&|state, number| state.swept.push(PackId(id(number))))),
+        ("state", "damaged packs", all(&|state, number| state.damaged.push(PackId(id(number))))),
         ("state", "rows", all(&fill_rows)),
         ("state", "facts", all(&fill_facts)),
         ("state", "keys that remember one commit", all(&fill_remembered)),

@@ -211,6 +211,8 @@ fn action(action: &Action) -> Value {
             json!({"verify": packs.iter().map(read).collect::<Vec<_>>()})
         }
         Action::Revoke { key, serial } => json!({"revoke": {"key": key.to_string(), "serial": serial}}),
+        Action::Damaged { packs } => json!({"damaged": texts(packs)}),
+        Action::Renew { epoch } => json!({"renew": {"epoch": epoch}}),
     }
 }
 
@@ -282,6 +284,7 @@ pub fn state(state: &State) -> Value {
     let revoked = state.revoked.iter().map(|(key, serial)| json!([key.to_string(), serial]));
     json!({
         "swept": texts(&state.swept),
+        "damaged": texts(&state.damaged),
         "rows": state.rows.iter().map(row).collect::<Vec<_>>(),
         "facts": state.facts.iter().map(fact).collect::<Vec<_>>(),
         "remembered": remembered.collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! Which records are lost: what was found, by pack and by record, against all places that the index has.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::format::id::{NodeId, PackId, RecordId};
 use crate::format::object;
@@ -9,6 +9,10 @@ use crate::repo::Index;
 /// What can't be read, as far as it was found.
 #[derive(Default)]
 pub struct Damage {
+    /// Packs that are not what the index says, in whatever way.
+    pub found: BTreeSet<PackId>,
+    /// Packs that the log says are damaged: known, and told no more.
+    pub known: BTreeSet<PackId>,
     /// Packs of which nothing can be read.
     pub packs: HashSet<PackId>,
     /// Records that can't be read where they lie.
@@ -25,6 +29,7 @@ impl Damage {
     }
 
     pub fn merge(&mut self, other: Damage) {
+        self.found.extend(other.found);
         self.packs.extend(other.packs);
         self.records.extend(other.records);
         self.nodes.extend(other.nodes);

@@ -54,6 +54,15 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// An object that can't be used, by what stood in the way.
+    pub(super) fn of_object(source: Error) -> Self {
+        let key = match &source {
+            Error::Object { key, .. } => key.clone(),
+            _ => "an object".to_owned(),
+        };
+        Finding::Object { key, source }
+    }
+
     /// The word for programs; it stays.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -63,13 +63,23 @@ pub async fn read(reader: Arc<Reader>, named: Named) -> Result<Read> {
 
 impl Read {
     fn unreadable(id: PackId, finding: Finding) -> Self {
-        let damage = Damage { packs: [id].into(), ..Default::default() };
+        let damage = Damage { found: [id].into(), packs: [id].into(), ..Default::default() };
         Self { findings: vec![finding], damage, ..Default::default() }
     }
 }
 
-/// Holds the bytes of a pack against all that is said of it.
+/// Looks at all of a pack, and says whether it is what the index says.
 fn look(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
+    let mut read = compare(reader, named, key, bytes);
+    // A sound pack that is named falsely too is sound.
+    if read.findings.iter().any(|finding| !matches!(finding, Finding::PackNamed { .. })) {
+        read.damage.found.insert(named.id);
+    }
+    read
+}
+
+/// Holds the bytes of a pack against all that is said of it.
+fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     let mut read = Read { bytes: bytes.len() as u64, ..Default::default() };
     let found = hash::plain(bytes);
     let is_true = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
@@ -149,7 +159,7 @@ fn verified(info: &PackInfo, toc: &Toc) -> Verified {
 }
 
 /// Whether a record opens and is what its id says; for who can read.
-fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> bool {
+pub fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> bool {
     match id {
         RecordId::Chunk(id) => reader.open_chunk(*id, place, sealed).is_ok(),
         RecordId::Node(id) => node_opens(reader, *id, sealed),

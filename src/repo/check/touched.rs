@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Lost, Told, Touched};
-use crate::repo::check::trees::is_damage;
+use crate::repo::error::is_damage;
 use crate::repo::{Error, Reader, Result, Snapshot, summary};
 
 /// Looks for what the damage costs each snapshot.

@@ -8,8 +8,9 @@ use crate::progress::Progress;
 use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Finding, Told};
+use crate::repo::error::is_damage;
 use crate::repo::levels::{self, Met};
-use crate::repo::{Error, Reader, Result, Snapshot};
+use crate::repo::{Reader, Result, Snapshot};
 
 /// Walks all snapshots together. Gives how many nodes there are.
 pub async fn walk(
@@ -47,14 +48,5 @@ pub async fn walk(
 fn missing(id: RecordId, damage: &mut Damage, tell: &(dyn Fn(Told) + Sync)) {
     if damage.missing.insert(id) {
         tell(Told::Found(Finding::Missing { id }));
-    }
-}
-
-/// Whether it is the repository that is not as it was written. A disk that can't read one file has others.
-pub fn is_damage(error: &Error) -> bool {
-    use crate::store::Class;
-    match error {
-        Error::Store(error) => error.is_damage() || error.class() == Class::Other,
-        error => error.class() == crate::repo::Class::Corrupt,
     }
 }

@@ -76,7 +76,7 @@ pub struct Seen<'a> {
 /// Where records that are needed have to stay, if they have several places: once for each origin, because a writer
 /// believes nobody else's copy, and a stolen key could have planted a false one; or in one pack that somebody has read.
 pub struct Stays {
-    /// Of the packs, by number: the store lists it, and it is neither condemned nor swept.
+    /// Of the packs, by number: the store lists it, and it is neither condemned nor swept nor damaged.
     usable: Bits,
 }
 
@@ -119,19 +119,33 @@ impl Stays {
     }
 }
 
+/// Whether a record in that pack is a copy of a writer's: a writer believes itself and who has read, and what the owner
+/// has sealed can be restored by anyone.
+pub fn is_copy(pack: &PackInfo, of: KeyId) -> bool {
+    pack.verified || pack.origin == of || pack.origin == KeyId::OWNER
+}
+
 /// Bytes of each pack's records: those that are used, and all. By the pack's number.
 fn record_bytes(seen: &Seen<'_>, stays: &Stays) -> (Vec<u64>, Vec<u64>) {
-    let mut used = vec![0; seen.index.packs().len()];
+    let packs = seen.index.packs();
+    let mut used = vec![0; packs.len()];
     let mut all = used.clone();
-    let mut found = Vec::new();
+    let (mut here, mut found) = (Vec::new(), Vec::new());
     for (ordinal, places) in seen.index.slots_of_all() {
-        let counted = places.inspect(|(pack, place)| all[*pack] += u64::from(place.len));
-        if seen.live.contains(ordinal) {
-            for (pack, place) in stays.among(seen.index, counted, &mut found) {
+        here.clear();
+        here.extend(places);
+        here.iter().for_each(|(pack, place)| all[*pack] += u64::from(place.len));
+        if !seen.live.contains(ordinal) {
+            continue;
+        }
+        let places = stays.among(seen.index, here.iter().copied(), &mut found);
+        places.iter().for_each(|(pack, place)| used[*pack] += u64::from(place.len));
+        for (pack, place) in here.iter().filter(|(pack, _)| !stays.usable.contains(*pack)) {
+            // Of what is damaged or missing, and has no copy, whatever is left may be of use to a repair.
+            let origin = packs.get(*pack).origin;
+            if !places.iter().any(|(other, _)| is_copy(&packs.get(*other), origin)) {
                 used[*pack] += u64::from(place.len);
             }
-        } else {
-            counted.for_each(drop);
         }
     }
     (used, all)
@@ -146,13 +160,15 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
         plan.total_bytes += u64::from(pack.len);
         plan.used_bytes += used[number];
         // What a session at work has uploaded belongs to it.
-        if pack.session.is_some_and(|session| seen.running.contains(&session)) || seen.log.is_barred(pack.id)
-        {
+        if pack.session.is_some_and(|session| seen.running.contains(&session)) || seen.log.is_going(pack.id) {
             continue;
         }
         if used[number] == 0 {
             plan.unused.insert(pack.id);
             plan.unused_bytes += seen.listed.get(&pack.id).map_or(0, |found| found.size);
+        } else if !stays.usable.contains(number) {
+            // Damaged or missing, and needed all the same: nothing here can copy what is left of it.
+            continue;
         // Of its records: what a small pack has beside them, table and padding, no rewriting takes away.
         } else if used[number] * 100 < all[number] * limits.min_used_percent {
             wasteful.push((used[number] * 1000 / u64::from(pack.len), number));
@@ -182,7 +198,7 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
 fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
     for (id, listed) in seen.listed {
         let is_old = seen.running_since.is_none_or(|since| listed.modified_unix_secs < since);
-        if !seen.index.packs().contains(*id) && !seen.log.is_barred(*id) && is_old {
+        if !seen.index.packs().contains(*id) && !seen.log.is_going(*id) && is_old {
             plan.unused.insert(*id);
             plan.unused_bytes += listed.size;
             plan.orphans += 1;
@@ -191,8 +207,8 @@ fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
 }
 
 /// The packs of a condemned set that may go: each live record in one has another place, in a pack of the same origin or
-/// one that somebody has read, that is neither condemned nor swept and that the store lists, and that whoever opens the
-/// repository later will find indexed.
+/// one that somebody has read, that is neither condemned nor swept nor damaged and that the store lists, and that whoever
+/// opens the repository later will find indexed.
 pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackId> {
     let mut kept: HashSet<PackId> = HashSet::new();
     let mut found: Vec<(usize, Place)> = Vec::new();
@@ -210,13 +226,12 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
         let places: Vec<PackInfo> = found.iter().map(|(number, _)| seen.index.packs().get(*number)).collect();
         let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
             let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
-            let sure = pack.session.is_none_or(is_sure);
+            let sure = pack.session.is_none_or(is_sure) && !seen.log.damaged.contains(&pack.id);
             sure && seen.listed.contains_key(&pack.id) && (!gone || kept.contains(&pack.id))
         };
         for pack in places.iter().filter(|pack| condemned.contains(&pack.id)) {
-            let is_copy = |other: &&PackInfo| other.verified || other.origin == pack.origin;
             // Whatever could be of use stays.
-            if !places.iter().filter(is_copy).any(|other| stays(other, &kept)) {
+            if !places.iter().any(|other| is_copy(other, pack.origin) && stays(other, &kept)) {
                 kept.insert(pack.id);
             }
         }

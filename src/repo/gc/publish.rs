@@ -9,9 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, sign};
 use crate::format::checkpoint::{Checkpoint, REMEMBERED, Row, State};
-use crate::format::id::{PackId, SessionId};
+use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::{Filling, IndexDelta};
 use crate::format::object;
+use crate::repo::error::is_damage;
 use crate::repo::gc::{ATTEMPTS, delete, is_published};
 use crate::repo::index::{self, Listed};
 use crate::repo::log::newest_checkpoint;
@@ -50,15 +51,28 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
 
 /// True if the checkpoint stands; false if it has to be made anew.
 pub(super) async fn publish(repo: &Repository, log: Log) -> Result<bool> {
+    let state = state_of(repo, &log).await?;
+    let newest = log.base_slot();
+    publish_state(repo, log, state, newest, None).await
+}
+
+/// The same with a state that was made already, while `newest` is the newest checkpoint. Parts of the index before that
+/// can't be read are an error, or are told to `lost`.
+pub(super) async fn publish_state(
+    repo: &Repository,
+    log: Log,
+    state: State,
+    newest: Option<u64>,
+    lost: Option<&mut Vec<String>>,
+) -> Result<bool> {
     let slot = log.head;
     let name: [u8; 16] = repo.world.bytes();
     let mut parts = Parts { repo, slot, name, state: Vec::new(), index: Vec::new() };
-    let state = state_of(repo, &log).await?;
     for piece in state.pieces() {
         parts.put(piece, true).await?;
     }
-    write_index(repo, &log, &mut parts).await?;
-    let is_newest = newest_checkpoint(repo).await? == log.base_slot();
+    write_index(repo, &log, &mut parts, lost).await?;
+    let is_newest = newest_checkpoint(repo).await? == newest;
     let mut checkpoint = Checkpoint {
         entry: log.digest(),
         time: repo.world.now(),
@@ -109,23 +123,27 @@ impl Parts<'_> {
 
 /// What the log has come to.
 async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
-    let mut state = log.state.clone();
     let mut reading = log.clone();
     let ids = resolved_after(repo, &mut reading).await?;
-    let ended: Vec<SessionId> =
-        ids.into_iter().filter(|id| id.epoch() < log.ended && !state.rows.contains_key(id)).collect();
+    let is_new = |id: &SessionId| id.epoch() < log.ended && !log.state.rows.contains_key(id);
+    let ended: Vec<SessionId> = ids.into_iter().filter(is_new).collect();
     let snapshots = Snapshots::load_ids(repo, &reading, &ended).await?;
     if let Some(damage) = snapshots.problems.first() {
         return Err(Error::Unsound { what: crate::repo::chain(damage) });
     }
+    state_with(repo, log, log.state.clone(), &snapshots).await
+}
+
+/// What the log has come to, with the commits of the epochs that have ended since `state` was made.
+pub(super) async fn state_with(
+    repo: &Repository,
+    log: &Log,
+    mut state: State,
+    snapshots: &Snapshots,
+) -> Result<State> {
     for snapshot in snapshots.every() {
         let commit = &snapshot.commit;
-        let remembered = state.remembered.entry(commit.certificate.key).or_default();
-        remembered.push((commit.sequence, snapshot.digest));
-        remembered.sort_unstable();
-        remembered.dedup();
-        let old = remembered.len().saturating_sub(REMEMBERED);
-        remembered.drain(..old);
+        remember(&mut state, commit.certificate.key, (commit.sequence, snapshot.digest));
         let row = Row {
             digest: snapshot.digest,
             key: commit.certificate.key,
@@ -156,9 +174,21 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     pending.extend(log.swept.difference(&before).map(|pack| object::pack_key(*pack)));
     state.swept = log.swept.iter().copied().collect();
     state.swept.sort_unstable();
+    state.damaged = log.damaged.difference(&log.swept).copied().collect();
+    state.damaged.sort_unstable();
     state.pending = pending.into_iter().collect();
     state.pending.sort_unstable();
     Ok(state)
+}
+
+/// Remembers a commit of a key, by its sequence and hash, as long as there are not too many newer ones.
+pub(super) fn remember(state: &mut State, key: KeyId, commit: (u64, [u8; 32])) {
+    let remembered = state.remembered.entry(key).or_default();
+    remembered.push(commit);
+    remembered.sort_unstable();
+    remembered.dedup();
+    let old = remembered.len().saturating_sub(REMEMBERED);
+    remembered.drain(..old);
 }
 
 /// Those of the keys that have not been deleted yet.
@@ -175,12 +205,21 @@ async fn still_there(repo: &Repository, keys: Vec<String>) -> Result<HashSet<Str
 }
 
 /// Writes all packs of the generation before and of the deltas of ended epochs, without those that were swept.
-async fn write_index(repo: &Repository, log: &Log, parts: &mut Parts<'_>) -> Result<()> {
+async fn write_index(
+    repo: &Repository,
+    log: &Log,
+    parts: &mut Parts<'_>,
+    mut lost: Option<&mut Vec<String>>,
+) -> Result<()> {
     let mut written = HashSet::new();
     let mut filling = Filling::default();
-    let mut generation = index::parts(repo, log, 1);
-    while let Some(delta) = generation.try_next().await? {
-        add(log, &mut written, delta, &mut filling, parts).await?;
+    let mut generation = std::pin::pin!(index::parts(repo, log, 1));
+    while let Some(part) = generation.next().await {
+        match (part, &mut lost) {
+            (Ok(delta), _) => add(log, &mut written, delta, &mut filling, parts).await?,
+            (Err(error), Some(lost)) if is_damage(&error) => lost.push(crate::repo::chain(&error)),
+            (Err(error), _) => return Err(error),
+        }
     }
     for epoch in log.open_epochs().filter(|epoch| *epoch < log.ended) {
         let listed = Listed::of(repo, log, epoch).await?;

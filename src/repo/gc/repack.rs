@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::crypto::hash;
-use crate::format::id::{KeyId, PackId, SessionId};
-use crate::format::keys::KeyName;
+use crate::format::id::{KeyId, PackId};
 use crate::format::object;
 use crate::format::pack::{PackKind, Toc, short_hash};
 use crate::repo::bits::Bits;
+use crate::repo::carrier::Carrier;
 use crate::repo::gc::plan::Stays;
-use crate::repo::pack_builder::{OpenPack, record_key_name};
-use crate::repo::snapshots::end_repack;
+use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
-use crate::repo::{Begun, Error, Index, Repository, Result, WriterSettings, begin};
+use crate::repo::{Begun, Error, Index, Repository, Result, begin};
 use crate::store::Class as StoreClass;
 
 /// Copies what is used of the packs. Gives those whose used records all have a copy now.
@@ -32,7 +31,7 @@ pub async fn repack(
     let uploads = Arc::new(Uploads::start(repo.clone(), lanes.pop().expect("one lane was asked for")));
     let mut done = BTreeSet::new();
     for ((kind, origin), packs) in groups {
-        let mut filling = Filling { repo: repo.clone(), uploads: uploads.clone(), kind, origin, open: None };
+        let mut filling = Carrier::new(repo, uploads.clone(), kind, origin);
         for pack in packs {
             let bytes = match repo.store.get(&object::pack_key(pack)).await {
                 // Another prune was quicker.
@@ -42,7 +41,7 @@ pub async fn repack(
             let len = bytes.len() as u64;
             let (index, live, stays) = (index.clone(), live.clone(), stays.clone());
             let copied = tokio::task::spawn_blocking(move || {
-                let copied = filling.copy((&index, &live, &stays), pack, &bytes);
+                let copied = copy(&mut filling, (&index, &live, &stays), pack, &bytes);
                 (filling, copied)
             });
             let (back, copied) = copied.await.expect("copying records does not panic");
@@ -57,86 +56,40 @@ pub async fn repack(
     }
     let uploads = Arc::into_inner(uploads).expect("all fillings are gone");
     uploads.finish().await?;
-    end_repack(repo, session).await?;
+    end_copying(repo, session).await?;
     Ok(done)
 }
 
-/// The pack that records of one sort are copied into.
-struct Filling {
-    repo: Repository,
-    uploads: Arc<Uploads>,
-    kind: PackKind,
-    origin: KeyId,
-    open: Option<(OpenPack, BTreeSet<SessionId>, crate::repo::upload::Share)>,
-}
-
-impl Filling {
-    /// Copies the used records of a pack. False if the pack is damaged: then it stays as it is.
-    fn copy(
-        &mut self,
-        (index, live, stays): (&Index, &Bits, &Stays),
-        pack: PackId,
-        bytes: &[u8],
-    ) -> Result<bool> {
-        let keys = &self.repo.keys;
-        let found = hash::plain(bytes);
-        let sound = index.packs().with(pack).any(|info| info.hash == found);
-        let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
-        let (true, Ok(toc)) = (sound, toc) else {
-            tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
-            return Ok(false);
-        };
-        let mut places = Vec::new();
-        for record in toc.records {
-            if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
-                continue;
-            }
-            // What stays elsewhere is not copied: a repack that was cut short has copied it before.
-            let needed = stays.among(index, index.slots_of(&record.id), &mut places);
-            if !needed.iter().any(|(_, place)| place.pack == pack) {
-                continue;
-            }
-            let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
-            let name = record_key_name(&self.repo.keys, sealed);
-            let (Some(name), true) = (name, short_hash(sealed) == record.short_hash) else {
-                return Err(Error::Damaged { id: record.id, pack, what: "its header does not open" });
-            };
-            self.make_room(sealed.len())?;
-            let (open, sessions, _) = self.open.as_mut().expect("room was made");
-            open.push(record.id, sealed);
-            if let KeyName::Data { session, .. } = name {
-                sessions.insert(session);
-            }
+/// Copies the used records of a pack. False if the pack is damaged: then it stays as it is.
+fn copy(
+    filling: &mut Carrier,
+    (index, live, stays): (&Index, &Bits, &Stays),
+    pack: PackId,
+    bytes: &[u8],
+) -> Result<bool> {
+    let keys = &filling.repo().keys;
+    let found = hash::plain(bytes);
+    let sound = index.packs().with(pack).any(|info| info.hash == found);
+    let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
+    let (true, Ok(toc)) = (sound, toc) else {
+        tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
+        return Ok(false);
+    };
+    let mut places = Vec::new();
+    for record in toc.records {
+        if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
+            continue;
         }
-        Ok(true)
-    }
-
-    fn make_room(&mut self, len: usize) -> Result<()> {
-        let settings = WriterSettings::default();
-        let target = match self.kind {
-            PackKind::Data => settings.data_pack_bytes,
-            PackKind::Nodes => settings.node_pack_bytes,
-        };
-        let full = |(open, sessions, _): &(OpenPack, BTreeSet<SessionId>, _)| {
-            open.is_full_for(len, target) || sessions.len() == crate::format::limits::PACK_SESSIONS
-        };
-        if self.open.as_ref().is_some_and(full) {
-            self.send()?;
+        // What stays elsewhere is not copied: a repack that was cut short has copied it before.
+        let needed = stays.among(index, index.slots_of(&record.id), &mut places);
+        if !needed.iter().any(|(_, place)| place.pack == pack) {
+            continue;
         }
-        if self.open.is_none() {
-            let room = target.max(len);
-            let share = self.uploads.share(room)?;
-            let open = OpenPack::new(self.kind, Vec::new(), &self.repo.world, room);
-            self.open = Some((open, BTreeSet::new(), share));
+        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let is_sound = short_hash(sealed) == record.short_hash;
+        if !is_sound || !filling.take(record.id, sealed)? {
+            return Err(Error::Damaged { id: record.id, pack, what: "its header does not open" });
         }
-        Ok(())
     }
-
-    fn send(&mut self) -> Result<()> {
-        let Some((open, sessions, share)) = self.open.take() else { return Ok(()) };
-        let mut sealed = open.seal(&self.repo.keys, &self.repo.world);
-        sealed.index.origin = self.origin;
-        sealed.index.sessions = sessions.into_iter().collect();
-        self.uploads.send(sealed, share)
-    }
+    Ok(true)
 }

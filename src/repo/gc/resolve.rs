@@ -27,13 +27,19 @@ pub enum Resolved {
     },
 }
 
-/// Waits for the sessions of an epoch, and fences those that are silent.
-pub async fn resolve(repo: &Repository, epoch: u32, settings: &PruneSettings) -> Result<Resolved> {
+/// Waits for the sessions of an epoch that have not ended, as far as is known, and fences those that are silent.
+pub async fn resolve(
+    repo: &Repository,
+    epoch: u32,
+    settings: &PruneSettings,
+    has_ended: impl Fn(SessionId) -> bool,
+) -> Result<Resolved> {
     let mut fenced = 0;
     let mut waited = Duration::ZERO;
     loop {
         let mut at_work = 0;
-        for (session, signs) in unresolved(repo, epoch).await? {
+        let open = unresolved(repo, epoch).await?;
+        for (session, signs) in open.into_iter().filter(|(session, _)| !has_ended(*session)) {
             let age = signs.age(repo);
             if age >= settings.silence.as_secs() as i64 {
                 fence(repo, session).await?;

@@ -11,7 +11,7 @@ use crate::format::{limits, object};
 use crate::repo::index::Place;
 use crate::repo::log::part;
 use crate::repo::session::{Session, load_sessions};
-use crate::repo::{Error, Log, Repository, Result};
+use crate::repo::{Error, Lane, Log, Repository, Result};
 
 /// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
@@ -135,6 +135,16 @@ pub async fn load_delta(
         true => Ok((session, delta)),
         false => Err(not_a_delta(key, "a pack of another writer's")),
     }
+}
+
+/// Puts a delta of a lane's into the store. Gives its length there.
+pub async fn put_delta(repo: &Repository, lane: &Lane, number: u32, delta: &IndexDelta) -> Result<u64> {
+    let key = object::index_key(lane.session, lane.number, number);
+    let plain = delta.encode(&lane.signing, repo.keys.repo, &key);
+    let sealed = repo.seal(&key, plain);
+    let len = sealed.len() as u64;
+    repo.store.put(&key, sealed).await?;
+    Ok(len)
 }
 
 fn not_a_delta(key: &str, field: &'static str) -> Error {

@@ -25,6 +25,8 @@ pub fn all(m: &Material) -> Vec<Vector> {
     out.extend(entries(m, &authors));
     out.extend(wrong_entries(m, &authors));
     out.extend(entry_bodies(m, &authors));
+    out.extend(damaged(m, &authors));
+    out.extend(wrong_damaged(m, &authors));
     out.extend(checkpoints(m, &authors));
     out.extend(checkpoint_bodies(m, &authors));
     out.extend(checks::all(m, &authors));
@@ -140,6 +142,12 @@ fn entries(m: &Material, authors: &Authors) -> Vec<Vector> {
     second("verify", "two packs, by a reader", &authors.reader, Action::Verify { packs: verified(&[4, 5]) });
     let revoke = Action::Revoke { key: m.writer, serial: 3 };
     second("revoke", "serials up to 3 of a writer, by the owner", &authors.owner, revoke);
+    second(
+        "renew",
+        "what is before may not hold together, by the owner",
+        &authors.owner,
+        Action::Renew { epoch: 7 },
+    );
     let mut sweep = |name: &str, what: &str, swept: &[u8]| {
         let action = Action::Sweep { condemned: 2, packs: packs(swept) };
         let entry = sealed_entry(m, name, 3, &signed(m, 3, condemned, action, maintainer));
@@ -165,6 +173,8 @@ fn wrong_entries(m: &Material, authors: &Authors) -> Vec<Vector> {
     bad("verify-by-a-maintainer", "invalid", what, &entry(verify, &authors.maintainer));
     let revoke = Action::Revoke { key: m.writer, serial: 0 };
     bad("revoke-by-a-maintainer", "invalid", "only the owner revokes", &entry(revoke, &authors.maintainer));
+    let what = "only the owner begins anew";
+    bad("renew-by-a-maintainer", "invalid", what, &entry(Action::Renew { epoch: 7 }, &authors.maintainer));
     let good = entry(forget(), &authors.maintainer);
     let other = signed(m, 3, [1; 32], forget(), &authors.maintainer);
     bad("signature-of-another-slot", "crypto", "signed for slot 3", &other);
@@ -191,6 +201,43 @@ fn wrong_entries(m: &Material, authors: &Authors) -> Vec<Vector> {
     g.out
 }
 
+/// Packs that are not what was written, in slot 2.
+fn damaged(m: &Material, authors: &Authors) -> Vec<Vector> {
+    let mut g = Group::new("log", "log");
+    let mut ok = |name: &str, what, author, all: &[u8]| {
+        let entry = signed(m, 2, [1; 32], Action::Damaged { packs: packs(all) }, author);
+        g.ok(name, what, given(m, 2), bytes(sealed_entry(m, name, 2, &entry)));
+    };
+    ok("damaged", "two packs, by a maintainer", &authors.maintainer, &[4, 6]);
+    ok("damaged-nothing", "no pack", &authors.maintainer, &[]);
+    ok("damaged-by-the-owner", "a pack", &authors.owner, &[4]);
+    g.out
+}
+
+fn wrong_damaged(m: &Material, authors: &Authors) -> Vec<Vector> {
+    let mut g = Group::new("log", "log");
+    let key = object::log_key(2);
+    let entry = |author| signed(m, 2, [1; 32], Action::Damaged { packs: packs(&[4]) }, author).encode();
+    let mut bad = |name: &str, class, what, plain: Vec<u8>| {
+        g.bad(name, class, what, given(m, 2), bytes(sealed(m, &format!("log/{name}"), &key, plain)));
+    };
+    let what = "a reader says what is sound, a maintainer what is not";
+    bad("damaged-by-a-reader", "invalid", what, entry(&authors.reader));
+    bad("damaged-by-a-writer", "invalid", "a writer says nothing of packs", entry(&authors.writer));
+    // Behind digest, time and kind: the count; the certificate begins behind one pack.
+    let good = entry(&authors.maintainer);
+    let body = |count: &[u8], packs: &[[u8; 16]], tail: &[u8]| {
+        [&good[..41], count, packs.as_flattened(), tail].concat()
+    };
+    let two = |first, second| body(&[2], &[[first; 16], [second; 16]], &good[41 + 1 + 16..]);
+    bad("damaged-not-ascending", "invalid", "two packs in another order", two(2, 1));
+    bad("damaged-twice", "invalid", "a pack twice", two(1, 1));
+    bad("damaged-too-many", "too-much", "1,048,577 packs", body(&[0x81, 0x80, 0x40], &[], &[]));
+    let many = body(&[0x80, 0x80, 0x40], &[], &[]);
+    bad("damaged-beyond-the-end", "short", "1,048,576 that can't follow", many);
+    g.out
+}
+
 /// Entries that open, with contents that do not decode.
 fn entry_bodies(m: &Material, authors: &Authors) -> Vec<Vector> {
     let mut g = Group::new("log", "log");
@@ -209,7 +256,7 @@ fn entry_bodies(m: &Material, authors: &Authors) -> Vec<Vector> {
         body(&[&[kind, all.len() as u8][..], &ids].concat())
     };
     bad("kind-0", "invalid", "a kind that there is not", &ids(0, &[1]));
-    bad("kind-10", "invalid", "a kind that there is not", &ids(10, &[1]));
+    bad("kind-12", "invalid", "a kind that there is not", &ids(12, &[1]));
     bad("packs-not-ascending", "invalid", "two packs in another order", &ids(1, &[2, 1]));
     bad("sessions-not-ascending", "invalid", "two sessions in another order", &ids(4, &[2, 1]));
     bad("session-twice", "invalid", "a session twice", &ids(4, &[1, 1]));

@@ -44,6 +44,8 @@ fn action() -> impl Strategy<Value = Action> {
             Action::Verify { packs: packs.collect() }
         }),
         any::<([u8; 16], u32)>().prop_map(|(key, serial)| Action::Revoke { key: KeyId(key), serial }),
+        ids(PackId).prop_map(|packs| Action::Damaged { packs }),
+        any::<u32>().prop_map(|epoch| Action::Renew { epoch }),
     ]
 }
 
@@ -119,7 +121,7 @@ fn remembered() -> impl Strategy<Value = BTreeMap<KeyId, Vec<(u64, [u8; 32])>>> 
 
 prop_compose! {
     fn state()(
-        swept in ids(PackId),
+        (swept, damaged) in (ids(PackId), ids(PackId)),
         rows in btree_map(any::<[u8; 16]>().prop_map(SessionId), row(), 0..20),
         facts in btree_map(any::<[u8; 16]>().prop_map(SessionId), fact(), 0..20),
         remembered in remembered(), holds in vec(hold(), 0..5),
@@ -130,7 +132,8 @@ prop_compose! {
     ) -> State {
         let holds = holds.into_iter().map(|hold| (hold.id, hold)).collect();
         let pending = pending.into_iter().collect();
-        State { swept, rows, facts, remembered, holds, revoked, last_observed: observed.map(Time), pending }
+        let last_observed = observed.map(Time);
+        State { swept, damaged, rows, facts, remembered, holds, revoked, last_observed, pending }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::material::{Material, NOW};
 use crate::vector::Vector;
 
 pub(super) fn all(m: &Material) -> Vec<Vector> {
-    [states(m), rows_and_facts(m), other_sections(m), pieces(m)].concat()
+    [states(m), swept_and_damaged(m), rows_and_facts(m), other_sections(m), pieces(m)].concat()
 }
 
 fn key() -> String {
@@ -51,6 +51,7 @@ fn full(m: &Material) -> State {
     let hold = |byte: u8, scope, note: &str| ([byte; 16], Hold { id: [byte; 16], scope, note: note.into() });
     State {
         swept: packs(&[1, 3]),
+        damaged: packs(&[2, 4]),
         rows: [(ids[0], row), (ids[1], held)].into(),
         facts: [(ids[0], forgotten), (ids[1], lifted), (later, gone)].into(),
         remembered: [
@@ -87,8 +88,8 @@ fn states(m: &Material) -> Vec<Vector> {
     g.out
 }
 
-/// The sections of a state, in their order; the seventh is a time.
-const SECTIONS: [&[u8]; 8] = [&[0], &[0], &[0], &[0], &[0], &[0], &[0, 0, 0, 0, 0, 0, 0, 0x80], &[0]];
+/// The sections of a state, in their order; the eighth is a time.
+const SECTIONS: [&[u8]; 9] = [&[0], &[0], &[0], &[0], &[0], &[0], &[0], &[0, 0, 0, 0, 0, 0, 0, 0x80], &[0]];
 
 /// A state that is empty but for one section, in its piece.
 fn with_section(number: usize, section: &[u8]) -> Vec<u8> {
@@ -119,35 +120,46 @@ fn bad(m: &Material, g: &mut Group, (name, class): (&str, &str), what: &str, pla
     g.bad(name, class, what, part_given(m, 0), bytes(encoded));
 }
 
+fn swept_and_damaged(m: &Material) -> Vec<Vector> {
+    let mut g = Group::new("state", "state");
+    let ids = |all: &[u8]| counted(&all.iter().map(|byte| [*byte; 16]).collect::<Vec<_>>());
+    for (number, section) in ["swept", "damaged"].into_iter().enumerate() {
+        let mut bad = |name: &str, class, what, packs: &[u8]| {
+            let name = format!("{section}-{name}");
+            bad(m, &mut g, (&name, class), what, with_section(number, packs));
+        };
+        bad("not-ascending", "invalid", "two packs in another order", &ids(&[2, 1]));
+        bad("twice", "invalid", "a pack twice", &ids(&[1, 1]));
+        bad("too-many", "too-much", "2^28 + 1 packs", &BEYOND);
+        bad("beyond-the-end", "short", "2^28 packs that can't follow", &MOST);
+    }
+    g.out
+}
+
 fn rows_and_facts(m: &Material) -> Vec<Vector> {
     let mut g = Group::new("state", "state");
     let mut bad = |name, class, what, number, section: &[u8]| {
         bad(m, &mut g, (name, class), what, with_section(number, section));
     };
-    let swept = |all: &[u8]| counted(&all.iter().map(|byte| [*byte; 16]).collect::<Vec<_>>());
-    bad("swept-not-ascending", "invalid", "two packs in another order", 0, &swept(&[2, 1]));
-    bad("swept-twice", "invalid", "a pack twice", 0, &swept(&[1, 1]));
-    bad("swept-too-many", "too-much", "2^28 + 1 packs", 0, &BEYOND);
-    bad("swept-beyond-the-end", "short", "2^28 packs that can't follow", 0, &MOST);
     let row = |id: u8, class: &[u8], flags: u8| {
         [&[id; 16][..], &[1; 32], &[2; 16], &[0; 4], &[1; 8], &[0; 8], &[3; 16], class, &[flags]].concat()
     };
     let rows = |all: &[Vec<u8>]| counted(all);
     let two = |first, second| rows(&[row(first, &[0], 0), row(second, &[0], 0)]);
-    bad("rows-not-ascending", "invalid", "two commits in another order", 1, &two(2, 1));
-    bad("row-twice", "invalid", "a commit twice", 1, &two(1, 1));
-    bad("row-flags-4", "invalid", "a flag that there is not", 1, &rows(&[row(1, &[0], 4)]));
+    bad("rows-not-ascending", "invalid", "two commits in another order", 2, &two(2, 1));
+    bad("row-twice", "invalid", "a commit twice", 2, &two(1, 1));
+    bad("row-flags-4", "invalid", "a flag that there is not", 2, &rows(&[row(1, &[0], 4)]));
     let long = [&[65][..], &[7; 65]].concat();
-    bad("class-too-long", "too-much", "a retention class of 65 bytes", 1, &rows(&[row(1, &long, 0)]));
-    bad("rows-too-many", "too-much", "2^28 + 1 commits", 1, &BEYOND);
-    bad("rows-beyond-the-end", "short", "2^28 commits that can't follow", 1, &MOST);
+    bad("class-too-long", "too-much", "a retention class of 65 bytes", 2, &rows(&[row(1, &long, 0)]));
+    bad("rows-too-many", "too-much", "2^28 + 1 commits", 2, &BEYOND);
+    bad("rows-beyond-the-end", "short", "2^28 commits that can't follow", 2, &MOST);
     let fact = |id: u8, flags: u8| [&[id; 16][..], &[flags]].concat();
     let two = |first, second| rows(&[fact(first, 2), fact(second, 2)]);
-    bad("facts-not-ascending", "invalid", "two facts in another order", 2, &two(2, 1));
-    bad("fact-twice", "invalid", "a fact twice", 2, &two(1, 1));
-    bad("fact-flags-16", "invalid", "a flag that there is not", 2, &rows(&[fact(1, 16)]));
-    bad("facts-too-many", "too-much", "2^28 + 1 facts", 2, &BEYOND);
-    bad("facts-beyond-the-end", "short", "2^28 facts that can't follow", 2, &MOST);
+    bad("facts-not-ascending", "invalid", "two facts in another order", 3, &two(2, 1));
+    bad("fact-twice", "invalid", "a fact twice", 3, &two(1, 1));
+    bad("fact-flags-16", "invalid", "a flag that there is not", 3, &rows(&[fact(1, 16)]));
+    bad("facts-too-many", "too-much", "2^28 + 1 facts", 3, &BEYOND);
+    bad("facts-beyond-the-end", "short", "2^28 facts that can't follow", 3, &MOST);
     g.out
 }
 
@@ -161,34 +173,34 @@ fn other_sections(m: &Material) -> Vec<Vector> {
     };
     let all = |all: &[Vec<u8>]| counted(all);
     let what = "two commits of a key in another order";
-    bad("remembered-not-ascending", "invalid", what, 3, &all(&[commit(1, 2, 0), commit(1, 1, 0)]));
-    bad("remembered-twice", "invalid", "a commit twice", 3, &all(&[commit(1, 1, 0), commit(1, 1, 0)]));
+    bad("remembered-not-ascending", "invalid", what, 4, &all(&[commit(1, 2, 0), commit(1, 1, 0)]));
+    bad("remembered-twice", "invalid", "a commit twice", 4, &all(&[commit(1, 1, 0), commit(1, 1, 0)]));
     let what = "two keys in another order";
-    bad("remembered-keys-not-ascending", "invalid", what, 3, &all(&[commit(2, 1, 0), commit(1, 1, 0)]));
+    bad("remembered-keys-not-ascending", "invalid", what, 4, &all(&[commit(2, 1, 0), commit(1, 1, 0)]));
     let many: Vec<_> = (0..=REMEMBERED as u64).map(|sequence| commit(1, sequence, 0)).collect();
-    bad("remembered-too-many", "invalid", "65 commits of one key", 3, &all(&many));
-    bad("remembered-beyond-the-end", "short", "2^28 that can't follow", 3, &MOST);
+    bad("remembered-too-many", "invalid", "65 commits of one key", 4, &all(&many));
+    bad("remembered-beyond-the-end", "short", "2^28 that can't follow", 4, &MOST);
     let hold = |id: u8, scope: u8, of: u8| [&[id; 16][..], &[scope], &[of; 16], &[0]].concat();
     bad(
         "holds-not-ascending",
         "invalid",
         "two holds in another order",
-        4,
+        5,
         &all(&[hold(2, 0, 0), hold(1, 0, 0)]),
     );
-    bad("hold-scope-3", "invalid", "a scope that there is not", 4, &all(&[hold(1, 3, 0)]));
-    bad("hold-all-with-an-id", "invalid", "all of what?", 4, &all(&[hold(1, 0, 1)]));
-    bad("holds-beyond-the-end", "short", "2^28 that can't follow", 4, &MOST);
+    bad("hold-scope-3", "invalid", "a scope that there is not", 5, &all(&[hold(1, 3, 0)]));
+    bad("hold-all-with-an-id", "invalid", "all of what?", 5, &all(&[hold(1, 0, 1)]));
+    bad("holds-beyond-the-end", "short", "2^28 that can't follow", 5, &MOST);
     let revoked = |key: u8| [&[key; 16][..], &[0; 4]].concat();
     let what = "two keys in another order";
-    bad("revocations-not-ascending", "invalid", what, 5, &all(&[revoked(2), revoked(1)]));
-    bad("revocations-beyond-the-end", "short", "2^28 that can't follow", 5, &MOST);
+    bad("revocations-not-ascending", "invalid", what, 6, &all(&[revoked(2), revoked(1)]));
+    bad("revocations-beyond-the-end", "short", "2^28 that can't follow", 6, &MOST);
     let pending = |all: &[&str]| counted(&all.iter().map(|key| piece(key.as_bytes())).collect::<Vec<_>>());
-    bad("pending-not-ascending", "invalid", "two keys in another order", 7, &pending(&["b", "a"]));
-    bad("pending-twice", "invalid", "a key twice", 7, &pending(&["a", "a"]));
-    bad("pending-not-utf8", "invalid", "a key that is not UTF-8", 7, &[1, 1, 0xff]);
-    bad("pending-too-long", "too-much", "a key of 513 bytes", 7, &pending(&[&"a".repeat(513)]));
-    bad("pending-beyond-the-end", "short", "2^28 keys that can't follow", 7, &MOST);
+    bad("pending-not-ascending", "invalid", "two keys in another order", 8, &pending(&["b", "a"]));
+    bad("pending-twice", "invalid", "a key twice", 8, &pending(&["a", "a"]));
+    bad("pending-not-utf8", "invalid", "a key that is not UTF-8", 8, &[1, 1, 0xff]);
+    bad("pending-too-long", "too-much", "a key of 513 bytes", 8, &pending(&[&"a".repeat(513)]));
+    bad("pending-beyond-the-end", "short", "2^28 keys that can't follow", 8, &MOST);
     g.out
 }
 

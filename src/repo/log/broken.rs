@@ -1,0 +1,133 @@
+//! The log where it does not hold together: saying so, and taking what is left of it.
+
+use futures::StreamExt;
+
+use crate::crypto::hash;
+use crate::format::id::SessionId;
+use crate::format::log::Action;
+use crate::format::object;
+use crate::repo::error::is_damage;
+use crate::repo::log::{AHEAD, Log, read_entry};
+use crate::repo::{Error, Repository, Result, chain};
+
+/// What is left of a log, and what is not.
+pub struct Salvaged {
+    pub log: Log,
+    /// Checkpoints and entries that were passed over, and why. What they said is lost.
+    pub lost: Vec<String>,
+    /// The newest checkpoint that the store lists, whether it holds or not.
+    pub newest: Option<u64>,
+}
+
+impl Log {
+    /// Takes the newest checkpoint that holds, and each entry behind it that holds, whatever is missing in between.
+    pub async fn salvage(repo: &Repository) -> Result<Salvaged> {
+        let checkpoints = slots(repo, object::CHECKPOINTS).await?;
+        let newest = checkpoints.last().copied();
+        let (mut log, mut lost) = (Log::default(), Vec::new());
+        for slot in checkpoints.into_iter().rev() {
+            match Log::from_checkpoint_alone(repo, slot).await {
+                Ok(base) => {
+                    log = base;
+                    break;
+                }
+                Err(error) => lost.push(damage(error)?),
+            }
+        }
+        let base_slot = log.head;
+        let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
+        let mut entries = futures::stream::iter(base_slot..=last)
+            .map(|slot| async move { (slot, read_entry(repo, slot).await) })
+            .buffered(AHEAD);
+        while let Some((slot, read)) = entries.next().await {
+            match read {
+                // What the checkpoint stands for: only when its epoch was opened is not in it.
+                Ok(Some((entry, digest))) if slot == base_slot => {
+                    if let Action::Sweep { condemned, .. } = entry.action
+                        && digest == log.digest()
+                    {
+                        log.opened.insert(log.epoch, condemned);
+                    }
+                }
+                _ if slot == base_slot => {}
+                Ok(Some((entry, digest))) => log.take(slot, entry, digest),
+                Ok(None) => {
+                    log.head = slot;
+                    lost.push(format!("entry {slot} of the log is missing"));
+                }
+                Err(error) => {
+                    lost.push(damage(error)?);
+                    log.head = slot;
+                    let stored = repo.store.get(&object::log_key(slot)).await.unwrap_or_default();
+                    log.unreadable = Some((slot, hash::plain(&stored)));
+                }
+            }
+        }
+        log.unpublished = None;
+        log.newest = newest;
+        let begun = highest_epoch(repo, last).await?;
+        log.epoch = log.epoch.max(begun);
+        Ok(Salvaged { log, lost, newest })
+    }
+}
+
+/// The same as text; an error that is no damage ends the work.
+fn damage(error: Error) -> Result<String> {
+    match is_damage(&error) {
+        true => Ok(chain(&error)),
+        false => Err(error),
+    }
+}
+
+/// The slots of a folder, ascending.
+async fn slots(repo: &Repository, folder: &str) -> Result<Vec<u64>> {
+    let listed = repo.store.list(folder).await?;
+    let mut slots: Vec<u64> =
+        listed.iter().filter_map(|found| object::parse_slot(folder, &found.key)).collect();
+    slots.sort_unstable();
+    Ok(slots)
+}
+
+/// The highest epoch that a session or a commit is of. Each epoch was opened by an entry, so one that is higher than
+/// there are slots is made up.
+async fn highest_epoch(repo: &Repository, slots: u64) -> Result<u32> {
+    let mut highest = 0;
+    for folder in [object::SESSIONS, object::COMMITS] {
+        let listed = repo.store.list(folder).await?;
+        let epochs = listed.iter().filter_map(|found| object::parse_session(folder, &found.key));
+        let can_be = epochs.map(SessionId::epoch).filter(|epoch| u64::from(*epoch) <= slots);
+        highest = can_be.max().unwrap_or(0).max(highest);
+    }
+    Ok(highest)
+}
+
+/// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it
+/// that its owner has not answered by beginning it anew.
+pub async fn verify(repo: &Repository) -> Result<Option<String>> {
+    let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
+    let mut previous = [0; 32];
+    let mut wrong = None;
+    let mut entries = futures::stream::iter(1..=last)
+        .map(|slot| async move { (slot, read_entry(repo, slot).await) })
+        .buffered(AHEAD);
+    while let Some((slot, read)) = entries.next().await {
+        let found = match read {
+            Ok(Some((entry, digest))) => {
+                let follows = entry.previous == previous;
+                previous = digest;
+                if matches!(entry.action, Action::Renew { .. }) {
+                    wrong = None;
+                    continue;
+                }
+                match follows {
+                    true => continue,
+                    false => format!("entry {slot} of the log does not continue the one before"),
+                }
+            }
+            Ok(None) => format!("entry {slot} of the log is missing below {last}"),
+            Err(error) => damage(error)?,
+        };
+        wrong.get_or_insert(found);
+    }
+    Ok(wrong)
+}
