@@ -217,7 +217,10 @@ impl Log {
             let Some((entry, digest)) = read? else {
                 let mut behind = entries.take(AHEAD - 1);
                 while let Some((_, read)) = behind.next().await {
-                    if !matches!(read, Ok(None)) {
+                    // A store that fails says nothing of what is there.
+                    let is_there = read
+                        .map_or_else(|error| error.class() == super::Class::Corrupt, |read| read.is_some());
+                    if is_there {
                         return Ok(Some(slot));
                     }
                 }
