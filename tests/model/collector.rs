@@ -278,9 +278,11 @@ impl Collector {
             Entry::Sweep { of, .. } | Entry::SweepAnew { of, .. } => of == self.plan,
             _ => false,
         };
-        let slot = (1..=store.log.head).find(is_ours);
-        assert!(slot.is_some() || store.log.is_lost(self.plan), "a plan that is not open has a sweep");
-        slot.map(|slot| store.truth(config, slot).ended)
+        if store.log.is_lost(self.plan) {
+            return None;
+        }
+        let slot = (1..=store.log.head).find(is_ours).expect("a plan that is not open has a sweep");
+        Some(store.truth(config, slot).ended)
     }
 
     /// Step 3: commits, then the index, then the mark.

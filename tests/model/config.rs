@@ -38,7 +38,7 @@ pub enum Fault {
     UnindexedPacksKept,
     PlanNotTakenOver,
     // The owner, who begins anew.
-    LostEntriesNotCounted,
+    RenewSaysNoEpoch,
     OlderEpochsNotWaitedFor,
     RenewNotHeeded,
     // Publishing.

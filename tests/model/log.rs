@@ -23,7 +23,8 @@ pub enum Entry {
     Lost {
         was_condemn: bool,
     },
-    Renew,
+    /// The epoch is this one, or a higher one.
+    Renew(u8),
     /// The owner's sweep of nothing, which ends all epochs below this one.
     SweepAnew {
         of: u8,
@@ -36,10 +37,10 @@ pub enum Entry {
 pub enum Lost {
     /// What it said, to those who have read it in time, and to the ghosts.
     Known,
-    /// To the owner it may have been a condemn.
-    MayBeCondemn,
-    /// The owner does not count it (a fault).
+    /// Nothing, to the owner; a renew says how many epochs there are all the same.
     Nothing,
+    /// The same, and the renew says nothing (a fault).
+    AndNoRenew,
 }
 
 /// What the log up to `head` says.
@@ -82,12 +83,16 @@ impl Meaning {
                 self.condemned |= packs;
                 self.epoch += 1;
             }
+            // Nobody can publish it, and the owner can't tell what it is of.
+            Entry::Sweep { of, .. } if log.is_lost(of) => {
+                self.open = if of == self.open { 0 } else { self.open }
+            }
             Entry::Sweep { of, packs } if of != 0 && (of == self.open || of == self.second) => {
                 let other = if of == self.open { self.second } else { self.open };
                 (self.open, self.second) = (other, 0);
                 self.condemned = log.condemned_by(other);
                 self.ended += 1;
-                self.swept |= packs & log.condemned_by(of);
+                self.swept |= packs;
                 self.gone |= self.forgotten;
             }
             Entry::Condemn(_) | Entry::Sweep { .. } => self.idle += 1,
@@ -96,24 +101,17 @@ impl Meaning {
             Entry::Recall(session) => self.forgotten &= !one(session),
             Entry::Damaged(pack) => self.damaged |= one(pack),
             Entry::Observe => {}
-            Entry::Lost { was_condemn } => self.read_lost(was_condemn, lost),
-            // A plan whose condemn is lost is none any more.
-            Entry::Renew if self.open != 0 && log.is_lost(self.open) => self.open = 0,
-            Entry::Renew => {}
-            Entry::SweepAnew { of, epoch } if of == self.open => {
+            Entry::Lost { was_condemn } if was_condemn && lost == Lost::Known => {
+                (self.open, self.epoch) = (self.head, self.epoch + 1);
+            }
+            Entry::Lost { .. } => {}
+            Entry::Renew(_) if lost == Lost::AndNoRenew => {}
+            Entry::Renew(epoch) => self.epoch = self.epoch.max(epoch),
+            Entry::SweepAnew { epoch, .. } => {
                 (self.open, self.condemned) = (0, 0);
                 (self.epoch, self.ended) = (epoch, epoch);
                 self.gone |= self.forgotten;
             }
-            Entry::SweepAnew { .. } => self.idle += 1,
-        }
-    }
-
-    fn read_lost(&mut self, was_condemn: bool, lost: Lost) {
-        match lost {
-            Lost::Known if was_condemn => (self.open, self.epoch) = (self.head, self.epoch + 1),
-            Lost::MayBeCondemn => self.epoch += 1,
-            Lost::Known | Lost::Nothing => {}
         }
     }
 

@@ -175,12 +175,12 @@ fn a_sweep_behind_damage_that_the_mark_has_not_read_loses_records() {
 
 #[test]
 fn sessions_of_an_older_epoch_that_are_not_waited_for_lose_commits() {
-    breaks(Fault::OlderEpochsNotWaitedFor, scenes::anew(), TOLD);
+    breaks(Fault::OlderEpochsNotWaitedFor, scenes::anew_of_two(), TOLD);
 }
 
 #[test]
-fn lost_entries_that_are_not_counted_lose_commits() {
-    breaks(Fault::LostEntriesNotCounted, scenes::anew(), TOLD);
+fn a_renew_that_does_not_say_the_epoch_loses_commits() {
+    breaks(Fault::RenewSaysNoEpoch, scenes::anew(), TOLD);
 }
 
 #[test]

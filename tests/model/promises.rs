@@ -4,6 +4,7 @@ use stateright::Property;
 
 use crate::collector::{Collector, CollectorAt};
 use crate::config::Config;
+use crate::log::Entry;
 use crate::reader::ReaderAt;
 use crate::sets::{has, members, only};
 use crate::store::Store;
@@ -38,8 +39,11 @@ pub fn all() -> Vec<Property<Protocol>> {
             world.collectors.iter().all(|collector| collector.at != CollectorAt::Stuck)
         }),
         Property::always(ONE_PLAN, |protocol: &Protocol, world: &World| {
-            let meaning = world.store.truth(&protocol.config, world.store.log.head);
-            meaning.idle == 0 && meaning.second == 0
+            let log = &world.store.log;
+            let meaning = world.store.truth(&protocol.config, log.head);
+            // To who has read a condemn that is lost, the owner's has no effect.
+            let has_lost = log.has_behind(0, |entry| matches!(entry, Entry::Lost { .. }));
+            (meaning.idle == 0 || has_lost) && meaning.second == 0
         }),
         Property::always(CLEANS, |protocol: &Protocol, world: &World| {
             !protocol.config.settle || cleans(&protocol.alone, world.store)

@@ -215,6 +215,15 @@ pub fn anew() -> Config {
     }
 }
 
+pub fn anew_of_two() -> Config {
+    Config {
+        writers: vec![vec![Task::Snapshot(A)], vec![Task::Snapshot(A)]],
+        settle: false,
+        name: "the history begins anew, two writers",
+        ..anew()
+    }
+}
+
 /// Larger ones, for a machine that has time: millions of states each.
 pub fn deep() -> Vec<Config> {
     let one_writer = vec![vec![Task::Snapshot(A)]];
@@ -240,7 +249,14 @@ pub fn deep() -> Vec<Config> {
         Config { writers: two_writers, sessions: 6, settle: true, name: "two writers, two plans", ..plans },
         Config { plans: 2, name: "recalls, two plans", ..recall() },
         Config { collectors: 2, name: "a pack is damaged, two collectors", ..damaged() },
-        Config { plans: 2, renews: 2, name: "the history begins anew twice, two plans", ..anew() },
+        anew_of_two(),
+        Config {
+            plans: 2,
+            renews: 2,
+            settle: false,
+            name: "the history begins anew twice, two plans",
+            ..anew()
+        },
         Config {
             writers: vec![vec![Task::Repack(A)], vec![Task::Snapshot(A)]],
             settle: false,

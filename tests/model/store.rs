@@ -96,16 +96,13 @@ impl Store {
         let gone = self.checkpoint(number).gone;
         let damaged = if config.has(Fault::DamagedLost) { 0 } else { start.damaged };
         let state = Meaning { forgotten: gone, gone, damaged, ..start };
-        if !config.has(Fault::LostEntriesNotCounted) {
-            return state.read_on(&self.log, head, lax, Lost::MayBeCondemn);
-        }
-        // The highest epoch that a session is of, then, in place of those that may have been opened.
-        let mut state = state.read_on(&self.log, head, lax, Lost::Nothing);
-        let highest = self.epochs[..usize::from(self.sessions)].iter().copied().max().unwrap_or(0);
+        let lost = if config.has(Fault::RenewSaysNoEpoch) { Lost::AndNoRenew } else { Lost::Nothing };
+        let mut meaning = state.read_on(&self.log, head, lax, lost);
         if self.is_closed() {
-            state.epoch = state.epoch.max(highest);
+            let highest = self.epochs[..usize::from(self.sessions)].iter().copied().max().unwrap_or(0);
+            meaning.epoch = meaning.epoch.max(highest);
         }
-        state
+        meaning
     }
 
     /// The first epoch whose commits and deltas are listed by one who has read checkpoint `number`.

@@ -132,7 +132,7 @@ impl Writer {
     fn read_log(&mut self, config: &Config, store: &Store) {
         // What is lost can't be read on over; and what an owner who has begun anew has not seen may not count.
         let is_anew = |entry: &Entry| match entry {
-            Entry::Renew => !config.has(Fault::RenewNotHeeded),
+            Entry::Renew(_) => !config.has(Fault::RenewNotHeeded),
             entry => matches!(entry, Entry::Lost { .. }),
         };
         if config.renews > 0 && store.log.has_behind(self.begun, is_anew) {

@@ -291,7 +291,7 @@ async fn behind_a_head_that_does_not_hold_a_renew_goes_on_and_answers_for_it() {
     }
 }
 
-/// What may have come over a checkpoint.
+/// Spoils the newest checkpoint in one of four ways, and gives which.
 async fn spoiled(repo: &Repository, slot: u64, number: usize) -> &'static str {
     let (_, checkpoint) = Log::load(repo).await.unwrap().base.unwrap();
     let part = object::generation_key(slot, checkpoint.name, 0);
@@ -303,7 +303,7 @@ async fn spoiled(repo: &Repository, slot: u64, number: usize) -> &'static str {
             let other = repo.store.get(&object::checkpoint_key(2)).await.unwrap();
             repo.store.put(&object::checkpoint_key(slot), other).await.unwrap();
         }
-        _ => return "",
+        number => panic!("there is no harm {number}"),
     }
     ["flipped", "a flipped part", "a missing part", "another's"][number]
 }

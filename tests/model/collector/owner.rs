@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// The choice to begin anew, as often as the scene lets.
 pub fn may_begin(config: &Config, store: &Store) -> Option<u8> {
-    let renews = store.log.count(|entry| matches!(entry, Entry::Renew));
+    let renews = store.log.count(|entry| matches!(entry, Entry::Renew(_)));
     (renews < config.renews && !store.log.is_full()).then_some(0)
 }
 
@@ -34,7 +34,7 @@ impl Collector {
             *self = Collector::new(true);
             return;
         }
-        store.log.push(Entry::Renew);
+        store.log.push(Entry::Renew(what_is_left(config, store).epoch));
         self.head = store.log.head;
         self.plan = what_is_left(config, store).open;
         self.at = if self.plan == 0 { CollectorAt::Condemn } else { CollectorAt::ListSessions };
