@@ -356,8 +356,13 @@ async fn a_lost_condemn_has_opened_the_epoch_of_the_sessions_that_are_there() {
         let Salvaged { mut log, lost, .. } = Log::salvage(&repo).await.unwrap();
         assert_eq!((log.epoch, log.plan.is_none(), lost.len()), (1, true, 1), "{what:?}");
         log.check_view(1, begun.view.slot, begun.view.head).unwrap();
-        assert_eq!(log.append(&repo, condemn(&[])).await.unwrap(), Appended::Mine(4));
+        let epoch = log.epoch;
+        assert_eq!(log.append(&repo, Action::Renew { epoch }).await.unwrap(), Appended::Mine(4));
+        assert_eq!(log.append(&repo, condemn(&[])).await.unwrap(), Appended::Mine(5));
         assert_eq!(log.open_epochs(), 0..=2, "{what:?}: the session's epoch is closed, not opened again");
+        let Salvaged { log, .. } = Log::salvage(&repo).await.unwrap();
+        assert_eq!((log.open_epochs(), log.plan.is_some()), (0..=2, true), "{what:?}: who counts again");
+        log.check_view(1, begun.view.slot, begun.view.head).unwrap();
     }
 }
 
