@@ -11,11 +11,12 @@ use crate::cli::settings::{Elsewhere, Settings, duration};
 use crate::cli::terminal::Shown;
 use crate::job::repair::{Cut, Outcome, Request, Step, run as repair};
 use crate::repo::{PruneSettings, Reading, RepairPlan, Repaired, Repository};
+use crate::world::Time;
 
 pub async fn run(settings: &Settings, args: Repair) -> Result<Exit, Failure> {
     let reading = match args.structure_only {
         true => None,
-        false => Some(Reading { share: None, before: Some(before(settings, &args.older_than)?) }),
+        false => Some(Reading { share: None, before: older_than(settings, &args.older_than)? }),
     };
     let waiting = PruneSettings {
         silence: duration(&args.silence)?,
@@ -37,6 +38,11 @@ pub async fn run(settings: &Settings, args: Repair) -> Result<Exit, Failure> {
     let repaired = repair(&opened, request, &tell, shown.clone()).await;
     shown.done();
     Ok(show_end(settings, &repaired?, args.dry_run))
+}
+
+/// None: all packs, whenever they were read.
+fn older_than(settings: &Settings, text: &str) -> Result<Option<Time>, Failure> {
+    if text == "0d" { Ok(None) } else { before(settings, text).map(Some) }
 }
 
 async fn other(settings: &Settings, args: &Repair) -> Result<Option<Repository>, Failure> {

@@ -4,6 +4,7 @@
 //! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
 
 mod broken;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,9 +19,11 @@ use crate::format::{limits, object};
 use crate::repo::error::is_damage;
 use crate::repo::session::Session;
 use crate::repo::{Error, Repository, Result};
-use crate::store::{Class as StoreClass, Created};
+use crate::store::Created;
 use crate::world::Time;
 pub(super) use broken::{Salvaged, verify};
+use stored::read_entry;
+pub(super) use stored::{entry_digest, newest_checkpoint, part};
 
 /// Slots that are asked for at the same time.
 const AHEAD: usize = 4;
@@ -57,8 +60,11 @@ pub struct Log {
     digests: BTreeMap<u64, [u8; 32]>,
     /// A slot with something that is no entry, and its hash: the next entry names it all the same.
     unreadable: Option<(u64, [u8; 32])>,
-    /// The slot of the condemn that opened each epoch, from the last that has ended on.
+    /// The slot of the condemn that opened each epoch, from the last that has ended on; of none where entries are lost.
     opened: BTreeMap<u32, u64>,
+    has_holes: bool,
+    /// The slot of the last renew that was read; 0 if there is none.
+    renewed: u64,
 }
 
 /// A condemn that has no sweep yet.
@@ -188,6 +194,8 @@ impl Log {
             digests: BTreeMap::from([(slot, checkpoint.entry)]),
             unreadable: None,
             opened: BTreeMap::new(),
+            has_holes: false,
+            renewed: 0,
             base: Some((slot, checkpoint)),
         })
     }
@@ -259,7 +267,9 @@ impl Log {
                     let published = self.base_slot().unwrap_or(0);
                     self.unpublished = Some(self.last_sweep).filter(|swept| *swept > published);
                     self.epoch += 1;
-                    self.opened.insert(self.epoch, slot);
+                    if !self.has_holes {
+                        self.opened.insert(self.epoch, slot);
+                    }
                     self.plan = Some(Plan { slot, packs: packs.into_iter().collect() });
                 }
             }
@@ -268,7 +278,8 @@ impl Log {
                     |plan: &Plan| plan.slot == condemned && packs.iter().all(|p| plan.packs.contains(p));
                 if self.plan.as_ref().is_some_and(counts) {
                     self.plan = None;
-                    self.ended += 1;
+                    // A renew may have passed over some.
+                    self.ended = self.epoch;
                     self.last_sweep = slot;
                     self.swept.extend(packs);
                     self.state
@@ -294,7 +305,10 @@ impl Log {
             }
             Action::Damaged { packs } => self.damaged.extend(packs),
             // A condemn that is lost has opened an epoch all the same.
-            Action::Renew { epoch } => self.epoch = self.epoch.max(epoch),
+            Action::Renew { epoch } => {
+                self.epoch = self.epoch.max(epoch);
+                self.renewed = slot;
+            }
             // Whoever has the owner's root can certify what he likes: that can't be revoked.
             Action::Revoke { key: KeyId::OWNER, .. } => {}
             Action::Revoke { key, serial } => {
@@ -381,6 +395,11 @@ impl Log {
         Ok(newest_checkpoint(repo).await? == self.newest)
     }
 
+    /// Whether the owner has begun the history anew behind a slot: what was read up to there counts no more.
+    pub(super) fn is_renewed_behind(&self, slot: u64) -> bool {
+        self.renewed > slot
+    }
+
     /// The slot of the checkpoint that the reading began with.
     pub(super) fn base_slot(&self) -> Option<u64> {
         self.base.as_ref().map(|(slot, _)| *slot)
@@ -444,50 +463,6 @@ fn needed(action: &Action) -> &'static str {
         Action::Revoke { .. } | Action::Renew { .. } => "owner",
         _ => "maintainer",
     }
-}
-
-/// The slot of the newest checkpoint.
-pub(super) async fn newest_checkpoint(repo: &Repository) -> Result<Option<u64>> {
-    let listed = repo.store.list(object::CHECKPOINTS).await?;
-    Ok(listed.iter().filter_map(|found| object::parse_slot(object::CHECKPOINTS, &found.key)).max())
-}
-
-/// A part of a checkpoint, by its number and hash: as it was before sealing, with its padding.
-pub(super) async fn part(
-    repo: &Repository,
-    slot: u64,
-    checkpoint: &Checkpoint,
-    number: usize,
-    digest: &[u8; 32],
-) -> Result<Vec<u8>> {
-    let key = object::generation_key(slot, checkpoint.name, number);
-    let sealed = repo.store.get_at_most(&key, limits::INDEX_LEN as u64).await?;
-    if hash::plain(&sealed) != *digest {
-        let found = "bytes that the checkpoint does not name".to_owned();
-        let source = crate::format::Error::Invalid { what: "checkpoint part", field: "hash", found };
-        return Err(Error::Object { key, source });
-    }
-    repo.unseal("checkpoint part", &key, &sealed)
-}
-
-/// The entry of a slot and its hash; none if the slot is free.
-async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 32])>> {
-    let key = object::log_key(slot);
-    let sealed = match repo.store.get_at_most(&key, limits::LOG_LEN as u64).await {
-        Ok(sealed) => sealed,
-        Err(error) if error.class() == StoreClass::Missing => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let plain = repo.unseal("gc log entry", &key, &sealed)?;
-    let entry = Entry::decode(&plain).map_err(Error::object(&key))?;
-    entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
-    repo.keys.check_domain(&entry.certificate).map_err(Error::object(&key))?;
-    Ok(Some((entry, hash::plain(&sealed))))
-}
-
-/// BLAKE3 of the entry in a slot, as stored; none if the slot is free.
-pub(super) async fn entry_digest(repo: &Repository, slot: u64) -> Result<Option<[u8; 32]>> {
-    Ok(read_entry(repo, slot).await?.map(|(_, digest)| digest))
 }
 
 #[cfg(test)]

@@ -58,10 +58,13 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
         if log.is_revoked(certificate.key, certificate.serial) {
             return Err(Error::Revoked);
         }
-        let epoch = log.epoch;
+        let (epoch, head) = (log.epoch, log.head);
         let (session, lanes) = put(repo, epoch, lanes).await?;
         log.read_on(repo).await?;
-        if log.epoch == epoch {
+        if log.is_renewed_behind(head) {
+            // The owner may count the epochs otherwise, and may not have seen this session.
+            log = Log::load(repo).await?;
+        } else if log.epoch == epoch {
             return Ok(Begun { session, lanes, view: View { slot: log.head, head: log.digest() } });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::kist::{Kist, grow};
 
@@ -14,11 +15,22 @@ fn objects(kist: &Kist, folder: &str) -> Vec<PathBuf> {
     files
 }
 
+fn written(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+/// Changes a bit, and nothing else that can be seen.
 fn flip(path: &Path, at: impl FnOnce(usize) -> usize) {
+    let time = written(path);
     let mut bytes = fs::read(path).unwrap();
     let at = at(bytes.len());
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
+    set_written(path, time);
+}
+
+fn set_written(path: &Path, time: SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 #[test]
@@ -29,7 +41,8 @@ fn a_plan_changes_nothing_and_a_repair_brings_back_what_is_there() {
     let snapshot = kist.backup(&source);
     assert_eq!(kist.fine(&["repair"], &[]).out, "nothing is damaged\n");
     objects(&kist, "index").iter().for_each(|path| fs::remove_file(path).unwrap());
-    flip(&objects(&kist, "packs")[0], |len| len - 1);
+    let damaged = objects(&kist, "packs").swap_remove(0);
+    flip(&damaged, |len| len - 1);
     let there = || {
         let mut paths = crate::compare::paths(&kist.repo);
         // What was read is remembered, as by any check.
@@ -43,9 +56,17 @@ fn a_plan_changes_nothing_and_a_repair_brings_back_what_is_there() {
     let told = kist.fine(&["repair"], &[]);
     assert!(told.out.contains("are in the index again"), "{told:?}");
     assert!(told.out.ends_with("every snapshot is whole; `kist prune` deletes what is of no use any more\n"));
+    let oldest = objects(&kist, "packs").into_iter().find(|path| *path != damaged).unwrap();
+    set_written(&oldest, written(&oldest) - Duration::from_secs(3600));
     kist.fine(&["check", "--read-data"], &[]);
     kist.restores(&snapshot, &source);
     assert_eq!(kist.fine(&["repair"], &[]).out, "nothing is damaged\n");
+    // What was read just now is not read again, but if that is asked for.
+    flip(&oldest, |len| len / 2);
+    assert_eq!(kist.fine(&["repair"], &[]).out, "nothing is damaged\n");
+    let all = kist.run(&mut kist.command(&["repair", "--older-than", "0d", "--dry-run"], &[]));
+    assert!(all.code == 4 && all.out.contains("damaged: packs/"), "{all:?}");
+    flip(&oldest, |len| len / 2);
     kist.fine(&["prune"], &[]);
     kist.restores(&snapshot, &source);
 }

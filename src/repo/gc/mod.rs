@@ -216,7 +216,7 @@ pub async fn prune(
     }
     let mut log = Log::load(repo).await?;
     let Some(slot) = log.plan.as_ref().map(|open| open.slot) else { return Ok(pruned) };
-    let closed = log.epoch - 1;
+    let closed = log.ended..log.epoch;
     if pruned.plan.is_none() {
         // Another's plan: nobody here has looked yet.
         let snapshots = Snapshots::load(repo).await?;
@@ -224,13 +224,15 @@ pub async fn prune(
             refuse_gaps(&Snapshots::load(repo).await?)?;
         }
     }
-    tracing::debug!(slot, closed, "waiting for the sessions of the epoch");
-    match resolve::resolve(repo, closed, &settings, |_| false).await? {
-        resolve::Resolved::All { fenced } => pruned.fenced += fenced,
-        resolve::Resolved::Waiting { sessions, fenced } => {
-            pruned.fenced += fenced;
-            pruned.left = Some(Left::Sessions(sessions));
-            return Ok(pruned);
+    tracing::debug!(slot, ?closed, "waiting for the sessions of the epochs");
+    for epoch in closed {
+        match resolve::resolve(repo, epoch, &settings, |_| false).await? {
+            resolve::Resolved::All { fenced } => pruned.fenced += fenced,
+            resolve::Resolved::Waiting { sessions, fenced } => {
+                pruned.fenced += fenced;
+                pruned.left = Some(Left::Sessions(sessions));
+                return Ok(pruned);
+            }
         }
     }
     (pruned.swept_packs, pruned.swept_bytes) = sweep(repo, slot).await?;

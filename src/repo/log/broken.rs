@@ -52,12 +52,12 @@ impl Log {
                 _ if slot == base_slot => {}
                 Ok(Some((entry, digest))) => log.take(slot, entry, digest),
                 Ok(None) => {
-                    log.head = slot;
+                    log.pass_over(slot);
                     lost.push(format!("entry {slot} of the log is missing"));
                 }
                 Err(error) => {
                     lost.push(damage(error)?);
-                    log.head = slot;
+                    log.pass_over(slot);
                     let stored = repo.store.get(&object::log_key(slot)).await.unwrap_or_default();
                     log.unreadable = Some((slot, hash::plain(&stored)));
                 }
@@ -68,6 +68,15 @@ impl Log {
         let begun = highest_epoch(repo, last).await?;
         log.epoch = log.epoch.max(begun);
         Ok(Salvaged { log, lost, newest })
+    }
+
+    /// It may have been a condemn, which has opened an epoch. One too many does no harm: all are brought to an end. But
+    /// where each was opened can't be told any more.
+    fn pass_over(&mut self, slot: u64) {
+        self.head = slot;
+        self.epoch += 1;
+        self.has_holes = true;
+        self.opened.clear();
     }
 }
 

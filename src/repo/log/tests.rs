@@ -366,6 +366,45 @@ async fn a_lost_condemn_has_opened_the_epoch_of_the_sessions_that_are_there() {
     }
 }
 
+/// The story: the newest checkpoint and a condemn behind the one before were lost; the epochs were counted one too low,
+/// and commits that were whole could not have their views.
+#[tokio::test]
+async fn behind_a_lost_entry_no_epoch_is_too_low_and_no_view_is_refused() {
+    for lost in 3..=6 {
+        let repo = repository(80 + lost).await;
+        assert_eq!(checkpoint(&repo).await, 2);
+        says(&repo, hold(1)).await;
+        let condemned = says(&repo, condemn(&[])).await;
+        let second = begin(&repo, 1).await.unwrap();
+        says(&repo, Action::Sweep { condemned, packs: vec![] }).await;
+        says(&repo, hold(2)).await;
+        assert_eq!(checkpoint(&repo).await, 8);
+        says(&repo, condemn(&[])).await;
+        let third = begin(&repo, 1).await.unwrap();
+        assert_eq!((second.session.epoch(), third.session.epoch()), (2, 4));
+        flip(&repo, &object::checkpoint_key(8)).await;
+        harm(&repo, lost, Harm::Missing).await;
+        let Salvaged { log, .. } = Log::salvage(&repo).await.unwrap();
+        assert!(log.plan.is_some() && log.epoch >= 4, "{lost}: {}", log.epoch);
+        for begun in [second, third] {
+            log.check_view(begun.session.epoch(), begun.view.slot, begun.view.head).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_ends_the_epochs_that_a_renew_has_passed_over() {
+    let repo = repository(90).await;
+    let condemned = says(&repo, condemn(&[])).await;
+    let before = Log::load(&repo).await.unwrap();
+    let mut after = before.clone();
+    says(&repo, Action::Renew { epoch: 3 }).await;
+    says(&repo, Action::Sweep { condemned, packs: vec![] }).await;
+    after.read_on(&repo).await.unwrap();
+    assert_eq!((after.epoch, after.ended), (3, 3));
+    assert!(after.is_renewed_behind(before.head) && !after.is_renewed_behind(after.head));
+}
+
 #[tokio::test]
 async fn of_a_log_that_holds_a_salvage_gives_what_a_load_gives() {
     let repo = repository(70).await;
