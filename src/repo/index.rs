@@ -2,11 +2,14 @@
 //!
 //! Spec: chapter 5. Loaded from the deltas of all sessions. A delta counts if its lane's
 //! signature holds; a writer deduplicates only onto packs of its own. What grows with the repository lies in a
-//! [`Segment`], which is a mapped file if there is a scratch folder; in the heap are a bit for each pack and four bytes
-//! for 64 records.
+//! [`Segment`], in mapped files if there is a scratch folder; in the heap are a bit for each pack and four bytes for 64
+//! records.
 
 mod bytes;
 mod deltas;
+mod filter;
+mod packs;
+mod recent;
 mod segment;
 mod sorter;
 
@@ -21,6 +24,7 @@ use crate::format::keys::Trust;
 use crate::format::object;
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
+use crate::repo::index::recent::Recent;
 use crate::repo::index::segment::{Building, Segment};
 use crate::repo::session::Session;
 use crate::repo::snapshots::resolved_after;
@@ -62,6 +66,7 @@ pub struct PackInfo {
 #[derive(Default)]
 pub struct Index {
     segment: Segment,
+    recent: Recent,
     /// Numbers of packs that may be referred to.
     usable: Bits,
     /// Numbers of packs that the log says are damaged: what else has a record is tried first.
@@ -190,7 +195,17 @@ impl Index {
 
     /// Whether a writer may refer to this record instead of uploading it again.
     pub fn may_refer_to(&self, id: &RecordId) -> bool {
-        self.segment.find(id).any(|row| self.usable.contains(self.segment.pack_of(row)))
+        let is_usable = |pack: usize| self.usable.contains(pack);
+        if self.recent.pack_of(id).is_some_and(is_usable) {
+            return true;
+        }
+        let found = self.segment.find(id).find(|row| is_usable(self.segment.pack_of(*row)));
+        if let Some(block) = found.map(|row| self.segment.block_of(row))
+            && self.recent.meets(block)
+        {
+            self.recent.keep(self.segment.near(block));
+        }
+        found.is_some()
     }
 
     /// Every place of a record, the best first.
@@ -353,4 +368,67 @@ pub(super) async fn listed_packs(repo: &Repository) -> Result<HashMap<PackId, Li
         packs.extend(name.map(|id| (id, there)));
     }
     Ok(packs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::index::IndexRecord;
+    use crate::world::{Time, fixed};
+
+    const PACKS: usize = 60;
+
+    /// Packs of both kinds, every third one's own. Each has records of its own, one that the pack before it has too, and
+    /// one that only the kind tells from one of that pack's.
+    fn packs() -> Vec<(IndexPack, bool)> {
+        let world = fixed::world(1, Time(0));
+        let ids: Vec<[u8; 32]> = (0..PACKS * 30).map(|_| world.bytes()).collect();
+        let records = |number: usize| {
+            let near = [number, number.saturating_sub(1), number.saturating_sub(2)];
+            let all = (0..28).map(|n| ids[number * 30 + n]).chain(near.map(|n| ids[n * 30 + 29]));
+            all.map(|id| IndexRecord { id, len: 100 }).collect()
+        };
+        let pack = |number: usize| {
+            let pack = IndexPack {
+                id: PackId(world.bytes()),
+                kind: if number.is_multiple_of(2) { PackKind::Data } else { PackKind::Nodes },
+                len: 1 << 20,
+                hash: world.bytes(),
+                origin: KeyId([u8::from(number.is_multiple_of(3)); 16]),
+                verified: false,
+                sessions: Vec::new(),
+                records: records(number),
+            };
+            (pack, number.is_multiple_of(3))
+        };
+        (0..PACKS).map(pack).collect()
+    }
+
+    #[test]
+    fn what_is_known_from_a_record_nearby_is_what_the_rows_say() {
+        let packs = packs();
+        let mut builder = IndexBuilder::new(None, false);
+        for (pack, own) in packs.iter().chain(&packs[..5]) {
+            builder.add(pack, None, *own).unwrap();
+        }
+        let mut index = builder.finish().unwrap();
+        let lost = index.segment.packs_with(packs[6].0.id).start;
+        index.usable.remove(lost);
+        let usable = |(pack, own): &&(IndexPack, bool)| *own && pack.id != packs[6].0.id;
+        let good: HashSet<RecordId> =
+            packs.iter().filter(usable).flat_map(|(pack, _)| pack.places()).map(|(id, ..)| id).collect();
+        let of_all = |pack: &IndexPack| {
+            let ids: Vec<_> = pack.records.iter().map(|record| record.id).collect();
+            [PackKind::Data, PackKind::Nodes]
+                .map(|kind| ids.iter().map(|id| kind.record(*id)).collect::<Vec<_>>())
+        };
+        let mut known = 0;
+        for _ in 0..3 {
+            for id in packs.iter().flat_map(|(pack, _)| of_all(pack)).flatten() {
+                known += usize::from(index.recent.pack_of(&id).is_some());
+                assert_eq!(index.may_refer_to(&id), good.contains(&id), "{id}");
+            }
+        }
+        assert!(known > good.len(), "{known} of {}, three times", good.len());
+    }
 }

@@ -74,17 +74,25 @@ impl Out {
         Ok(())
     }
 
-    /// The bytes, to be looked into.
-    pub fn finish(self) -> io::Result<Bytes> {
+    /// The bytes, to be looked into in this way.
+    pub fn finish(self, way: Advice) -> io::Result<Bytes> {
         let Some(file) = self.file else { return Ok(Bytes::Heap(self.heap)) };
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         // SAFETY: the file has no name and this process has its only descriptor, which is closed here: nobody changes
         // or cuts it while it is mapped.
         let map = unsafe { Mmap::map(&file)? };
-        // Lookups are anywhere: what lies around a page would drive out pages that are wanted.
-        map.advise(Advice::Random)?;
+        map.advise(way)?;
         Ok(Bytes::Mapped(map))
     }
+}
+
+/// The bytes of a row from a place on.
+pub fn array<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
+    *row[at..].first_chunk().expect("within the row")
+}
+
+pub fn u32_at(row: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(array(row, at))
 }
 
 /// Bytes that are whole.

@@ -1,68 +1,52 @@
-//! The records and packs of an index as sorted rows of bytes, in the heap or in a mapped file.
+//! The records and packs of an index as rows of bytes, in the heap or in mapped files.
 //!
-//! Built from packs as they come, in bounded memory. A lookup touches one page of records or two: ids are keyed
-//! hashes, so the first bits of an id tell within a few rows where it is.
+//! Built from packs as they come, in bounded memory. Records lie twice: as they came, which keeps together what was
+//! backed up together, with the id and the offset of each; and a row for each in the order of their ids, which says the
+//! place among the former, the pack and the length. A [`Filter`] says which of the latter rows may be of an id.
 //!
-//! A record's row: 20 bytes of its id ‖ u32 kind, whose, pack ‖ u32 offset ‖ u32 length, big-endian. What is left of
-//! the id are 160 bits of a keyed hash: two of them meet by no accident, and who makes two meet has the id key and may
-//! as well name the other's whole id. A reader compares the whole id with what it has read in any case.
+//! Of an id 20 bytes are kept: 160 bits of a keyed hash. Two of them meet by no accident, and who makes two meet has
+//! the id key and may as well name the other's whole id. A reader compares the whole id with what it has read in any
+//! case.
 
 use std::io;
 use std::ops::Range;
 
-use crate::format::id::{KeyId, PackId, RecordId, SessionId};
+use memmap2::Advice;
+
+use crate::format::id::{PackId, RecordId, SessionId};
 use crate::format::index::IndexPack;
-use crate::format::pack::PackKind;
-use crate::repo::index::bytes::{Bytes, Out, Scratch};
-use crate::repo::index::sorter::{HELD_BYTES, Merged, Sorter};
+use crate::repo::index::bytes::{Bytes, Out, Scratch, array, u32_at};
+use crate::repo::index::filter::{self, Filter};
+use crate::repo::index::packs::{self, AGAIN, NODE, NUMBER, Packs, SPARE, marks};
+use crate::repo::index::recent::Near;
+use crate::repo::index::sorter::{HELD_BYTES, Sorter};
 use crate::repo::index::{PackInfo, Place};
 
-const PREFIX: usize = 20;
-const ROW: usize = PREFIX + 4 + 4 + 4;
+/// Bytes of an id that are kept.
+pub const PREFIX: usize = 20;
+
+/// A record as it came: its id ‖ u32 offset.
+const CAME: usize = PREFIX + 4;
+/// While rows are sorted: id ‖ u32 marks, arrival of the pack ‖ u32 place among those that came ‖ u32 length.
+const SORTING: usize = PREFIX + 4 + 4 + 4;
+/// Then, without the id: u32 place among those that came ‖ u32 marks, number of the pack ‖ u32 length.
+const ROW: usize = 4 + 4 + 4;
 type Row = [u8; ROW];
-/// Rows of one entry of the fan-out table, about: 2 KiB of them.
-const ROWS_A_STEP: usize = 64;
-/// Beside the number of a row's pack: it is a node, …
-const NODE: u32 = 1 << 31;
-/// … and not one's own. So one's own copy of a record stands first: that one is trusted.
-const FOREIGN: u32 = 1 << 30;
-const NUMBER: u32 = FOREIGN - 1;
-
-/// id ‖ arrival ‖ kind ‖ flags ‖ sessions ‖ length ‖ hash ‖ origin ‖ named by ‖ first session, or where they are.
-const PACK: usize = 16 + 4 + 1 + 1 + 2 + 4 + 32 + 16 + 16 + 16;
-type Pack = [u8; PACK];
-const OWN: u8 = 1;
-const VERIFIED: u8 = 2;
-const NAMED_BY_SESSION: u8 = 4;
-/// Where they begin in a pack's row.
-const ARRIVAL: usize = 16;
-const KIND: usize = 20;
-const FLAGS: usize = 21;
-const SESSIONS: usize = 22;
-const LEN: usize = 24;
-const HASH: usize = 28;
-const ORIGIN: usize = 60;
-const NAMED_BY: usize = 76;
-const SESSION: usize = 92;
-/// In place of a pack's number: it was named before.
-const AGAIN: u32 = u32::MAX;
-
-fn array<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
-    *row[at..].first_chunk().expect("within the row")
-}
-
-fn u32_at(row: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(array(row, at))
-}
+/// A mark of a row: the one before it is of the same record.
+const ALSO: u32 = SPARE;
+/// A pack as it came: u32 place of its first record ‖ u32 marks, number.
+const PACK_CAME: usize = 4 + 4;
+/// Records of a block: 6 KiB of them, two pages or three.
+const NEAR: usize = 256;
 
 /// A segment on its way.
 pub struct Building {
     scratch: Option<Scratch>,
-    records: Sorter<ROW>,
-    packs: Sorter<PACK>,
-    sessions: Out,
-    sessions_len: u64,
-    arrived: u32,
+    packs: packs::Building,
+    /// The place of the first record of each pack that came.
+    firsts: Vec<u32>,
+    came: Out,
+    sorting: Sorter<SORTING>,
     rows: usize,
 }
 
@@ -73,133 +57,88 @@ impl Building {
 
     fn holding(scratch: Option<Scratch>, held_bytes: usize) -> Self {
         Self {
-            records: Sorter::new(scratch.clone(), held_bytes),
-            packs: Sorter::new(scratch.clone(), held_bytes),
-            sessions: Out::new(scratch.clone()),
-            sessions_len: 0,
-            arrived: 0,
+            packs: packs::Building::new(scratch.clone(), held_bytes),
+            firsts: Vec::new(),
+            came: Out::new(scratch.clone()),
+            sorting: Sorter::new(scratch.clone(), held_bytes),
             rows: 0,
             scratch,
         }
     }
 
     pub fn add(&mut self, pack: &IndexPack, named_by: Option<SessionId>, own: bool) -> io::Result<()> {
-        let flags = u8::from(own) * OWN
-            + u8::from(pack.verified) * VERIFIED
-            + u8::from(named_by.is_some()) * NAMED_BY_SESSION;
-        let mut row = [0; PACK];
-        row[..ARRIVAL].copy_from_slice(&pack.id.0);
-        row[ARRIVAL..KIND].copy_from_slice(&self.arrived.to_be_bytes());
-        row[KIND] = pack.kind.number();
-        row[FLAGS] = flags;
-        let sessions = u16::try_from(pack.sessions.len()).expect("bounded by PACK_SESSIONS");
-        row[SESSIONS..LEN].copy_from_slice(&sessions.to_be_bytes());
-        row[LEN..HASH].copy_from_slice(&pack.len.to_be_bytes());
-        row[HASH..ORIGIN].copy_from_slice(&pack.hash);
-        row[ORIGIN..NAMED_BY].copy_from_slice(&pack.origin.0);
-        row[NAMED_BY..SESSION].copy_from_slice(&named_by.map_or([0; 16], |session| session.0));
-        match pack.sessions[..] {
-            [] => {}
-            [one] => row[SESSION..].copy_from_slice(&one.0),
-            _ => {
-                row[SESSION..SESSION + 8].copy_from_slice(&self.sessions_len.to_be_bytes());
-                for session in &pack.sessions {
-                    self.sessions.write(&session.0)?;
-                }
-                self.sessions_len += u64::from(sessions);
-            }
-        }
-        self.packs.push(row)?;
-        let marks = if own { 0 } else { FOREIGN } | if pack.kind == PackKind::Nodes { NODE } else { 0 };
-        let number = (self.arrived | marks).to_be_bytes();
+        assert!(self.rows + pack.records.len() < u32::MAX as usize, "an index beyond 4 billion records");
+        self.firsts.push(self.rows as u32);
+        let marked = marks(pack.kind, own) | self.packs.add(pack, named_by, own)?;
         for (id, offset, len) in pack.places() {
-            let mut row = [0; ROW];
-            row[..PREFIX].copy_from_slice(&id.bytes()[..PREFIX]);
-            row[PREFIX..PREFIX + 4].copy_from_slice(&number);
-            row[PREFIX + 4..PREFIX + 8].copy_from_slice(&offset.to_be_bytes());
-            row[PREFIX + 8..].copy_from_slice(&len.to_be_bytes());
-            self.records.push(row)?;
+            let id = &id.bytes()[..PREFIX];
+            self.came.write(id)?;
+            self.came.write(&offset.to_be_bytes())?;
+            let mut row = [0; SORTING];
+            row[..PREFIX].copy_from_slice(id);
+            let numbers = [marked, self.rows as u32, len];
+            row[PREFIX..].copy_from_slice(numbers.map(u32::to_be_bytes).as_flattened());
+            self.sorting.push(row)?;
+            self.rows += 1;
         }
-        self.rows += pack.records.len();
-        self.arrived += 1;
-        assert!(self.arrived <= NUMBER && self.rows < AGAIN as usize, "an index beyond 4 billion records");
         Ok(())
     }
 
     pub fn finish(self) -> io::Result<Segment> {
-        let (packs, numbers) = number(self.packs.finish()?, self.arrived, Out::new(self.scratch.clone()))?;
-        let mut records = self.records.finish()?;
-        let bits = (self.rows / ROWS_A_STEP).max(1).ilog2();
-        let mut fan = Vec::with_capacity((1 << bits) + 1);
-        let mut out = Out::new(self.scratch);
-        let mut written = 0u32;
-        while let Some(mut row) = records.next()? {
-            let marked = u32_at(&row, PREFIX);
-            let number = numbers[(marked & NUMBER) as usize];
-            if number == AGAIN {
+        let out = || Out::new(self.scratch.clone());
+        let came = self.came.finish(Advice::Random)?;
+        let (packs, numbers) = self.packs.finish()?;
+        let mut packs_came = out();
+        for numbers in self.firsts.into_iter().zip(&numbers) {
+            packs_came
+                .write(<[u32; 2]>::from((numbers.0, *numbers.1)).map(u32::to_be_bytes).as_flattened())?;
+        }
+        let mut filter = filter::Building::new(self.rows, out(), out());
+        let mut rows = out();
+        let mut sorting = self.sorting.finish()?;
+        let mut last = None;
+        while let Some(row) = sorting.next()? {
+            let marked = numbers[(u32_at(&row, PREFIX) & NUMBER) as usize];
+            if marked == AGAIN {
                 continue;
             }
-            row[PREFIX..PREFIX + 4].copy_from_slice(&(marked & !NUMBER | number).to_be_bytes());
-            fan.resize(fan.len().max(step(bits, &row) + 1), written);
-            out.write(&row)?;
-            written += 1;
+            let record = (array::<PREFIX>(&row, 0), marked & NODE);
+            let also = if last == Some(record) { ALSO } else { 0 };
+            last = Some(record);
+            filter.push(&row[..PREFIX])?;
+            let numbers = [u32_at(&row, PREFIX + 4), marked | also, u32_at(&row, PREFIX + 8)];
+            rows.write(numbers.map(u32::to_be_bytes).as_flattened())?;
         }
-        fan.resize((1 << bits) + 1, written);
-        Ok(Segment { records: out.finish()?, fan, bits, packs, sessions: self.sessions.finish()? })
+        // Lookups are anywhere: what lies around a page would drive out pages that are wanted.
+        let rows = rows.finish(Advice::Random)?;
+        Ok(Segment {
+            filter: filter.finish()?,
+            rows,
+            came,
+            packs,
+            packs_came: packs_came.finish(Advice::Random)?,
+        })
     }
 }
 
-/// The entry of the fan-out table for an id, or a row, that begins with these bytes.
-fn step(bits: u32, start: &[u8]) -> usize {
-    (u64::from(u32_at(start, 0)) >> (32 - bits)) as usize
-}
-
-/// Gives packs their numbers, in the order of their ids. What was named again with the same hash and origin is the
-/// pack that was named first: gives the number of each pack by its arrival.
-fn number(mut packs: Merged<PACK>, arrived: u32, mut out: Out) -> io::Result<(Bytes, Vec<u32>)> {
-    let mut numbers = vec![AGAIN; arrived as usize];
-    let mut count = 0;
-    let mut next = packs.next()?;
-    while let Some(mut first) = next {
-        let mut others = Vec::new();
-        loop {
-            next = packs.next()?;
-            let Some(other) = next.filter(|other| other[..ARRIVAL] == first[..ARRIVAL]) else { break };
-            if other[HASH..NAMED_BY] == first[HASH..NAMED_BY] {
-                // The generation's word, or the later session's, is as good as the first one's.
-                first[FLAGS] &= other[FLAGS] | !NAMED_BY_SESSION;
-            } else {
-                others.push(other);
-            }
-        }
-        for pack in [first].into_iter().chain(others) {
-            numbers[u32_at(&pack, ARRIVAL) as usize] = count;
-            count += 1;
-            out.write(&pack)?;
-        }
-    }
-    Ok((out.finish()?, numbers))
-}
-
-/// Sorted rows of records and of packs.
+/// Rows of records and of packs.
 #[derive(Default)]
 pub struct Segment {
-    records: Bytes,
-    /// Where the rows of each step begin.
-    fan: Vec<u32>,
-    bits: u32,
-    packs: Bytes,
-    /// Of the packs that have more than one.
-    sessions: Bytes,
+    filter: Filter,
+    /// In the order of ids; of one record one's own places come first.
+    rows: Bytes,
+    came: Bytes,
+    packs: Packs,
+    packs_came: Bytes,
 }
 
 impl Segment {
     fn rows(&self) -> &[Row] {
-        self.records.as_chunks().0
+        self.rows.as_chunks().0
     }
 
-    fn pack_rows(&self) -> &[Pack] {
-        self.packs.as_chunks().0
+    fn came(&self) -> &[[u8; CAME]] {
+        self.came.as_chunks().0
     }
 
     /// Places of records: rows.
@@ -208,80 +147,84 @@ impl Segment {
     }
 
     pub fn packs(&self) -> usize {
-        self.pack_rows().len()
+        self.packs.len()
+    }
+
+    /// What a row says: its place among the records that came, marks and pack, length.
+    fn numbers(&self, row: usize) -> (usize, u32, u32) {
+        let row = &self.rows()[row];
+        (u32_at(row, 0) as usize, u32_at(row, 4), u32_at(row, 8))
     }
 
     /// The numbers of a record's rows, the best place first.
     pub fn find(&self, id: &RecordId) -> Range<usize> {
-        if self.fan.is_empty() {
-            return 0..0;
+        let mut may_be = self.filter.rows(id.bytes());
+        let wanted = (&id.bytes()[..PREFIX], matches!(id, RecordId::Node(_)));
+        let key = |row: usize| {
+            let (at, marked, _) = self.numbers(row);
+            (&self.came()[at][..PREFIX], marked & NODE != 0)
+        };
+        // By halves, as long as there is more than one.
+        while may_be.len() > 1 {
+            let middle = may_be.start + may_be.len() / 2;
+            may_be = if key(middle - 1) < wanted { middle..may_be.end } else { may_be.start..middle };
         }
-        let bytes = id.bytes();
-        let step = step(self.bits, bytes);
-        let (start, end) = (self.fan[step] as usize, self.fan[step + 1] as usize);
-        let rows = &self.rows()[start..end];
-        let wanted = (&bytes[..PREFIX], matches!(id, RecordId::Node(_)));
-        let first = rows.partition_point(|row| key(row) < wanted);
-        let count = rows[first..].partition_point(|row| key(row) == wanted);
-        start + first..start + first + count
+        match may_be.next() {
+            Some(row) if key(row) == wanted => self.rows_from(row),
+            _ => 0..0,
+        }
     }
 
     /// The number of a row's pack.
     pub fn pack_of(&self, row: usize) -> usize {
-        (u32_at(&self.rows()[row], PREFIX) & NUMBER) as usize
+        (self.numbers(row).1 & NUMBER) as usize
     }
 
     pub fn place(&self, row: usize) -> Place {
-        let pack = PackId(array(&self.pack_rows()[self.pack_of(row)], 0));
-        let row = &self.rows()[row];
-        Place { pack, offset: u32_at(row, PREFIX + 4), len: u32_at(row, PREFIX + 8) }
+        let (at, marked, len) = self.numbers(row);
+        let pack = self.packs.id((marked & NUMBER) as usize);
+        Place { pack, offset: u32_at(&self.came()[at], PREFIX), len }
     }
 
     /// The rows of the record of which this is the first.
     pub fn rows_from(&self, first: usize) -> Range<usize> {
-        let rows = self.rows();
-        let same = |row: &&Row| key(row) == key(&rows[first]);
-        first..first + rows[first..].iter().take_while(same).count()
+        let also = |row: &usize| self.numbers(*row).1 & ALSO != 0;
+        first..first + 1 + (first + 1..self.len()).take_while(also).count()
+    }
+
+    /// The block of records, as they came, in which a row's is.
+    pub fn block_of(&self, row: usize) -> usize {
+        self.numbers(row).0 / NEAR
+    }
+
+    /// All records of a block.
+    pub fn near(&self, block: usize) -> impl Iterator<Item = Near> {
+        let packs: &[[u8; PACK_CAME]] = self.packs_came.as_chunks().0;
+        let start = block * NEAR;
+        let end = self.came().len().min(start + NEAR);
+        let mut next = packs.partition_point(|pack| u32_at(pack, 0) as usize <= start);
+        (start..end).filter_map(move |at| {
+            while packs.get(next).is_some_and(|pack| u32_at(pack, 0) as usize <= at) {
+                next += 1;
+            }
+            let marked = u32_at(&packs[next - 1], 4);
+            let near = Near {
+                id: array(&self.came()[at], 0),
+                is_node: marked & NODE != 0,
+                pack: (marked & NUMBER) as usize,
+            };
+            (marked != AGAIN).then_some(near)
+        })
     }
 
     pub fn pack(&self, number: usize) -> PackInfo {
-        let row = &self.pack_rows()[number];
-        PackInfo {
-            id: PackId(array(row, 0)),
-            kind: if row[KIND] == PackKind::Data.number() { PackKind::Data } else { PackKind::Nodes },
-            len: u32_at(row, LEN),
-            hash: array(row, HASH),
-            origin: KeyId(array(row, ORIGIN)),
-            verified: row[FLAGS] & VERIFIED != 0,
-            sessions: self.sessions_of(row),
-            session: (row[FLAGS] & NAMED_BY_SESSION != 0).then(|| SessionId(array(row, NAMED_BY))),
-            own: row[FLAGS] & OWN != 0,
-        }
-    }
-
-    fn sessions_of(&self, row: &Pack) -> Vec<SessionId> {
-        match usize::from(u16::from_be_bytes(array(row, SESSIONS))) {
-            0 => Vec::new(),
-            1 => vec![SessionId(array(row, SESSION))],
-            count => {
-                let start = u64::from_be_bytes(array(row, SESSION)) as usize;
-                let all: &[[u8; 16]] = self.sessions.as_chunks().0;
-                all[start..start + count].iter().map(|id| SessionId(*id)).collect()
-            }
-        }
+        self.packs.get(number)
     }
 
     /// The numbers of the packs with this id: more than one only if they differ.
     pub fn packs_with(&self, id: PackId) -> Range<usize> {
-        let packs = self.pack_rows();
-        let first = packs.partition_point(|pack| pack[..ARRIVAL] < id.0[..]);
-        first..first + packs[first..].partition_point(|pack| pack[..ARRIVAL] == id.0[..])
+        self.packs.with(id)
     }
-}
-
-/// What the rows of one record share.
-fn key(row: &Row) -> (&[u8], bool) {
-    (&row[..PREFIX], row[PREFIX] & 0x80 != 0)
 }
 
 #[cfg(test)]
@@ -293,7 +236,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::id::KeyId;
     use crate::format::index::IndexRecord;
+    use crate::format::pack::PackKind;
     use crate::world::{Time, fixed};
 
     /// So few bytes in memory that two records are more.
@@ -443,11 +388,11 @@ mod tests {
             sessions: vec![],
             records: (0..1000).map(|_| IndexRecord { id: world.bytes(), len: 100 }).collect(),
         };
-        let named: Vec<Named> = (0..50).map(|number| (pack(number), None, true)).collect();
+        let named: Vec<Named> = (0..100).map(|number| (pack(number), None, true)).collect();
         let folder = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(folder.path().to_owned(), world);
         let segment = built(&named, Some(scratch), 128 * 1024);
-        assert!(matches!(segment.records, Bytes::Mapped(_)) && matches!(segment.packs, Bytes::Heap(_)));
+        assert!(matches!(segment.rows, Bytes::Mapped(_)) && !segment.packs.are_mapped());
         holds(&segment, &model(&named));
     }
 
