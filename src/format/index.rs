@@ -119,7 +119,12 @@ impl IndexPack {
     /// BLAKE3 of what is said of the pack's bytes and records: who names the pack again with the same digest says the
     /// same of it.
     pub fn digest(&self) -> [u8; 32] {
-        let named = Self { verified: false, sessions: Vec::new(), ..self.clone() };
+        Self { sessions: Vec::new(), ..self.clone() }.naming()
+    }
+
+    /// BLAKE3 of all that is said of the pack, its sessions too: who says all of that again adds nothing.
+    pub fn naming(&self) -> [u8; 32] {
+        let named = Self { verified: false, ..self.clone() };
         hash::plain(&IndexDelta { packs: vec![named] }.body())
     }
 }

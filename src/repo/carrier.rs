@@ -36,6 +36,10 @@ impl Carrier {
         &self.repo
     }
 
+    pub fn kind(&self) -> PackKind {
+        self.kind
+    }
+
     /// Takes a record along. False if its header does not open.
     pub fn take(&mut self, id: RecordId, sealed: &[u8]) -> Result<bool> {
         let Some(name) = record_key_name(&self.repo.keys, sealed) else { return Ok(false) };

@@ -29,7 +29,7 @@ use crate::repo::check::damage::Damage;
 use crate::repo::check::packs::Named;
 use crate::repo::check::remembered::Remembered;
 use crate::repo::check::touched::Ways;
-use crate::repo::index::{ListedPack, listed_packs};
+use crate::repo::index::{ListedPack, PackInfo, listed_packs};
 use crate::repo::{Appended, Error, Index, Log, Reader, Repository, Result, Snapshots};
 use crate::world::Time;
 
@@ -197,33 +197,37 @@ impl Run<'_> {
     async fn listed(&mut self, index: &Index, log: &Log) -> Result<HashMap<PackId, ListedPack>> {
         let listed = listed_packs(self.repo).await?;
         let mut swept = None;
-        for pack in index.packs().iter() {
+        for (id, numbers) in index.packs().by_id() {
+            let namings: Vec<PackInfo> = numbers.map(|number| index.packs().get(number)).collect();
+            let found = listed.get(&id).map(|found| found.size);
+            let fits = |pack: &&PackInfo| found == Some(pack.len.into());
             self.report.packs += 1;
-            self.report.pack_bytes += u64::from(pack.len);
-            if log.damaged.contains(&pack.id) {
-                self.damage.known.insert(pack.id);
-                self.damage.packs.insert(pack.id);
+            self.report.pack_bytes += u64::from(namings.iter().find(fits).unwrap_or(&namings[0]).len);
+            if log.damaged.contains(&id) {
+                self.damage.known.insert(id);
+                self.damage.packs.insert(id);
                 continue;
             }
-            let key = object::pack_key(pack.id);
-            match listed.get(&pack.id).map(|found| found.size) {
-                Some(found) if found == u64::from(pack.len) => {}
-                Some(found) => {
-                    self.found(Finding::PackLength { key, expected: pack.len.into(), found });
-                    self.damage.found.insert(pack.id);
-                    self.damage.packs.insert(pack.id);
+            let key = object::pack_key(id);
+            let Some(found) = found else {
+                // A prune may have been at work since the index was loaded.
+                if swept.is_none() {
+                    swept = Some(Log::load(self.repo).await?.swept);
                 }
-                None => {
-                    // A prune may have been at work since the index was loaded.
-                    if swept.is_none() {
-                        swept = Some(Log::load(self.repo).await?.swept);
-                    }
-                    if swept.as_ref().is_none_or(|swept| !swept.contains(&pack.id)) {
-                        self.found(Finding::PackMissing { key });
-                        self.damage.found.insert(pack.id);
-                        self.damage.packs.insert(pack.id);
-                    }
+                if swept.as_ref().is_none_or(|swept| !swept.contains(&id)) {
+                    self.found(Finding::PackMissing { key });
+                    self.damage.whole(id);
                 }
+                continue;
+            };
+            if !namings.iter().any(|pack| fits(&pack)) {
+                self.found(Finding::PackLength { key, expected: namings[0].len.into(), found });
+                self.damage.whole(id);
+                continue;
+            }
+            for false_one in namings.iter().filter(|pack| !fits(pack)) {
+                let origin = false_one.origin.to_string();
+                self.found(Finding::PackNamed { key: key.clone(), origin });
             }
         }
         Ok(listed)

@@ -14,6 +14,7 @@ mod segment;
 mod sorter;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use futures::TryStreamExt;
@@ -47,6 +48,8 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct PackInfo {
     pub id: PackId,
+    /// What tells two packs with one id from each other ([`IndexPack::naming`]).
+    pub naming: [u8; 32],
     pub kind: PackKind,
     pub len: u32,
     pub hash: [u8; 32],
@@ -263,7 +266,18 @@ impl<'a> Packs<'a> {
         self.0.pack(number)
     }
 
-    /// Those with this id: more than one only if deltas do not agree.
+    /// Each id with the numbers of its packs: more than one only if it is named in more than one way.
+    pub fn by_id(self) -> impl Iterator<Item = (PackId, Range<usize>)> + use<'a> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let id = (next < self.len()).then(|| self.0.pack_id(next))?;
+            let same = (next..self.len()).take_while(|number| self.0.pack_id(*number) == id).count();
+            next += same;
+            Some((id, next - same..next))
+        })
+    }
+
+    /// Those with this id: more than one only if it is named in more than one way.
     pub fn with(self, id: PackId) -> impl Iterator<Item = PackInfo> + use<'a> {
         self.0.packs_with(id).map(move |number| self.get(number))
     }

@@ -4,6 +4,14 @@
 use std::fs;
 use std::path::Path;
 
+use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
+use kist::format::keys::KeyFile;
+use kist::format::object;
+use kist::format::pack::Toc;
+use kist::repo::{self, Index, Unlock};
+use kist::store::{Store, StoreSettings, StoreUrl};
+use kist::world::{Time, fixed};
+
 use crate::compare::{differences, paths};
 use crate::damage::{assert_right_or_absent, flip};
 use crate::scene::Scene;
@@ -151,4 +159,59 @@ fn a_log_that_ends_early_or_has_a_hole_and_a_commit_that_is_missing_raise_an_ala
         assert!([1, 4].contains(&run.code) && run.err.contains(&alarm), "{key}: {run:?}");
     }
     scene.comes_back(&after);
+}
+
+/// Names all packs of a writer's again, in its name: each record as another one of the pack, and the pack as longer than
+/// it is.
+#[tokio::main]
+async fn name_falsely(scene: &Scene, writer: &str) -> usize {
+    let url = StoreUrl::parse(scene.repo.to_str().unwrap()).unwrap();
+    let store = Store::open(&url, &StoreSettings::default()).unwrap();
+    let unlock = Unlock::KeyFile(KeyFile::parse(&fs::read_to_string(writer).unwrap()).unwrap());
+    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+    let thief = repo::open(store, &world, &unlock, None).await.unwrap();
+    let mut packs = Vec::new();
+    for info in Index::load(&thief).await.unwrap().packs().iter().filter(|info| info.own) {
+        let bytes = thief.store.get(&object::pack_key(info.id)).await.unwrap();
+        let toc = Toc::open(&thief.keys.structure, thief.config.repo, info.id, &bytes).unwrap();
+        let others = toc.records.iter().cycle().skip(1);
+        let turned = toc.records.iter().zip(others);
+        let records =
+            turned.map(|(record, other)| IndexRecord { id: *other.id.bytes(), len: record.len + 1 });
+        packs.push(IndexPack {
+            id: info.id,
+            kind: info.kind,
+            len: info.len + toc.records.len() as u32,
+            hash: info.hash,
+            origin: info.origin,
+            verified: false,
+            sessions: info.sessions,
+            records: records.collect(),
+        });
+    }
+    let count = packs.len();
+    let begun = repo::begin(&thief, 1).await.unwrap();
+    let key = object::index_key(begun.session, 0, 0);
+    let plain = IndexDelta { packs }.encode(&begun.lanes[0].signing, thief.config.repo, &key);
+    let keys = &thief.keys;
+    let sealed = object::seal_object(&keys.structure, thief.world.bytes(), thief.config.repo, &key, plain);
+    thief.store.put(&key, sealed.into()).await.unwrap();
+    count
+}
+
+#[test]
+fn what_a_stolen_key_says_falsely_of_its_packs_stops_no_restore_before_and_after_a_prune() {
+    let scene = Scene::new();
+    let [writer, maintainer] = ["writer", "maintainer"].map(|role| scene.key_of(role));
+    write(&scene, 0..3, 1);
+    let first = scene.backup_as(&writer);
+    write(&scene, 3..6, 2);
+    let stays = scene.backup_as(&writer);
+    assert!(name_falsely(&scene, &writer) > 3);
+    scene.comes_back(&stays);
+    scene.does(&["--key-file", &maintainer, "forget", &first]);
+    scene.does(&["--key-file", &maintainer, "prune", "--min-used", "1", "--silence", "1s"]);
+    let generations = paths(&scene.repo.join("generations"));
+    assert!(!generations.is_empty());
+    scene.comes_back(&stays);
 }

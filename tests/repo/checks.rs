@@ -176,7 +176,7 @@ async fn what_is_lost_is_told_by_snapshot_path_and_range_and_to_a_maintainer_by_
 }
 
 /// Names a pack in the writer's own name, in a session that it has begun.
-async fn name_falsely(writer: &Repository, pack: IndexPack) {
+pub async fn name_falsely(writer: &Repository, pack: IndexPack) {
     let begun = repo::begin(writer, 1).await.unwrap();
     let key = object::index_key(begun.session, 0, 0);
     let delta = IndexDelta { packs: vec![pack] };

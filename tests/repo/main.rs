@@ -22,4 +22,5 @@ mod repair;
 mod revoked;
 mod roles;
 mod scene;
+mod stolen;
 mod stores;

@@ -36,6 +36,12 @@ impl Damage {
         self.missing.extend(other.missing);
     }
 
+    /// Nothing of a pack can be read, and nobody has said so yet.
+    pub fn whole(&mut self, pack: PackId) {
+        self.found.insert(pack);
+        self.packs.insert(pack);
+    }
+
     /// Whether there is no place where the record can be read.
     pub fn is_lost(&self, index: &Index, id: &RecordId) -> bool {
         if let RecordId::Node(node) = id

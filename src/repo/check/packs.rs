@@ -33,7 +33,7 @@ pub struct Read {
     pub records: u64,
     pub findings: Vec<Finding>,
     pub damage: Damage,
-    /// Its table can't be read, so which records are sound has to be asked of the index.
+    /// Its table can't be read, or it is named falsely too: which records are sound has to be asked of the index.
     pub is_doubtful: bool,
     /// All of it was opened and is what it should be, and nobody has said so yet.
     pub verified: Option<Verified>,
@@ -82,38 +82,48 @@ fn look(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
 fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     let mut read = Read { bytes: bytes.len() as u64, ..Default::default() };
     let found = hash::plain(bytes);
-    let is_true = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
+    let keys = &reader.repo().keys;
+    let toc = Toc::open(&keys.structure, keys.repo, named.id, bytes).ok();
+    let is_whole = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
+    // Of two that are right about the bytes the table tells which is right about the records.
+    let is_true = |info: &PackInfo| {
+        let says = |toc: &Toc| by_table(info, toc).naming() == info.naming;
+        is_whole(info) && toc.as_ref().is_none_or(says)
+    };
     let true_one = named.namings.iter().find(|info| is_true(info));
+    let is_any_whole = named.namings.iter().any(is_whole);
     for info in named.namings.iter().filter(|info| !is_true(info)) {
         let (key, len) = (key.clone(), bytes.len() as u64);
-        read.findings.push(match true_one {
-            Some(_) => Finding::PackNamed { key, origin: info.origin.to_string() },
+        read.findings.extend(match true_one {
+            // Another length was told when packs were listed.
+            Some(_) if len != u64::from(info.len) => None,
+            Some(_) => Some(Finding::PackNamed { key, origin: info.origin.to_string() }),
+            None if is_any_whole => None,
             None if len != u64::from(info.len) => {
-                Finding::PackLength { key, expected: info.len.into(), found: len }
+                Some(Finding::PackLength { key, expected: info.len.into(), found: len })
             }
-            None => Finding::PackHash { key },
+            None => Some(Finding::PackHash { key }),
         });
     }
-    let keys = &reader.repo().keys;
-    let Ok(toc) = Toc::open(&keys.structure, keys.repo, named.id, bytes) else {
-        read.findings.push(Finding::PackTable { key });
-        read.is_doubtful = true;
-        return read;
-    };
-    let fits = records(reader, named.id, &toc, (bytes, true_one.is_some()), &key, &mut read);
-    let is_kind = true_one.is_none_or(|info| info.kind == toc.kind);
-    if !fits || !is_kind {
-        read.findings.push(Finding::PackTable { key });
-    } else if let Some(info) = true_one
+    if toc.is_none() || (true_one.is_none() && is_any_whole) {
+        read.findings.push(Finding::PackTable { key: key.clone() });
+    }
+    // What is said falsely of where records lie is damage too, if they lie nowhere else.
+    let is_falsely_named = true_one.is_some() && !named.namings.iter().all(is_true);
+    read.is_doubtful = toc.is_none() || (is_falsely_named && keys.can_read_data());
+    let Some(toc) = toc else { return read };
+    records(reader, named.id, &toc, (bytes, is_any_whole), &key, &mut read);
+    if let Some(info) = true_one
         && keys.can_read_data()
         && read.damage.is_none()
     {
-        read.verified = (!info.verified).then(|| verified(info, &toc));
+        let digest = || by_table(info, &toc).digest();
+        read.verified = (!info.verified).then(|| Verified { pack: info.id, digest: digest() });
     }
     read
 }
 
-/// Looks at each record of a pack. Whether the index has each of them where the table has it.
+/// Looks at each record of a pack.
 fn records(
     reader: &Reader,
     pack: PackId,
@@ -121,11 +131,9 @@ fn records(
     (bytes, is_whole): (&[u8], bool),
     key: &str,
     read: &mut Read,
-) -> bool {
-    let mut fits = true;
+) {
     for record in &toc.records {
         let place = Place { pack, offset: record.offset, len: record.len };
-        fits &= reader.index().places(&record.id).any(|known| known == place);
         let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
         let is_sound = match reader.repo().keys.can_read_data() {
             true => {
@@ -139,23 +147,21 @@ fn records(
             read.findings.push(Finding::Record { key: key.to_owned(), id: record.id });
         }
     }
-    fits
 }
 
-/// What is said of a pack by its own table, which is what everybody else is to say of it.
-fn verified(info: &PackInfo, toc: &Toc) -> Verified {
+/// What is to be said of a pack by its own table.
+fn by_table(info: &PackInfo, toc: &Toc) -> IndexPack {
     let record = |record: &TocRecord| IndexRecord { id: *record.id.bytes(), len: record.len };
-    let named = IndexPack {
+    IndexPack {
         id: info.id,
         kind: toc.kind,
         len: info.len,
         hash: info.hash,
         origin: info.origin,
         verified: false,
-        sessions: Vec::new(),
+        sessions: info.sessions.clone(),
         records: toc.records.iter().map(record).collect(),
-    };
-    Verified { pack: info.id, digest: named.digest() }
+    }
 }
 
 /// Whether a record opens and is what its id says; for who can read.
@@ -173,8 +179,8 @@ fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
     }
 }
 
-/// Which records of packs whose tables can't be read are not sound either. Whoever can't open contents can't tell of
-/// chunks, and takes them for lost.
+/// Which of the records that the index has in these packs are not sound. Whoever can't open contents can't tell of chunks,
+/// and takes them for lost.
 pub async fn doubtful(reader: &Arc<Reader>, packs: &HashSet<PackId>, damage: &mut Damage) -> Result<()> {
     for (pack, records) in records_of(reader.repo(), packs).await? {
         let bytes = match reader.repo().store.get(&object::pack_key(pack)).await {
@@ -183,11 +189,15 @@ pub async fn doubtful(reader: &Arc<Reader>, packs: &HashSet<PackId>, damage: &mu
         };
         let reader = reader.clone();
         let looking = tokio::task::spawn_blocking(move || {
-            let is_lost = |(id, place): &(RecordId, Place)| {
+            let is_there = |(id, place): &(RecordId, Place)| {
                 let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize);
-                !sealed.is_some_and(|sealed| opens(&reader, id, place, sealed))
+                sealed.is_some_and(|sealed| opens(&reader, id, place, sealed))
             };
-            records.into_iter().filter(is_lost).map(|(id, _)| (pack, id)).collect::<Vec<_>>()
+            // Where the pack is named in more than one way, one of them is true.
+            let (there, mut lost): (Vec<_>, Vec<_>) = records.into_iter().partition(is_there);
+            let there: HashSet<RecordId> = there.into_iter().map(|(id, _)| id).collect();
+            lost.retain(|(id, _)| !there.contains(id));
+            lost.into_iter().map(|(id, _)| (pack, id)).collect::<Vec<_>>()
         });
         damage.records.extend(looking.await.expect("opening records does not panic"));
     }

@@ -155,42 +155,67 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
     let mut plan = PrunePlan::default();
     let (used, all) = record_bytes(seen, stays);
     let mut wasteful = Vec::new();
-    let mut small: BTreeMap<(PackKind, KeyId), Vec<usize>> = BTreeMap::new();
-    for (number, pack) in seen.index.packs().iter().enumerate() {
-        plan.total_bytes += u64::from(pack.len);
-        plan.used_bytes += used[number];
+    let (mut small, mut small_of_sort) = (Vec::new(), BTreeMap::<(PackKind, KeyId), usize>::new());
+    for (id, numbers) in seen.index.packs().by_id() {
+        let namings: Vec<PackInfo> = numbers.clone().map(|number| seen.index.packs().get(number)).collect();
+        let pack = Whole::new(seen, id, &namings, used[numbers.clone()].iter().sum());
+        plan.total_bytes += pack.len;
+        plan.used_bytes += pack.used;
         // What a session at work has uploaded belongs to it.
-        if pack.session.is_some_and(|session| seen.running.contains(&session)) || seen.log.is_going(pack.id) {
+        let is_of_running =
+            |pack: &PackInfo| pack.session.is_some_and(|session| seen.running.contains(&session));
+        if namings.iter().any(is_of_running) || seen.log.is_going(id) {
             continue;
         }
-        if used[number] == 0 {
-            plan.unused.insert(pack.id);
-            plan.unused_bytes += seen.listed.get(&pack.id).map_or(0, |found| found.size);
-        } else if !stays.usable.contains(number) {
+        if pack.used == 0 {
+            plan.unused.insert(id);
+            plan.unused_bytes += seen.listed.get(&id).map_or(0, |found| found.size);
+        } else if !stays.usable.contains(numbers.start) {
             // Damaged or missing, and needed all the same: nothing here can copy what is left of it.
             continue;
         // Of its records: what a small pack has beside them, table and padding, no rewriting takes away.
-        } else if used[number] * 100 < all[number] * limits.min_used_percent {
-            wasteful.push((used[number] * 1000 / u64::from(pack.len), number));
-        } else if pack.len < limits.small_pack_bytes {
-            small.entry((pack.kind, pack.origin)).or_default().push(number);
+        } else if pack.used * 100 < all[numbers].iter().max().unwrap_or(&0) * limits.min_used_percent {
+            wasteful.push((pack.used * 1000 / pack.len.max(1), pack));
+        } else if pack.len < u64::from(limits.small_pack_bytes) {
+            pack.sorts.iter().for_each(|sort| *small_of_sort.entry(*sort).or_default() += 1);
+            small.push(pack);
         }
     }
-    wasteful.sort_unstable();
-    let wasteful = wasteful.into_iter().map(|(_, number)| number);
-    let worth_joining = small.into_values().filter(|packs| packs.len() >= SMALL_PACKS).flatten();
-    for number in wasteful.chain(worth_joining) {
-        let pack = seen.index.packs().get(number);
-        if plan.repack_bytes + u64::from(pack.len) > limits.max_repack_bytes {
+    wasteful.sort_unstable_by_key(|(share, pack)| (*share, pack.id));
+    let wasteful = wasteful.into_iter().map(|(_, pack)| pack);
+    let worth_joining = |pack: &Whole| pack.sorts.iter().any(|sort| small_of_sort[sort] >= SMALL_PACKS);
+    let worth_joining = small.into_iter().filter(worth_joining);
+    for pack in wasteful.chain(worth_joining) {
+        if plan.repack_bytes + pack.len > limits.max_repack_bytes {
             plan.beyond_budget += 1;
             continue;
         }
-        plan.repack_bytes += u64::from(pack.len);
-        plan.repack_used_bytes += used[number];
-        plan.repack.entry((pack.kind, pack.origin)).or_default().push(pack.id);
+        plan.repack_bytes += pack.len;
+        plan.repack_used_bytes += pack.used;
+        for sort in pack.sorts {
+            plan.repack.entry(sort).or_default().push(pack.id);
+        }
     }
     add_orphans(seen, &mut plan);
     plan
+}
+
+/// A pack, by all that is said of it.
+struct Whole {
+    id: PackId,
+    /// One, if all that is said is true.
+    sorts: BTreeSet<(PackKind, KeyId)>,
+    /// In bytes, as the store has it.
+    len: u64,
+    used: u64,
+}
+
+impl Whole {
+    fn new(seen: &Seen<'_>, id: PackId, namings: &[PackInfo], used: u64) -> Self {
+        let sorts = namings.iter().map(|pack| (pack.kind, pack.origin)).collect();
+        let len = seen.listed.get(&id).map_or(u64::from(namings[0].len), |found| found.size);
+        Self { id, sorts, len, used }
+    }
 }
 
 /// Packs that no index names. Those that a session at work may just have uploaded are left alone: that saves it
@@ -307,6 +332,30 @@ mod tests {
                 let expected = if is_read { BTreeSet::from([own.id]) } else { BTreeSet::new() };
                 assert_eq!((plan.unused, swept), (expected.clone(), expected));
             }
+        }
+    }
+
+    /// The story: a pack was counted, and rewritten, once for each way in which it was named.
+    #[test]
+    fn a_pack_that_is_named_in_two_ways_is_planned_once_and_unused_only_if_nothing_of_either_is_used() {
+        let records: Vec<RecordId> = (0..8).map(|n| chunk(1, n)).collect();
+        let honest = pack(1, 1, records.clone());
+        let lie = pack(1, 1, (8..16).map(|n| chunk(1, n)).chain(records[..2].to_vec()).collect());
+        let size = 64 * 1024;
+        for used in [None, Some(0), Some(7), Some(9)] {
+            let index = named(&[&honest, &lie]);
+            let mut live = Bits::new(index.len());
+            if let Some(n) = used {
+                live.insert(index.ordinal(&chunk(1, n)).unwrap());
+            }
+            let planned = look(&index, &[honest.id], &Log::default(), |seen| {
+                plan(&Seen { live: &live, ..*seen }, &Stays::new(seen), Limits::default())
+            });
+            assert_eq!(planned.total_bytes, size);
+            let bytes = (planned.unused_bytes, planned.repack_bytes);
+            assert_eq!(bytes, if used.is_none() { (size, 0) } else { (0, size) });
+            assert_eq!(planned.unused.contains(&honest.id), used.is_none());
+            assert_eq!(planned.repacked().count(), usize::from(used.is_some()));
         }
     }
 

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::crypto::{hash, sign};
 use crate::format::checkpoint::{Checkpoint, REMEMBERED, Row, State};
 use crate::format::id::{KeyId, PackId, SessionId};
-use crate::format::index::{Filling, IndexDelta};
+use crate::format::index::{Filling, IndexDelta, IndexPack};
 use crate::format::object;
 use crate::repo::error::is_damage;
 use crate::repo::gc::{ATTEMPTS, delete, is_published};
@@ -211,7 +211,7 @@ async fn write_index(
     parts: &mut Parts<'_>,
     mut lost: Option<&mut Vec<String>>,
 ) -> Result<()> {
-    let mut written = HashSet::new();
+    let mut written = Written::default();
     let mut filling = Filling::default();
     let mut generation = std::pin::pin!(index::parts(repo, log, 1));
     while let Some(part) = generation.next().await {
@@ -240,15 +240,27 @@ async fn write_index(
     flush(&mut filling, parts).await
 }
 
+/// What was written of packs already. A pack that is named in two ways is written in both: one of them is false, and
+/// only who reads the pack can tell which.
+#[derive(Default)]
+struct Written(HashSet<[u8; 16]>);
+
+impl Written {
+    fn is_new(&mut self, pack: &IndexPack) -> bool {
+        let half = pack.naming().first_chunk().copied();
+        self.0.insert(half.expect("16 of 32 bytes"))
+    }
+}
+
 async fn add(
     log: &Log,
-    written: &mut HashSet<PackId>,
+    written: &mut Written,
     delta: IndexDelta,
     filling: &mut Filling,
     parts: &mut Parts<'_>,
 ) -> Result<()> {
     for mut pack in delta.packs {
-        if log.swept.contains(&pack.id) || !written.insert(pack.id) {
+        if log.swept.contains(&pack.id) || !written.is_new(&pack) {
             continue;
         }
         pack.verified |= log.is_verified(&pack);

@@ -69,10 +69,11 @@ fn copy(
 ) -> Result<bool> {
     let keys = &filling.repo().keys;
     let found = hash::plain(bytes);
-    let sound = index.packs().with(pack).any(|info| info.hash == found);
-    let toc = Toc::open(&keys.structure, keys.repo, pack, bytes);
-    let (true, Ok(toc)) = (sound, toc) else {
-        tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
+    let toc = Toc::open(&keys.structure, keys.repo, pack, bytes).ok();
+    let is_true =
+        |toc: &Toc| index.packs().with(pack).any(|info| (info.hash, info.kind) == (found, toc.kind));
+    let Some(toc) = toc.filter(|toc| toc.kind == filling.kind() && is_true(toc)) else {
+        tracing::warn!(%pack, "the pack is damaged, or falsely named, and is not rewritten: run `kist check`");
         return Ok(false);
     };
     let mut places = Vec::new();

@@ -1,4 +1,7 @@
 //! The packs of an index as sorted rows of bytes, in the heap or in a mapped file.
+//!
+//! A pack that is named in two ways is two rows: one of them is false, and nothing but the pack itself tells which. What
+//! the rows of the false one say is tried in vain; what the true one says is not lost.
 
 use std::io;
 use std::ops::Range;
@@ -12,22 +15,24 @@ use crate::repo::index::PackInfo;
 use crate::repo::index::bytes::{Bytes, Out, Scratch, array, u32_at};
 use crate::repo::index::sorter::Sorter;
 
-/// id ‖ arrival ‖ kind ‖ flags ‖ sessions ‖ length ‖ hash ‖ origin ‖ named by ‖ first session, or where they are.
-const PACK: usize = 16 + 4 + 1 + 1 + 2 + 4 + 32 + 16 + 16 + 16;
+/// id ‖ naming ‖ arrival ‖ kind ‖ flags ‖ sessions ‖ length ‖ hash ‖ origin ‖ named by ‖ first session, or where they
+/// are.
+const PACK: usize = 16 + 32 + 4 + 1 + 1 + 2 + 4 + 32 + 16 + 16 + 16;
 type Row = [u8; PACK];
 const OWN: u8 = 1;
 const VERIFIED: u8 = 2;
 const NAMED_BY_SESSION: u8 = 4;
 /// Where they begin in a row.
-const ARRIVAL: usize = 16;
-const KIND: usize = 20;
-const FLAGS: usize = 21;
-const SESSIONS: usize = 22;
-const LEN: usize = 24;
-const HASH: usize = 28;
-const ORIGIN: usize = 60;
-const NAMED_BY: usize = 76;
-const SESSION: usize = 92;
+const NAMING: usize = 16;
+const ARRIVAL: usize = 48;
+const KIND: usize = 52;
+const FLAGS: usize = 53;
+const SESSIONS: usize = 54;
+const LEN: usize = 56;
+const HASH: usize = 60;
+const ORIGIN: usize = 92;
+const NAMED_BY: usize = 108;
+const SESSION: usize = 124;
 
 /// Beside a pack's number: its records are nodes, …
 pub const NODE: u32 = 1 << 31;
@@ -76,7 +81,8 @@ impl Building {
             + u8::from(pack.verified) * VERIFIED
             + u8::from(named_by.is_some()) * NAMED_BY_SESSION;
         let mut row = [0; PACK];
-        row[..ARRIVAL].copy_from_slice(&pack.id.0);
+        row[..NAMING].copy_from_slice(&pack.id.0);
+        row[NAMING..ARRIVAL].copy_from_slice(&pack.naming());
         row[ARRIVAL..KIND].copy_from_slice(&arrival.to_be_bytes());
         row[KIND] = pack.kind.number();
         row[FLAGS] = flags;
@@ -103,8 +109,8 @@ impl Building {
         Ok(arrival)
     }
 
-    /// Gives packs their numbers, in the order of their ids. What was named again with the same hash and origin is the
-    /// pack that was named first: gives the number of each pack by its arrival, with its marks.
+    /// Gives packs their numbers, in the order of their ids. What was named again in the same way is the pack that was
+    /// named first: gives the number of each pack by its arrival, with its marks.
     pub fn finish(self) -> io::Result<(Packs, Vec<u32>)> {
         let mut numbers = vec![AGAIN; self.arrived as usize];
         let mut out = Out::new(self.scratch);
@@ -112,23 +118,16 @@ impl Building {
         let mut rows = self.rows.finish()?;
         let mut next = rows.next()?;
         while let Some(mut first) = next {
-            let mut others = Vec::new();
             loop {
                 next = rows.next()?;
-                let Some(other) = next.filter(|other| other[..ARRIVAL] == first[..ARRIVAL]) else { break };
-                if other[HASH..NAMED_BY] == first[HASH..NAMED_BY] {
-                    // The generation's word, or the later session's, is as good as the first one's.
-                    first[FLAGS] &= other[FLAGS] | !NAMED_BY_SESSION;
-                } else {
-                    others.push(other);
-                }
+                let Some(again) = next.filter(|again| again[..ARRIVAL] == first[..ARRIVAL]) else { break };
+                // The generation's word, or the later session's, is as good as the first one's.
+                first[FLAGS] &= again[FLAGS] | !NAMED_BY_SESSION;
             }
-            for pack in [first].into_iter().chain(others) {
-                let marks = marks(kind(&pack), pack[FLAGS] & OWN != 0);
-                numbers[u32_at(&pack, ARRIVAL) as usize] = marks | count;
-                count += 1;
-                out.write(&pack)?;
-            }
+            let marks = marks(kind(&first), first[FLAGS] & OWN != 0);
+            numbers[u32_at(&first, ARRIVAL) as usize] = marks | count;
+            count += 1;
+            out.write(&first)?;
         }
         let (rows, sessions) = (out.finish(Advice::Random)?, self.sessions.finish(Advice::Random)?);
         Ok((Packs { rows, sessions }, numbers))
@@ -160,6 +159,7 @@ impl Packs {
         let row = &self.rows()[number];
         PackInfo {
             id: PackId(array(row, 0)),
+            naming: array(row, NAMING),
             kind: kind(row),
             len: u32_at(row, LEN),
             hash: array(row, HASH),
@@ -183,11 +183,11 @@ impl Packs {
         }
     }
 
-    /// The numbers of the packs with this id: more than one only if they differ.
+    /// The numbers of the packs with this id: more than one only if it is named in more than one way.
     pub fn with(&self, id: PackId) -> Range<usize> {
         let packs = self.rows();
-        let first = packs.partition_point(|pack| pack[..ARRIVAL] < id.0[..]);
-        first..first + packs[first..].partition_point(|pack| pack[..ARRIVAL] == id.0[..])
+        let first = packs.partition_point(|pack| pack[..NAMING] < id.0[..]);
+        first..first + packs[first..].partition_point(|pack| pack[..NAMING] == id.0[..])
     }
 
     #[cfg(test)]

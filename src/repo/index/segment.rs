@@ -221,7 +221,11 @@ impl Segment {
         self.packs.get(number)
     }
 
-    /// The numbers of the packs with this id: more than one only if they differ.
+    pub fn pack_id(&self, number: usize) -> PackId {
+        self.packs.id(number)
+    }
+
+    /// The numbers of the packs with this id: more than one only if it is named in more than one way.
     pub fn packs_with(&self, id: PackId) -> Range<usize> {
         self.packs.with(id)
     }
@@ -234,6 +238,7 @@ mod tests {
 
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
     use crate::format::id::KeyId;
@@ -290,15 +295,13 @@ mod tests {
     fn model(named: &[Named]) -> Model {
         let mut model = Model::default();
         for (pack, by, own) in named {
-            let first = model.packs.iter_mut().find(|info| info.id == pack.id);
-            if let Some(first) = first
-                && (first.hash, first.origin) == (pack.hash, pack.origin)
-            {
+            if let Some(first) = model.packs.iter_mut().find(|info| info.naming == pack.naming()) {
                 first.session = first.session.filter(|_| by.is_some());
                 continue;
             }
             model.packs.push(PackInfo {
                 id: pack.id,
+                naming: pack.naming(),
                 kind: pack.kind,
                 len: pack.len,
                 hash: pack.hash,
@@ -364,7 +367,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_segment_says_what_maps_would_however_little_of_it_memory_holds(named in vec(named(), 0..30)) {
+        fn a_segment_says_what_maps_would_however_little_of_it_memory_holds(
+            mut named in vec(named(), 0..30), again in vec((any::<Index>(), 0u8..3), 0..10),
+        ) {
+            for (which, by) in again.iter().filter(|_| !named.is_empty()).collect::<Vec<_>>() {
+                let (pack, _, own) = which.get(&named).clone();
+                named.push((pack, (*by > 0).then_some(SessionId([*by; 16])), own));
+            }
             let folder = tempfile::tempdir().unwrap();
             let scratch = Scratch::new(folder.path().to_owned(), fixed::world(1, Time(0)));
             let model = model(&named);
