@@ -119,13 +119,36 @@ impl IndexPack {
     /// BLAKE3 of what is said of the pack's bytes and records: who names the pack again with the same digest says the
     /// same of it.
     pub fn digest(&self) -> [u8; 32] {
-        Self { sessions: Vec::new(), ..self.clone() }.naming()
+        self.digest_with(&[])
     }
 
     /// BLAKE3 of all that is said of the pack, its sessions too: who says all of that again adds nothing.
     pub fn naming(&self) -> [u8; 32] {
-        let named = Self { verified: false, ..self.clone() };
-        hash::plain(&IndexDelta { packs: vec![named] }.body())
+        self.digest_with(&self.sessions)
+    }
+
+    /// BLAKE3 of what a delta with this pack alone holds before its signature, if it says so of it.
+    fn digest_with(&self, sessions: &[SessionId]) -> [u8; 32] {
+        let mut out = Writer::new();
+        out.varint(1);
+        self.write(&mut out, false, sessions);
+        hash::plain(&out.into_bytes())
+    }
+
+    fn write(&self, out: &mut Writer, verified: bool, sessions: &[SessionId]) {
+        out.raw(&self.id.0);
+        out.u8(self.kind.number());
+        out.u32(self.len);
+        out.raw(&self.hash);
+        out.raw(&self.origin.0);
+        out.u8(verified.into());
+        out.varint(sessions.len() as u64);
+        sessions.iter().for_each(|session| out.raw(&session.0));
+        out.varint(self.records.len() as u64);
+        for record in &self.records {
+            out.raw(&record.id);
+            out.u32(record.len);
+        }
     }
 }
 
@@ -142,21 +165,7 @@ impl IndexDelta {
     pub fn body(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.varint(self.packs.len() as u64);
-        for pack in &self.packs {
-            out.raw(&pack.id.0);
-            out.u8(pack.kind.number());
-            out.u32(pack.len);
-            out.raw(&pack.hash);
-            out.raw(&pack.origin.0);
-            out.u8(pack.verified.into());
-            out.varint(pack.sessions.len() as u64);
-            pack.sessions.iter().for_each(|session| out.raw(&session.0));
-            out.varint(pack.records.len() as u64);
-            for record in &pack.records {
-                out.raw(&record.id);
-                out.u32(record.len);
-            }
-        }
+        self.packs.iter().for_each(|pack| pack.write(&mut out, pack.verified, &pack.sessions));
         out.into_bytes()
     }
 
