@@ -242,13 +242,25 @@ impl Toc {
 
     /// Opens the table of the pack `id` from all of its bytes.
     pub fn open(structure: &Key, repo: RepoId, id: PackId, pack: &[u8]) -> Result<Self, Error> {
-        let short = || Error::Short { what: "pack", at: pack.len() };
-        let (rest, trailer) = pack.split_at(pack.len().checked_sub(TRAILER_LEN).ok_or_else(short)?);
-        let toc_len = Self::open_trailer(structure, repo, id, trailer)?;
-        let toc_start = rest.len().checked_sub(toc_len as usize).ok_or_else(short)?;
+        Self::open_tail(structure, repo, id, pack, pack.len() as u64)
+    }
+
+    /// The same from the last bytes of so many. If they are too few, the error says how many are needed.
+    pub fn open_tail(
+        structure: &Key,
+        repo: RepoId,
+        id: PackId,
+        tail: &[u8],
+        len: u64,
+    ) -> Result<Self, Error> {
+        let short = |needed: usize| Error::Short { what: "pack", at: needed };
+        let (rest, trailer) =
+            tail.split_at(tail.len().checked_sub(TRAILER_LEN).ok_or_else(|| short(TRAILER_LEN))?);
+        let toc_len = Self::open_trailer(structure, repo, id, trailer)? as usize;
+        let toc_start = rest.len().checked_sub(toc_len).ok_or_else(|| short(toc_len + TRAILER_LEN))?;
         let toc = Self::open_sealed(structure, repo, id, &rest[toc_start..])?;
-        let end = toc.records.last().map_or(0, |last| last.offset as usize + last.len as usize);
-        match end <= toc_start {
+        let end = toc.records.last().map_or(0, |last| u64::from(last.offset) + u64::from(last.len));
+        match end + (toc_len + TRAILER_LEN) as u64 <= len {
             true => Ok(toc),
             false => {
                 Err(Error::Invalid { what: TOC, field: "records", found: "beyond the pack's end".into() })

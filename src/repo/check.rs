@@ -10,10 +10,11 @@ pub(super) mod damage;
 mod finding;
 pub(super) mod packs;
 mod remembered;
+mod sessions;
 mod touched;
 mod trees;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -125,6 +126,7 @@ pub(super) async fn examine(
     if let Some(reading) = reading {
         run.read(&reader, reading, &listed, started).await?;
     }
+    run.sessions(reader.index(), &log).await?;
     let Run { mut report, mut damage, unusable, .. } = run;
     if !damage.is_none() {
         report.touched = Ways::new(&reader, &mut damage, &tell).walk(&snapshots.all, progress).await?;
@@ -193,6 +195,16 @@ impl Run<'_> {
         Ok(snapshots)
     }
 
+    /// The keys of all that is there.
+    async fn sessions(&mut self, index: &Index, log: &Log) -> Result<()> {
+        let closed = sessions::look(self.repo, index, log).await?;
+        closed.findings.into_iter().for_each(|finding| self.found(finding));
+        closed.packs.into_iter().for_each(|pack| self.damage.whole(pack));
+        self.damage.found.extend(closed.records.iter().map(|(pack, _)| *pack));
+        self.damage.records.extend(closed.records);
+        Ok(())
+    }
+
     /// Every pack of the index, held against a listing: a pack was there before the delta that names it.
     async fn listed(&mut self, index: &Index, log: &Log) -> Result<HashMap<PackId, ListedPack>> {
         let listed = listed_packs(self.repo).await?;
@@ -225,9 +237,9 @@ impl Run<'_> {
                 self.damage.whole(id);
                 continue;
             }
-            for false_one in namings.iter().filter(|pack| !fits(pack)) {
-                let origin = false_one.origin.to_string();
-                self.found(Finding::PackNamed { key: key.clone(), origin });
+            let false_ones = namings.iter().filter(|pack| !fits(pack));
+            for origin in false_ones.map(|pack| pack.origin).collect::<BTreeSet<_>>() {
+                self.found(Finding::PackNamed { key: key.clone(), origin: origin.to_string() });
             }
         }
         Ok(listed)
@@ -301,7 +313,7 @@ impl Run<'_> {
             packs::read(reader.clone(), Named { id: *id, namings })
         });
         let mut reading = futures::stream::iter(reading).buffered(in_flight);
-        let (mut done, mut doubtful) = (Done::default(), HashSet::new());
+        let (mut done, mut doubtful) = (Done::default(), BTreeSet::new());
         for (id, _) in &named {
             if self.progress.is_cancelled() {
                 done.end = Some(place_of(*id));
@@ -321,7 +333,7 @@ impl Run<'_> {
             self.report.read_bytes += read.bytes;
             self.report.records += read.records;
             self.progress.advance(Unit::PackBytes, read.bytes);
-            if !read.findings.is_empty() {
+            if !read.findings.is_empty() || read.is_doubtful {
                 done.damaged.push(place_of(*id));
             }
             // Its length was told when it was listed.
@@ -337,7 +349,7 @@ impl Run<'_> {
         }
         drop(reading);
         if !doubtful.is_empty() {
-            packs::doubtful(reader, &doubtful, &mut self.damage).await?;
+            packs::doubtful(reader, doubtful, &mut self.damage).await?;
         }
         Ok(done)
     }

@@ -31,7 +31,7 @@ use crate::repo::session::Session;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Log, Repository, Result, Snapshots};
 pub use bytes::Scratch;
-pub(super) use deltas::{Listed, load_delta, parts, put_delta, records_of};
+pub(super) use deltas::{Listed, Records, load_delta, parts, put_delta, records_of};
 
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
 const ATTEMPTS: usize = 8;
@@ -137,7 +137,6 @@ impl Index {
         let committed = committed_of(repo, &log, &others).await?;
         // Listed after the deltas: a pack was there before the delta that names it.
         let there = index.listed(repo).await?;
-        let mut lost = 0;
         for number in 0..index.segment.packs() {
             let pack = index.segment.pack(number);
             let is_there = there.contains(number);
@@ -145,11 +144,12 @@ impl Index {
             let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
             // Whoever holds what a revoked key's slot held may go on to write deltas in its old sessions.
             let is_distrusted = !pack.own && !pack.verified && log.state.revoked.contains_key(&pack.origin);
-            lost += usize::from(!is_there);
             if !is_there || !is_sure || is_distrusted || log.is_barred(pack.id) {
                 index.usable.remove(number);
             }
         }
+        let lost = index.packs().by_id().filter(|(_, numbers)| !numbers.clone().any(|n| there.contains(n)));
+        let lost = lost.count();
         if lost > 0 {
             tracing::warn!(
                 packs = lost,

@@ -116,7 +116,12 @@ impl Log {
                 },
             }
         }
-        Err(last)
+        Err(match last {
+            Error::Store(error) => {
+                Error::Log { what: format!("the newest checkpoint can't be read: {error}") }
+            }
+            last => last,
+        })
     }
 
     /// Reads the log as it was at a slot that the newest checkpoint does not stand for yet.

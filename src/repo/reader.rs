@@ -3,7 +3,7 @@
 //! Nodes are read by whole packs (they are small and lie in the order in which they are
 //! read); data is read by the range that the caller plans. Opening is CPU work and sync.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
 use crate::format::refs::{ChunkRef, Refs};
+use crate::repo::error::is_damage;
 use crate::repo::index::Place;
 use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
@@ -64,10 +65,43 @@ impl Reader {
             .map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
     }
 
-    /// What a node refers to: its kind of tree, its level and its references; any role may know.
+    /// What a node refers to: its kind of tree, its level and its references; any role may know. Who can't tell a node
+    /// from another with its id gets the references of all of them: one is the true one.
     pub async fn node_refs(&self, id: NodeId) -> Result<(u8, u8, Refs)> {
-        let (refs, _) = self.node_parts(id).await?;
-        decode_refs(&refs).map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
+        let (refs, entries) = self.node_parts(id).await?;
+        let decoded = decode(id, &refs);
+        match entries {
+            Some(_) => decoded,
+            None => self.with_others(id, decoded).await,
+        }
+    }
+
+    /// With what the node refers to at its other places, as far as any index names that. Of a pack that somebody has read,
+    /// the references alone.
+    async fn with_others(&self, id: NodeId, first: Result<(u8, u8, Refs)>) -> Result<(u8, u8, Refs)> {
+        let index = &self.index;
+        let slots: Vec<(usize, Place)> = index.slots_of(&RecordId::Node(id)).collect();
+        let is_read = |(number, _): &&(usize, Place)| index.packs().get(*number).verified;
+        let read = slots.iter().find(is_read).copied();
+        let mut places: Vec<Place> = slots.into_iter().map(|(_, place)| place).collect();
+        places.dedup();
+        if places.len() < 2 {
+            return first;
+        }
+        if let Some((_, place)) = read
+            && let Ok((refs, _)) = self.node_at(id, &place).await
+        {
+            return decode(id, &refs);
+        }
+        let mut all = Vec::new();
+        for place in places {
+            match self.node_at(id, &place).await {
+                Ok((refs, _)) => all.extend(decode(id, &refs)),
+                Err(error) if is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        merged(index, all).map_or(first, Ok)
     }
 
     async fn node_parts(&self, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
@@ -109,21 +143,23 @@ impl Reader {
         let record_id = RecordId::Node(id);
         let mut last = Error::Unknown { id: record_id };
         for place in index.places(&record_id) {
-            let pack = match self.whole_pack(place.pack).await {
-                Ok(pack) => pack,
-                Err(error) => {
-                    last = missing_or(error, record_id, &place);
-                    continue;
-                }
-            };
-            let (start, end) = (place.offset as usize, place.offset as usize + place.len as usize);
-            match pack.get(start..end).map(|record| self.open_node(id, record)) {
-                Some(Ok(parts)) => return Ok(parts),
-                Some(Err(_)) => last = damaged(record_id, &place, "it does not open"),
-                None => last = damaged(record_id, &place, "the pack ends before it"),
+            match self.node_at(id, &place).await {
+                Ok(parts) => return Ok(parts),
+                Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    async fn node_at(&self, id: NodeId, place: &Place) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let record_id = RecordId::Node(id);
+        let pack = self.whole_pack(place.pack).await.map_err(|error| missing_or(error, record_id, place))?;
+        let (start, end) = (place.offset as usize, place.offset as usize + place.len as usize);
+        match pack.get(start..end).map(|record| self.open_node(id, record)) {
+            Some(Ok(parts)) => Ok(parts),
+            Some(Err(_)) => Err(damaged(record_id, place, "it does not open")),
+            None => Err(damaged(record_id, place, "the pack ends before it")),
+        }
     }
 
     /// Opens a node from the bytes of its record and compares its id: its references, and its entries for who may know
@@ -277,6 +313,28 @@ impl Reader {
 }
 
 /// The index says that the pack is there: that it is missing is damage.
+fn decode(id: NodeId, refs: &[u8]) -> Result<(u8, u8, Refs)> {
+    decode_refs(refs).map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
+}
+
+/// All references of some nodes, one of which is the true one. What no index names is made up, if one of them needs
+/// nothing like that.
+fn merged(index: &Index, all: Vec<(u8, u8, Refs)>) -> Option<(u8, u8, Refs)> {
+    let knows_chunk = |id: &ChunkId| index.ordinal(&RecordId::Chunk(*id)).is_some();
+    let knows_node = |id: &NodeId| index.ordinal(&RecordId::Node(*id)).is_some();
+    let is_complete = |refs: &Refs| refs.chunks.iter().all(knows_chunk) && refs.nodes.iter().all(knows_node);
+    let is_any_complete = all.iter().any(|(_, _, refs)| is_complete(refs));
+    let &(tree, level, _) = all.first()?;
+    let (mut chunks, mut nodes, mut refs) = (HashSet::new(), HashSet::new(), Refs::default());
+    for (_, _, more) in all {
+        let is_new = |id: &ChunkId| (!is_any_complete || knows_chunk(id)) && chunks.insert(*id);
+        refs.chunks.extend(more.chunks.into_iter().filter(is_new));
+        let is_new = |id: &NodeId| (!is_any_complete || knows_node(id)) && nodes.insert(*id);
+        refs.nodes.extend(more.nodes.into_iter().filter(is_new));
+    }
+    Some((tree, level, refs))
+}
+
 fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {
     match error {
         Error::Store(error) if error.class() == Class::Missing => damaged(id, place, PACK_MISSING),

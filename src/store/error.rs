@@ -156,6 +156,24 @@ impl Error {
         }
     }
 
+    /// The key of the object, if it was about one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Error::Invalid { .. } | Error::Folder { .. } => None,
+            Error::Missing { at }
+            | Error::Gone { at, .. }
+            | Error::Denied { at, .. }
+            | Error::Retained { at, .. }
+            | Error::Full { at, .. }
+            | Error::Truncated { at, .. }
+            | Error::TooLarge { at, .. }
+            | Error::Transient { at, .. }
+            | Error::Unsupported { at, .. }
+            | Error::BadKey { at }
+            | Error::Other { at, .. } => (at.verb != Verb::List).then_some(at.key.as_str()),
+        }
+    }
+
     /// Whether the store works, and it is the object that is not there or not as it was written.
     pub fn is_damage(&self) -> bool {
         matches!(self.class(), Class::Missing | Class::Corrupt)

@@ -8,12 +8,15 @@ use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::keys::Role;
 use kist::format::object;
 use kist::format::pack::PackKind;
+use kist::job::repair::Request;
 use kist::progress::{Progress, Unit};
-use kist::repo::{self, Index, Lost, NewKey, Reading, Repository, Unlock};
+use kist::repo::{self, Index, Limits, Lost, NewKey, PruneSettings, Reading, Repository, Unlock};
 use kist::world::Time;
 
+use crate::repair::{all, repair_with};
 use crate::scene::{
-    Checked, Scene, backup, change, check, check_as, check_structure, check_until, grow, noise, record_ids,
+    Checked, Scene, backup, change, check, check_as, check_structure, check_until, grow, noise, now,
+    record_ids,
 };
 
 const FIFTH: u64 = (1 << 32) / 5 + 1;
@@ -173,6 +176,42 @@ async fn what_is_lost_is_told_by_snapshot_path_and_range_and_to_a_maintainer_by_
     assert!(
         checked.touched.iter().all(|touched| matches!(touched.lost, Lost::Records { count } if count > 0))
     );
+}
+
+/// The story: only a check that read data told that a session's keys were gone, and backups went on to refer to what
+/// nothing opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_is_told_by_a_check_of_the_structure_and_a_repair_has_what_it_sealed_uploaded_again() {
+    for is_pruned in [false, true] {
+        let scene = Scene::new().await;
+        grow(&scene.source());
+        let owner = scene.open(scene.store()).await.unwrap();
+        let first = backup(&owner, &scene.source()).await.unwrap().snapshot;
+        change(&scene.source());
+        let second = backup(&owner, &scene.source()).await.unwrap().snapshot;
+        if is_pruned {
+            repo::forget(&owner, &[first.id]).await.unwrap();
+            // Packs have records of both sessions then.
+            let limits = Limits { min_used_percent: 100, ..Limits::default() };
+            repo::prune(&owner, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
+        }
+        let key = object::session_key(first.id);
+        owner.store.delete(&key).await.unwrap();
+        let maintainer = scene.open_with(&scene.add(NewKey::of(Role::Maintainer, "nightly")).await).await;
+        for checker in [&owner, &maintainer] {
+            let checked = check_structure(checker).await;
+            let is_named = checked.findings.iter().any(|found| found.key() == Some(&key));
+            // Without it deltas of an epoch that has not ended don't count, and that is what is told.
+            assert!(is_named || (!is_pruned && !checked.findings.is_empty()), "{checked:?}");
+            let touched: BTreeSet<_> = checked.touched.iter().map(|touched| &touched.snapshot).collect();
+            assert!(touched.contains(&second.name()), "{checked:?}");
+        }
+        let plan = Request { reading: None, ..all() };
+        let (outcome, _) = repair_with(&owner, plan).await.unwrap();
+        assert!(!outcome.lost.is_empty());
+        let healed = backup(&owner, &scene.source()).await.unwrap().snapshot;
+        scene.restore_whole(&owner, &healed.name(), "the next backup").await;
+    }
 }
 
 /// Names a pack in the writer's own name, in a session that it has begun.

@@ -24,3 +24,4 @@ mod roles;
 mod scene;
 mod stolen;
 mod stores;
+mod thief;

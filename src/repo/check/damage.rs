@@ -54,6 +54,14 @@ impl Damage {
             .all(|place| self.packs.contains(&place.pack) || self.records.contains(&(place.pack, *id)))
     }
 
+    /// Takes the packs that are said to have a lost record that something needs for damaged, so that a repair looks into
+    /// them, and nobody refers to it there any more.
+    pub fn blame(&mut self, index: &Index, id: &RecordId) {
+        let said_to = index.places(id).map(|place| place.pack);
+        let said_to: Vec<PackId> = said_to.filter(|pack| self.records.contains(&(*pack, *id))).collect();
+        self.found.extend(said_to);
+    }
+
     /// Where a lost record lay.
     pub fn cause(index: &Index, id: &RecordId) -> String {
         match index.places(id).next() {

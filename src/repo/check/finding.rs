@@ -34,7 +34,7 @@ pub enum Finding {
     #[error("{key}: its table of contents does not fit the index")]
     PackTable { key: String },
     /// Another delta says rightly what the pack is.
-    #[error("{key}: the pack is sound, and a delta of the key {origin} says falsely what is in it")]
+    #[error("{key}: a delta of the key {origin} says falsely what is in the pack, and another one truly")]
     PackNamed { key: String, origin: String },
     #[error("{key}: {id} can't be opened")]
     Record { key: String, id: RecordId },
@@ -58,6 +58,7 @@ impl Finding {
     pub(super) fn of_object(source: Error) -> Self {
         let key = match &source {
             Error::Object { key, .. } => key.clone(),
+            Error::Store(error) if error.key().is_some() => error.key().unwrap_or_default().to_owned(),
             _ => "an object".to_owned(),
         };
         Finding::Object { key, source }

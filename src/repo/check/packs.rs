@@ -3,7 +3,7 @@
 //! Packs stream: a few are in flight, and each is looked at on a thread of its own. They come back in the order in
 //! which they were asked for, so that a check that is interrupted knows how far it came.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::crypto::hash;
@@ -87,16 +87,19 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     let is_whole = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
     // Of two that are right about the bytes the table tells which is right about the records.
     let is_true = |info: &PackInfo| {
-        let says = |toc: &Toc| by_table(info, toc).naming() == info.naming;
+        let says = |toc: &Toc| info.kind == toc.kind && by_table(info, toc).naming() == info.naming;
         is_whole(info) && toc.as_ref().is_none_or(says)
     };
-    let true_one = named.namings.iter().find(|info| is_true(info));
+    let (true_ones, false_ones): (Vec<&PackInfo>, Vec<&PackInfo>) =
+        named.namings.iter().partition(|info| is_true(info));
+    let true_one = true_ones.first();
     let is_any_whole = named.namings.iter().any(is_whole);
-    for info in named.namings.iter().filter(|info| !is_true(info)) {
+    let mut origins = BTreeSet::new();
+    for info in &false_ones {
         let (key, len) = (key.clone(), bytes.len() as u64);
         read.findings.extend(match true_one {
-            // Another length was told when packs were listed.
-            Some(_) if len != u64::from(info.len) => None,
+            // Another length was told when packs were listed; and of one key one lie says enough.
+            Some(_) if len != u64::from(info.len) || !origins.insert(info.origin) => None,
             Some(_) => Some(Finding::PackNamed { key, origin: info.origin.to_string() }),
             None if is_any_whole => None,
             None if len != u64::from(info.len) => {
@@ -109,8 +112,7 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
         read.findings.push(Finding::PackTable { key: key.clone() });
     }
     // What is said falsely of where records lie is damage too, if they lie nowhere else.
-    let is_falsely_named = true_one.is_some() && !named.namings.iter().all(is_true);
-    read.is_doubtful = toc.is_none() || (is_falsely_named && keys.can_read_data());
+    read.is_doubtful = toc.is_none() || !false_ones.is_empty();
     let Some(toc) = toc else { return read };
     records(reader, named.id, &toc, (bytes, is_any_whole), &key, &mut read);
     if let Some(info) = true_one
@@ -179,27 +181,44 @@ fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
     }
 }
 
-/// Which of the records that the index has in these packs are not sound. Whoever can't open contents can't tell of chunks,
-/// and takes them for lost.
-pub async fn doubtful(reader: &Arc<Reader>, packs: &HashSet<PackId>, damage: &mut Damage) -> Result<()> {
-    for (pack, records) in records_of(reader.repo(), packs).await? {
-        let bytes = match reader.repo().store.get(&object::pack_key(pack)).await {
-            Err(error) if error.class() == StoreClass::Transient => return Err(error.into()),
-            bytes => bytes.unwrap_or_default(),
-        };
-        let reader = reader.clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            let is_there = |(id, place): &(RecordId, Place)| {
-                let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize);
-                sealed.is_some_and(|sealed| opens(&reader, id, place, sealed))
+/// Which of the records that the index has in these packs are not there. Where a table can't be read, whoever can't open
+/// contents can't tell of chunks, and takes them for lost.
+pub async fn doubtful(reader: &Arc<Reader>, mut packs: BTreeSet<PackId>, damage: &mut Damage) -> Result<()> {
+    while !packs.is_empty() {
+        for (pack, records) in records_of(reader.repo(), &mut packs).await? {
+            let bytes = match reader.repo().store.get(&object::pack_key(pack)).await {
+                Err(error) if error.class() == StoreClass::Transient => return Err(error.into()),
+                bytes => bytes.unwrap_or_default(),
             };
-            // Where the pack is named in more than one way, one of them is true.
-            let (there, mut lost): (Vec<_>, Vec<_>) = records.into_iter().partition(is_there);
-            let there: HashSet<RecordId> = there.into_iter().map(|(id, _)| id).collect();
-            lost.retain(|(id, _)| !there.contains(id));
-            lost.into_iter().map(|(id, _)| (pack, id)).collect::<Vec<_>>()
-        });
-        damage.records.extend(looking.await.expect("opening records does not panic"));
+            let reader = reader.clone();
+            let looking = tokio::task::spawn_blocking(move || not_there(&reader, pack, records, &bytes));
+            damage.records.extend(looking.await.expect("opening records does not panic"));
+        }
     }
     Ok(())
+}
+
+fn not_there(
+    reader: &Reader,
+    pack: PackId,
+    records: Vec<(RecordId, Place)>,
+    bytes: &[u8],
+) -> Vec<(PackId, RecordId)> {
+    let keys = &reader.repo().keys;
+    let toc = Toc::open(&keys.structure, keys.repo, pack, bytes).ok();
+    let in_table: Option<HashSet<(RecordId, u32, u32)>> =
+        toc.map(|toc| toc.records.iter().map(|record| (record.id, record.offset, record.len)).collect());
+    let is_there = |(id, place): &(RecordId, Place)| match &in_table {
+        // What is in it was looked at with the pack.
+        Some(table) => table.contains(&(*id, place.offset, place.len)),
+        None => {
+            let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize);
+            sealed.is_some_and(|sealed| opens(reader, id, place, sealed))
+        }
+    };
+    // Where the pack is named in more than one way, one of them is true.
+    let (there, mut lost): (Vec<_>, Vec<_>) = records.into_iter().partition(is_there);
+    let there: HashSet<RecordId> = there.into_iter().map(|(id, _)| id).collect();
+    lost.retain(|(id, _)| !there.contains(id));
+    lost.into_iter().map(|(id, _)| (pack, id)).collect()
 }

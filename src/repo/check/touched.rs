@@ -102,9 +102,10 @@ impl<'a> Ways<'a> {
     }
 
     /// What is known of a node without reading it.
-    fn known(&self, id: NodeId) -> Option<bool> {
+    fn known(&mut self, id: NodeId) -> Option<bool> {
         let record = RecordId::Node(id);
         if self.is_lost(record) {
+            self.damage.blame(self.reader.index(), &record);
             return Some(true);
         }
         let ordinal = self.reader.index().ordinal(&record)?;
@@ -146,8 +147,10 @@ impl<'a> Ways<'a> {
         self.seen.insert(ordinal);
         match self.reader.node_refs(id).await {
             Ok((_, _, refs)) => {
-                let hit = refs.chunks.iter().any(|chunk| self.is_lost(RecordId::Chunk(*chunk)));
-                Ok(Open { ordinal, rest: refs.nodes, hit })
+                let chunks = refs.chunks.into_iter().map(RecordId::Chunk);
+                let lost: Vec<RecordId> = chunks.filter(|chunk| self.is_lost(*chunk)).collect();
+                lost.iter().for_each(|chunk| self.damage.blame(self.reader.index(), chunk));
+                Ok(Open { ordinal, rest: refs.nodes, hit: !lost.is_empty() })
             }
             Err(error) if !is_damage(&error) => Err(error),
             Err(_) => {

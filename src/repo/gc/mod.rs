@@ -3,6 +3,7 @@
 //! Spec: chapter 11. Condemn → resolve → sweep → publish → delete, without a lock: any number of writers and of other
 //! prunes may be at work, and each prune takes up what another has left.
 
+mod copies;
 mod delete;
 mod mark;
 mod plan;
@@ -19,13 +20,14 @@ use crate::format::id::{PackId, SessionId};
 use crate::format::limits;
 use crate::format::log::Action;
 use crate::repo::bits::Bits;
+use crate::repo::gc::copies::Copies;
 use crate::repo::gc::mark::mark;
 use crate::repo::gc::plan::{Seen, Stays, plan, sweepable};
 use crate::repo::index::{Index, ListedPack, listed_packs};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Appended, Error, Log, Reader, Repository, Result, Snapshots};
-pub(super) use plan::is_copy;
+pub(super) use copies::is_for_all;
 pub use plan::{Limits, PrunePlan};
 pub use renew::{Renewed, renew};
 
@@ -104,6 +106,7 @@ struct Look {
     committed: HashSet<SessionId>,
     /// Sessions of the epochs that no checkpoint stands for yet.
     open_sessions: usize,
+    copies: Arc<Copies>,
 }
 
 impl Look {
@@ -133,7 +136,19 @@ impl Look {
             Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
             Err(error) => return Err(Error::Unsound { what: crate::repo::chain(&error) }),
         };
-        Ok(Self { log, snapshots, reader, live, listed, running, running_since, committed, open_sessions })
+        let copies = Arc::new(Copies::load(repo, reader.index(), &live, (&listed, &log)).await?);
+        Ok(Self {
+            log,
+            snapshots,
+            reader,
+            live,
+            listed,
+            running,
+            running_since,
+            committed,
+            open_sessions,
+            copies,
+        })
     }
 
     /// The same, taken anew while the log moves.
@@ -164,6 +179,7 @@ impl Look {
             running: &self.running,
             running_since: self.running_since,
             committed: &self.committed,
+            copies: &self.copies,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What a prune would do: a value that can be printed, made from an index and its marks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
+use crate::repo::gc::copies::Copies;
 use crate::repo::index::{ListedPack, PackInfo};
 use crate::repo::{Index, Log, Place};
 
@@ -71,13 +73,15 @@ pub struct Seen<'a> {
     /// Sessions that have committed, or have copied records and are done.
     pub committed: &'a HashSet<SessionId>,
     pub running_since: Option<i64>,
+    pub copies: &'a Arc<Copies>,
 }
 
-/// Where records that are needed have to stay, if they have several places: once for each origin, because a writer
-/// believes nobody else's copy, and a stolen key could have planted a false one; or in one pack that somebody has read.
+/// Where records that are needed have to stay, if they have several places: at each but those for which another one
+/// stands.
 pub struct Stays {
     /// Of the packs, by number: the store lists it, and it is neither condemned nor swept nor damaged.
     usable: Bits,
+    copies: Arc<Copies>,
 }
 
 impl Stays {
@@ -89,7 +93,7 @@ impl Stays {
                 usable.insert(number);
             }
         }
-        Self { usable }
+        Self { usable, copies: seen.copies.clone() }
     }
 
     /// Those of one record's places at which it has to stay, each with the number of its pack; in `found`, which is
@@ -97,32 +101,38 @@ impl Stays {
     pub fn among<'f>(
         &self,
         index: &Index,
-        places: impl Iterator<Item = (usize, Place)>,
+        (ordinal, places): (usize, impl Iterator<Item = (usize, Place)>),
         found: &'f mut Vec<(usize, Place)>,
     ) -> &'f [(usize, Place)] {
         found.clear();
         found.extend(places.filter(|(number, _)| self.usable.contains(*number)));
         if found.len() > 1 {
-            let info = |number: usize| index.packs().get(number);
-            match found.iter().position(|(number, _)| info(*number).verified) {
-                Some(read) => {
-                    found.swap(0, read);
-                    found.truncate(1);
-                }
-                None => {
-                    let mut origins = HashSet::new();
-                    found.retain(|(number, _)| origins.insert(info(*number).origin));
+            let is_false = |(_, place): &(usize, Place)| self.copies.is_false(ordinal, place);
+            if !found.iter().all(is_false) {
+                found.retain(|place| !is_false(place));
+            }
+            let mut packs: Vec<PackInfo> =
+                found.iter().map(|(number, _)| index.packs().get(*number)).collect();
+            // Of two that stand for each other the first stays.
+            let mut at = 0;
+            while at < found.len() {
+                let stands = |stays: usize, goes: usize| {
+                    // A writer does not believe what the owner has sealed.
+                    let is_believed = packs[stays].verified || packs[stays].origin == packs[goes].origin;
+                    let [stays, goes] = [stays, goes].map(|n| (&found[n].1, &packs[n]));
+                    is_believed && self.copies.stands_for(ordinal, stays, goes)
+                };
+                let is_better = |other: usize| stands(other, at) && (other < at || !stands(at, other));
+                if (0..found.len()).any(|other| other != at && is_better(other)) {
+                    found.remove(at);
+                    packs.remove(at);
+                } else {
+                    at += 1;
                 }
             }
         }
         found
     }
-}
-
-/// Whether a record in that pack is a copy of a writer's: a writer believes itself and who has read, and what the owner
-/// has sealed can be restored by anyone.
-pub fn is_copy(pack: &PackInfo, of: KeyId) -> bool {
-    pack.verified || pack.origin == of || pack.origin == KeyId::OWNER
 }
 
 /// Bytes of each pack's records: those that are used, and all. By the pack's number.
@@ -138,13 +148,16 @@ fn record_bytes(seen: &Seen<'_>, stays: &Stays) -> (Vec<u64>, Vec<u64>) {
         if !seen.live.contains(ordinal) {
             continue;
         }
-        let places = stays.among(seen.index, here.iter().copied(), &mut found);
-        places.iter().for_each(|(pack, place)| used[*pack] += u64::from(place.len));
+        let places = stays.among(seen.index, (ordinal, here.iter().copied()), &mut found);
+        places.iter().for_each(|(pack, place)| used[*pack] += u64::from(place.len.max(1)));
         for (pack, place) in here.iter().filter(|(pack, _)| !stays.usable.contains(*pack)) {
             // Of what is damaged or missing, and has no copy, whatever is left may be of use to a repair.
-            let origin = packs.get(*pack).origin;
-            if !places.iter().any(|(other, _)| is_copy(&packs.get(*other), origin)) {
-                used[*pack] += u64::from(place.len);
+            let goes = (place, &packs.get(*pack));
+            let stands = |(other, stays): &(usize, Place)| {
+                seen.copies.stands_for(ordinal, (stays, &packs.get(*other)), goes)
+            };
+            if !places.iter().any(stands) {
+                used[*pack] += u64::from(place.len.max(1));
             }
         }
     }
@@ -231,9 +244,9 @@ fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
     }
 }
 
-/// The packs of a condemned set that may go: each live record in one has another place, in a pack of the same origin or
-/// one that somebody has read, that is neither condemned nor swept nor damaged and that the store lists, and that whoever
-/// opens the repository later will find indexed.
+/// The packs of a condemned set that may go: for each live record in one another place stands, in a pack that is neither
+/// condemned nor swept nor damaged and that the store lists, and that whoever opens the repository later will find
+/// indexed.
 pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackId> {
     let mut kept: HashSet<PackId> = HashSet::new();
     let mut found: Vec<(usize, Place)> = Vec::new();
@@ -254,10 +267,15 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
             let sure = pack.session.is_none_or(is_sure) && !seen.log.damaged.contains(&pack.id);
             sure && seen.listed.contains_key(&pack.id) && (!gone || kept.contains(&pack.id))
         };
-        for pack in places.iter().filter(|pack| condemned.contains(&pack.id)) {
+        let places: Vec<(&Place, &PackInfo)> = found.iter().map(|(_, place)| place).zip(&places).collect();
+        let goes = |place: &Place| condemned.contains(&place.pack) && !seen.copies.is_false(ordinal, place);
+        for goes in places.iter().filter(|(place, _)| goes(place)) {
             // Whatever could be of use stays.
-            if !places.iter().any(|other| is_copy(other, pack.origin) && stays(other, &kept)) {
-                kept.insert(pack.id);
+            let stands = |other: &(&Place, &PackInfo)| {
+                stays(other.1, &kept) && seen.copies.stands_for(ordinal, *other, *goes)
+            };
+            if !places.iter().any(stands) {
+                kept.insert(goes.0.pack);
             }
         }
     }
@@ -311,6 +329,7 @@ mod tests {
             running: &HashSet::new(),
             committed: &HashSet::new(),
             running_since: None,
+            copies: &Arc::default(),
         })
     }
 
@@ -370,19 +389,57 @@ mod tests {
         assert_eq!(planned.repacked().count(), 0);
     }
 
-    /// The story: a repack that was cut short had left a pack of copies, and each prune copied from one to the other.
+    /// The stories: a repack that was cut short had left a pack of copies, and each prune copied from one to the other. And
+    /// a stolen key planted other bytes under a record's id, in a pack that was taken for a copy of the true one.
     #[test]
-    fn of_two_packs_of_one_origin_a_record_stays_in_one() {
+    fn of_two_packs_of_one_origin_a_record_stays_in_one_if_its_bytes_are_known_to_be_the_same() {
         let packs = [pack(1, 1, vec![chunk(1, 1)]), pack(2, 1, vec![chunk(1, 1)])];
         let index = named(&packs.each_ref());
         let there = packs.each_ref().map(|pack| pack.id);
-        look(&index, &there, &Log::default(), |seen| {
-            let stays = Stays::new(seen);
-            let mut found = Vec::new();
-            let kept = stays.among(&index, index.slots_of(&chunk(1, 1)), &mut found);
-            assert_eq!(kept.len(), 1);
-            assert_eq!(plan(seen, &stays, Limits::default()).unused.len(), 1);
-        });
+        let [first, second] = there;
+        let alike = [(first, false, [1; 16]), (second, true, [1; 16])];
+        let other = [(first, false, [1; 16]), (second, true, [2; 16])];
+        let nobody = [(first, false, [1; 16]), (second, false, [1; 16])];
+        let one = [(second, true, [1; 16])];
+        for (said, goes) in
+            [(&alike[..], true), (&other, false), (&nobody, false), (&one, false), (&[], false)]
+        {
+            let ordinal = index.ordinal(&chunk(1, 1)).unwrap();
+            let copies = Arc::new(Copies::of(ordinal, 200, said));
+            look(&index, &there, &Log::default(), |seen| {
+                let seen = &Seen { copies: &copies, ..*seen };
+                let stays = Stays::new(seen);
+                let mut found = Vec::new();
+                let kept = stays.among(&index, (ordinal, index.slots_of(&chunk(1, 1))), &mut found);
+                let kept: Vec<PackId> = kept.iter().map(|(_, place)| place.pack).collect();
+                assert_eq!(kept, if goes { vec![second] } else { there.to_vec() }, "{said:?}");
+                let expected = if goes { BTreeSet::from([first]) } else { BTreeSet::new() };
+                assert_eq!(plan(seen, &stays, Limits::default()).unused, expected);
+                assert_eq!(sweepable(seen, &HashSet::from([first])), expected);
+                assert_eq!(sweepable(seen, &HashSet::from(there)), BTreeSet::new());
+            });
+        }
+    }
+
+    /// The story: a stolen key named a record in a pack that has others, and the pack that has it was taken for unused.
+    #[test]
+    fn where_a_table_does_not_have_a_record_it_is_not() {
+        let packs = [pack(1, 1, vec![chunk(1, 1)]), pack(2, 1, vec![chunk(1, 1)])];
+        let index = named(&packs.each_ref());
+        let there = packs.each_ref().map(|pack| pack.id);
+        let ordinal = index.ordinal(&chunk(1, 1)).unwrap();
+        for (truly, falsely) in [(0, 1), (1, 0)] {
+            let mut copies = Copies::of(ordinal, 200, &[(there[truly], true, [1; 16])]);
+            copies.says_nothing_of(there[falsely]);
+            look(&index, &there, &Log::default(), |seen| {
+                let seen = &Seen { copies: &Arc::new(copies), ..*seen };
+                let unused = plan(seen, &Stays::new(seen), Limits::default()).unused;
+                assert_eq!(unused, BTreeSet::from([there[falsely]]));
+                for going in [HashSet::from([there[falsely]]), HashSet::from(there)] {
+                    assert_eq!(sweepable(seen, &going), BTreeSet::from([there[falsely]]));
+                }
+            });
+        }
     }
 
     /// A pack that only a late delta of an ended epoch names, and that is kept for another record's sake, is no copy.

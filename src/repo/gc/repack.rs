@@ -15,7 +15,7 @@ use crate::repo::carrier::Carrier;
 use crate::repo::gc::plan::Stays;
 use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
-use crate::repo::{Begun, Error, Index, Repository, Result, begin};
+use crate::repo::{Begun, Index, Place, Repository, Result, begin};
 use crate::store::Class as StoreClass;
 
 /// Copies what is used of the packs. Gives those whose used records all have a copy now.
@@ -72,24 +72,33 @@ fn copy(
     let toc = Toc::open(&keys.structure, keys.repo, pack, bytes).ok();
     let is_true =
         |toc: &Toc| index.packs().with(pack).any(|info| (info.hash, info.kind) == (found, toc.kind));
-    let Some(toc) = toc.filter(|toc| toc.kind == filling.kind() && is_true(toc)) else {
-        tracing::warn!(%pack, "the pack is damaged, or falsely named, and is not rewritten: run `kist check`");
+    if toc.as_ref().is_some_and(|toc| toc.kind != filling.kind()) {
+        // Named falsely too, and rewritten by its true name.
+        return Ok(false);
+    }
+    let Some(toc) = toc.filter(is_true) else {
+        tracing::warn!(%pack, "the pack is damaged and is not rewritten: run `kist check`");
         return Ok(false);
     };
     let mut places = Vec::new();
-    for record in toc.records {
-        if !index.ordinal(&record.id).is_some_and(|ordinal| live.contains(ordinal)) {
+    for record in &toc.records {
+        let Some(ordinal) = index.ordinal(&record.id).filter(|ordinal| live.contains(*ordinal)) else {
             continue;
-        }
+        };
         // What stays elsewhere is not copied: a repack that was cut short has copied it before.
-        let needed = stays.among(index, index.slots_of(&record.id), &mut places);
-        if !needed.iter().any(|(_, place)| place.pack == pack) {
+        let needed = stays.among(index, (ordinal, index.slots_of(&record.id)), &mut places);
+        let lies_at = |at: u32| toc.records.iter().any(|other| (other.id, other.offset) == (record.id, at));
+        // A pack may have it twice, and another one may be named where it is not.
+        let is_it =
+            |place: &Place| place.pack == pack && (place.offset == record.offset || !lies_at(place.offset));
+        if !needed.iter().any(|(_, place)| is_it(place)) {
             continue;
         }
         let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
         let is_sound = short_hash(sealed) == record.short_hash;
         if !is_sound || !filling.take(record.id, sealed)? {
-            return Err(Error::Damaged { id: record.id, pack, what: "its header does not open" });
+            tracing::warn!(%pack, id = %record.id, "a record is damaged, its pack is not rewritten: run `kist check`");
+            return Ok(false);
         }
     }
     Ok(true)

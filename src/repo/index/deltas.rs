@@ -1,11 +1,11 @@
 //! The deltas and parts that an index is made of, read one by one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{Stream, StreamExt};
 
 use crate::format::id::{PackId, RecordId, SessionId};
-use crate::format::index::IndexDelta;
+use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::keys::Role;
 use crate::format::{limits, object};
 use crate::repo::index::Place;
@@ -17,6 +17,10 @@ use crate::repo::{Error, Lane, Log, Repository, Result};
 const PARALLEL_GETS: usize = 16;
 /// … and parts of a checkpoint's index, which are larger.
 const PARALLEL_PARTS: usize = 2;
+/// Records that are held of packs that are looked into: 60 bytes each.
+const HELD_RECORDS: usize = 1 << 19;
+/// Readings that are begun again because a newer checkpoint has replaced what was being read.
+const ATTEMPTS: usize = 8;
 
 /// Hands on each part of the checkpoint's index, then each delta of the epochs after it, with its session. Gives the
 /// sessions of these epochs, and what could not be used.
@@ -99,22 +103,53 @@ impl Listed {
     }
 }
 
-/// All records of some packs, with their whole ids, of which an index has the beginnings only.
-pub async fn records_of(
-    repo: &Repository,
-    packs: &HashSet<PackId>,
-) -> Result<HashMap<PackId, Vec<(RecordId, Place)>>> {
-    let log = Log::load(repo).await?;
-    let mut records: HashMap<PackId, Vec<(RecordId, Place)>> = HashMap::new();
-    let take = |delta: IndexDelta, _| {
-        for named in delta.packs.iter().filter(|named| packs.contains(&named.id)) {
-            let place = |(id, offset, len)| (id, Place { pack: named.id, offset, len });
-            records.entry(named.id).or_default().extend(named.places().map(place));
+/// Takes packs out of `packs`, as many as memory is to hold the records of, one at least; gives all that the index says of
+/// them, with whole ids, of which an index has the beginnings only.
+pub async fn records_of(repo: &Repository, packs: &mut BTreeSet<PackId>) -> Result<Records> {
+    let mut last = Error::Moving;
+    for _ in 0..ATTEMPTS {
+        let log = Log::load(repo).await?;
+        let mut held = Held::default();
+        let (_, problems) = each(repo, &log, |delta, _| {
+            held.take(packs, &delta);
+            Ok(())
+        })
+        .await?;
+        // What a newer checkpoint stands for may have been deleted while this one's was being read.
+        if problems.is_empty() || log.is_of_newest(repo).await? {
+            packs.retain(|pack| held.end.is_some_and(|end| *pack >= end));
+            return Ok(held.records);
         }
-        Ok(())
-    };
-    each(repo, &log, take).await?;
-    Ok(records)
+        last = problems.into_iter().next().expect("there are some");
+    }
+    Err(last)
+}
+
+pub type Records = BTreeMap<PackId, Vec<(RecordId, Place)>>;
+
+/// The records of the first packs.
+#[derive(Default)]
+struct Held {
+    records: Records,
+    count: usize,
+    /// From this pack on there was no room.
+    end: Option<PackId>,
+}
+
+impl Held {
+    fn take(&mut self, packs: &BTreeSet<PackId>, delta: &IndexDelta) {
+        let wanted = |pack: &&IndexPack| packs.contains(&pack.id) && self.end.is_none_or(|end| pack.id < end);
+        for named in delta.packs.iter().filter(wanted).collect::<Vec<_>>() {
+            let place = |(id, offset, len)| (id, Place { pack: named.id, offset, len });
+            self.records.entry(named.id).or_default().extend(named.places().map(place));
+            self.count += named.records.len();
+            while self.count > HELD_RECORDS && self.records.len() > 1 {
+                let (pack, records) = self.records.pop_last().expect("more than one");
+                self.count -= records.len();
+                self.end = Some(pack);
+            }
+        }
+    }
 }
 
 pub async fn load_delta(

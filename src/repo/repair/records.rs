@@ -21,8 +21,8 @@ use crate::repo::check::Examined;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::packs::opens;
 use crate::repo::error::is_damage;
-use crate::repo::gc::is_copy;
-use crate::repo::index::{put_delta, records_of};
+use crate::repo::gc::is_for_all;
+use crate::repo::index::{Records, put_delta, records_of};
 use crate::repo::pack_builder::{record_key_name, records_by_headers};
 use crate::repo::repair::RepairPlan;
 use crate::repo::session::load_session;
@@ -50,7 +50,8 @@ pub async fn mend(
     progress: &dyn Progress,
 ) -> Result<Mended> {
     let Examined { reader, damage, .. } = examined;
-    let known = records_of(repo, &plan.damaged.iter().copied().collect()).await?;
+    // Packs come in their order, so what is known of them can be read in parts.
+    let (mut asked, mut known) = (plan.damaged.clone(), Records::new());
     let mut found = Found {
         reader: reader.clone(),
         bad: Bad::of(damage, &plan.damaged),
@@ -72,7 +73,10 @@ pub async fn mend(
             };
             progress.advance(Unit::PackBytes, bytes.len() as u64);
             let is_named = plan.damaged.contains(&pack);
-            let known = known.get(&pack).cloned().unwrap_or_default();
+            if asked.contains(&pack) {
+                known = records_of(repo, &mut asked).await?;
+            }
+            let known = known.remove(&pack).unwrap_or_default();
             visit = visit.look(pack, bytes, known, is_named).await?;
         }
         found = visit.end().await?;
@@ -205,7 +209,7 @@ impl Found {
         };
         let sound = index.slots_of(&record.id).filter(|(_, place)| is_sound(place));
         let mut packs = sound.map(|(number, _)| index.packs().get(number));
-        !packs.any(|pack| is_copy(&pack, record.origin)) && self.taken.insert((record.id, record.origin))
+        !packs.any(|pack| is_for_all(&pack)) && self.taken.insert((record.id, record.origin))
     }
 }
 
