@@ -116,7 +116,7 @@ pub fn slot(bytes: &[u8]) {
     }
 }
 
-const SLOT_HEADER: &[u8] = b"KISTSLOT\0\0\x02";
+const SLOT_HEADER: &[u8] = b"KISTSLOT\x01\0\x02";
 
 /// A slot with what may be no info, and what may be no secrets.
 fn sealed_slot(info: &[u8], secrets: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ from keys import MAINTAINER, OWNER, Certificate, Domain, checked_signature, deco
 from layout import checkpoint_key
 from log import Fact, Hold, decode_hold
 
-SIGN_CHECKPOINT = "kist 0 sign checkpoint"
+SIGN_CHECKPOINT = "kist 1 sign checkpoint"
 PIECE_LEN = 16 << 20
 REMEMBERED = 64
 

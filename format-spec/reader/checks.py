@@ -7,7 +7,7 @@ from codec import Decoder, Refused
 from keys import MAINTAINER, OWNER, READER, Certificate, Domain, checked_signature, decode_certificate
 from layout import checks_key
 
-SIGN_CHECKS = "kist 0 sign checks"
+SIGN_CHECKS = "kist 1 sign checks"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from crypto import derive, digest, keyed, words
 
-GEAR = "kist 0 gear table"
-NODE_CUT = "kist 0 node cut"
+GEAR = "kist 1 gear table"
+NODE_CUT = "kist 1 node cut"
 
 MASKS = {
     9: 0x0000019000353000,

@@ -65,7 +65,7 @@ def key_name(fields: Fields) -> bytes:
 def config(fields: Fields, signature: bytes) -> bytes:
     sizes = ("min_bytes", "avg_bytes", "max_bytes", "bundle_below_bytes")
     return (
-        b"KISTCONF\x00\x00"
+        b"KISTCONF\x01\x00"
         + raw(fields["repository"])
         + little(fields["features"], 8)
         + b"\x01"
@@ -88,7 +88,7 @@ def certificate(fields: Fields) -> bytes:
 
 
 def slot(fields: Fields, given: Fields, nonces: tuple[bytes, bytes]) -> bytes:
-    header = b"KISTSLOT\x00\x00"
+    header = b"KISTSLOT\x01\x00"
     lock, secrets = fields["lock"], fields["secrets"]
     if lock["type"] == "passphrase":
         numbers = [lock["memory_kib"], lock["passes"], lock["lanes"]]
@@ -104,7 +104,7 @@ def slot(fields: Fields, given: Fields, nonces: tuple[bytes, bytes]) -> bytes:
     info = seal(raw(given["info_key"]), b"kist slot info" + place, info, nonces[0])
     plain = raw(secrets["config_digest"]) + slot_secrets(secrets["role"], secrets["holds"])
     plain += bytes(-len(plain) % 4096)
-    key = derive("kist 0 key slot", unlock, slot_id)
+    key = derive("kist 1 key slot", unlock, slot_id)
     return header + info + seal(key, b"kist slot" + place + info, plain, nonces[1])
 
 
@@ -471,7 +471,7 @@ def source(fields: Fields) -> bytes:
 
 def key_file(fields: Fields, given: Fields) -> str:
     data = unlocking(fields)
-    return f"# {given['comment']}\nkist-key-0:{(data + digest(data)[:4]).hex()}\n"
+    return f"# {given['comment']}\nkist-key-1:{(data + digest(data)[:4]).hex()}\n"
 
 
 def unlocking(fields: Fields) -> bytes:

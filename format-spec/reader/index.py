@@ -8,7 +8,7 @@ from crypto import digest, verify
 from keys import Domain
 from pack import Record, pack_kind
 
-SIGN_INDEX = "kist 0 sign index"
+SIGN_INDEX = "kist 1 sign index"
 
 
 @dataclass(frozen=True)

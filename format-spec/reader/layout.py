@@ -9,7 +9,7 @@ import codec
 from codec import Decoder, Refused, id_of_text
 from crypto import SEAL_LEN, digest, unseal, verify
 
-SIGN_CONFIG = "kist 0 sign config"
+SIGN_CONFIG = "kist 1 sign config"
 SINGLE_WRITER = 1
 
 
@@ -54,7 +54,7 @@ def magic_and_version(source: Decoder, magic: bytes) -> None:
     if source.data[:8] != magic:
         raise Refused("magic", f"does not begin with {magic.decode()}")
     source.take(8)
-    if (version := source.u16()) > codec.VERSION:
+    if (version := source.u16()) != codec.VERSION:
         raise Refused("version", f"has version {version}, this reads {codec.VERSION}")
 
 

@@ -20,7 +20,7 @@ from keys import (
 )
 from layout import epoch_of, log_key
 
-SIGN_LOG = "kist 0 sign log"
+SIGN_LOG = "kist 1 sign log"
 
 CONDEMN, SWEEP, OBSERVE, FORGET, RECALL, HOLD, LIFT, VERIFY, REVOKE, DAMAGED, RENEW = range(1, 12)
 NEVER = -(1 << 63)

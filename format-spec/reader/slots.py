@@ -20,8 +20,8 @@ from keys import (
 )
 from layout import Config, magic_and_version
 
-SLOT = "kist 0 key slot"
-SLOT_INFO = "kist 0 key slot info"
+SLOT = "kist 1 key slot"
+SLOT_INFO = "kist 1 key slot info"
 INFO_LEN = 256
 SEALED_INFO_LEN = INFO_LEN + SEAL_LEN
 TRUST = {1: "own", 2: "shared"}
@@ -43,7 +43,7 @@ def _key_file(data: bytes) -> KeyFile:
 def decode_key_file(text: str) -> KeyFile:
     lines = (line.strip() for line in text.splitlines())
     line = next((line for line in lines if line and not line.startswith("#")), "")
-    mark = "kist-key-0:"
+    mark = "kist-key-1:"
     if not line.startswith(mark):
         raise Refused("invalid", f"a key file without {mark}")
     digits = line.removeprefix(mark)

@@ -20,8 +20,8 @@ from keys import (
 )
 from layout import commit_key, session_key
 
-SIGN_SESSION = "kist 0 sign session"
-SIGN_COMMIT = "kist 0 sign commit"
+SIGN_SESSION = "kist 1 sign session"
+SIGN_COMMIT = "kist 1 sign commit"
 ROOT_KINDS = {1: "files", 2: "manifests", 3: "volume"}
 
 

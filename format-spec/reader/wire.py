@@ -14,6 +14,7 @@ OPERATIONS = {1: "get", 2: "range", 3: "size", 4: "put", 5: "create", 6: "list",
 MESSAGE_KINDS = 10
 FAILURES = 7
 FARTHEST = 1 << 40
+LINK_VERSION = 0
 
 
 def decode_opening(data: bytes) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def decode_opening(data: bytes) -> dict[str, Any]:
         raise Refused("magic", f"no link: {data[:32]!r}")
     source = Decoder(data)
     source.take(8)
-    if (version := source.u16()) > codec.VERSION:
+    if (version := source.u16()) != LINK_VERSION:
         raise Refused("version", f"a link of version {version}")
     source.end()
     return {"version": version}

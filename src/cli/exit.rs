@@ -73,6 +73,9 @@ fn repo_hint(error: &repo::Error) -> Option<&'static str> {
         repo::Error::ConfigChanged => Some(
             "nothing was written; bring `config` back from a copy of the bucket, and find out who changed it",
         ),
+        repo::Error::Object { source: Format::Version { found: 0, .. }, .. } => Some(
+            "it is from before the format was fixed, and only the kist that made it reads it: make a new one",
+        ),
         repo::Error::Object { source: Format::Version { .. } | Format::Features { .. }, .. } => {
             Some("nothing was written; use a newer kist")
         }

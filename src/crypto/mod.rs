@@ -12,35 +12,35 @@ pub mod wrap;
 
 /// The strings that keep the uses of keys apart. They are format: see chapter 3.
 pub mod context {
-    pub const OWNER_SIGNING: &str = "kist 0 owner signing key";
-    pub const OWNER_RECIPIENT: &str = "kist 0 owner recipient key";
-    pub const DOMAIN_ID: &str = "kist 0 domain id";
-    pub const DOMAIN: &str = "kist 0 domain";
-    pub const RECIPIENT: &str = "kist 0 recipient key";
-    pub const ID: &str = "kist 0 id key";
-    pub const CHUNKER: &str = "kist 0 chunker key";
-    pub const STRUCTURE: &str = "kist 0 structure key";
-    pub const META_ROOT: &str = "kist 0 meta root";
-    pub const META_SCOPE: &str = "kist 0 meta scope";
-    pub const META: &str = "kist 0 meta key";
-    pub const CHUNK_ID: &str = "kist 0 chunk id";
-    pub const NODE_ID: &str = "kist 0 node id";
-    pub const FILE_HASH: &str = "kist 0 file hash";
-    pub const SOURCE_ID: &str = "kist 0 source id";
-    pub const LINK_GROUP: &str = "kist 0 link group";
-    pub const GEAR: &str = "kist 0 gear table";
-    pub const NODE_CUT: &str = "kist 0 node cut";
-    pub const SLOT: &str = "kist 0 key slot";
-    pub const SLOT_INFO: &str = "kist 0 key slot info";
-    pub const LANE_WRAP: &[u8] = b"kist 0 lane key";
-    pub const SIGN_CONFIG: &[u8] = b"kist 0 sign config";
-    pub const SIGN_CERTIFICATE: &[u8] = b"kist 0 sign certificate";
-    pub const SIGN_SESSION: &[u8] = b"kist 0 sign session";
-    pub const SIGN_INDEX: &[u8] = b"kist 0 sign index";
-    pub const SIGN_LOG: &[u8] = b"kist 0 sign log";
-    pub const SIGN_CHECKPOINT: &[u8] = b"kist 0 sign checkpoint";
-    pub const SIGN_CHECKS: &[u8] = b"kist 0 sign checks";
-    pub const SIGN_COMMIT: &[u8] = b"kist 0 sign commit";
+    pub const OWNER_SIGNING: &str = "kist 1 owner signing key";
+    pub const OWNER_RECIPIENT: &str = "kist 1 owner recipient key";
+    pub const DOMAIN_ID: &str = "kist 1 domain id";
+    pub const DOMAIN: &str = "kist 1 domain";
+    pub const RECIPIENT: &str = "kist 1 recipient key";
+    pub const ID: &str = "kist 1 id key";
+    pub const CHUNKER: &str = "kist 1 chunker key";
+    pub const STRUCTURE: &str = "kist 1 structure key";
+    pub const META_ROOT: &str = "kist 1 meta root";
+    pub const META_SCOPE: &str = "kist 1 meta scope";
+    pub const META: &str = "kist 1 meta key";
+    pub const CHUNK_ID: &str = "kist 1 chunk id";
+    pub const NODE_ID: &str = "kist 1 node id";
+    pub const FILE_HASH: &str = "kist 1 file hash";
+    pub const SOURCE_ID: &str = "kist 1 source id";
+    pub const LINK_GROUP: &str = "kist 1 link group";
+    pub const GEAR: &str = "kist 1 gear table";
+    pub const NODE_CUT: &str = "kist 1 node cut";
+    pub const SLOT: &str = "kist 1 key slot";
+    pub const SLOT_INFO: &str = "kist 1 key slot info";
+    pub const LANE_WRAP: &[u8] = b"kist 1 lane key";
+    pub const SIGN_CONFIG: &[u8] = b"kist 1 sign config";
+    pub const SIGN_CERTIFICATE: &[u8] = b"kist 1 sign certificate";
+    pub const SIGN_SESSION: &[u8] = b"kist 1 sign session";
+    pub const SIGN_INDEX: &[u8] = b"kist 1 sign index";
+    pub const SIGN_LOG: &[u8] = b"kist 1 sign log";
+    pub const SIGN_CHECKPOINT: &[u8] = b"kist 1 sign checkpoint";
+    pub const SIGN_CHECKS: &[u8] = b"kist 1 sign checks";
+    pub const SIGN_COMMIT: &[u8] = b"kist 1 sign commit";
 }
 
 /// What can go wrong with keys and seals. Says nothing about the bytes involved.

@@ -104,7 +104,7 @@ impl Config {
             return Err(Error::Magic { what: WHAT });
         }
         let version = input.u16()?;
-        if version > VERSION {
+        if version != VERSION {
             return Err(Error::Version { what: WHAT, found: version, known: VERSION });
         }
         let repo = RepoId::read(&mut input)?;

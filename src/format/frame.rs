@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::format::codec::{Reader, Writer};
 use crate::format::limits::{FRAME_LEN, MESSAGE_LEN};
-use crate::format::{Error, VERSION};
+use crate::format::{Error, LINK_VERSION};
 
 /// The kinds of messages. A request's answer has the kind that is one higher.
 pub mod kind {
@@ -42,7 +42,7 @@ const OPENING: &str = "link";
 pub fn opening() -> [u8; OPENING_LEN] {
     let mut out = [0; OPENING_LEN];
     out[..MAGIC.len()].copy_from_slice(MAGIC);
-    out[MAGIC.len()..].copy_from_slice(&VERSION.to_le_bytes());
+    out[MAGIC.len()..].copy_from_slice(&LINK_VERSION.to_le_bytes());
     out
 }
 
@@ -57,8 +57,8 @@ pub fn take_opening(input: &mut BytesMut) -> Result<bool, Error> {
     }
     let opening = input.split_to(OPENING_LEN);
     match Reader::new(OPENING, &opening[MAGIC.len()..]).u16()? {
-        VERSION => Ok(true),
-        found => Err(Error::Version { what: OPENING, found, known: VERSION }),
+        LINK_VERSION => Ok(true),
+        found => Err(Error::Version { what: OPENING, found, known: LINK_VERSION }),
     }
 }
 

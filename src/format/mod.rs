@@ -38,7 +38,7 @@ pub enum Error {
     TooMuch { what: &'static str, field: &'static str, found: u64, most: u64 },
     #[error("{what}: {field} is not valid ({found})")]
     Invalid { what: &'static str, field: &'static str, found: String },
-    #[error("{what}: written by a newer kist (format version {found}, this kist reads up to {known})")]
+    #[error("{what}: it has version {found} of the format, this kist reads version {known}")]
     Version { what: &'static str, found: u16, known: u16 },
     #[error("{what}: needs features that this kist does not know ({unknown:#x})")]
     Features { what: &'static str, unknown: u64 },
@@ -53,4 +53,6 @@ pub enum Error {
 }
 
 /// The format version that this code writes and reads.
-pub const VERSION: u16 = 0;
+pub const VERSION: u16 = 1;
+/// That of the link between a job and its movers, which is no part of a repository: both ends have the same one.
+pub const LINK_VERSION: u16 = 0;

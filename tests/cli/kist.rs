@@ -78,7 +78,7 @@ impl Kist {
     /// From now on what this key file has in it must not be shown.
     pub fn knows(&mut self, key: &Path) {
         let text = fs::read_to_string(key).unwrap();
-        let secret = text.lines().find_map(|line| line.strip_prefix("kist-key-0:")).unwrap();
+        let secret = text.lines().find_map(|line| line.strip_prefix("kist-key-1:")).unwrap();
         // The unlock key stands behind two ids, which may be seen.
         self.secrets.push(secret[64..].to_owned());
     }

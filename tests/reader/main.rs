@@ -4,6 +4,8 @@
 #[path = "../support/compare.rs"]
 mod compare;
 mod damage;
+#[path = "../support/programs.rs"]
+mod programs;
 mod pruned;
 mod repaired;
 mod restore;
@@ -13,6 +15,6 @@ mod trees;
 
 #[test]
 fn the_reader_passes_every_vector() {
-    let run = scene::ended(&mut scene::reader("check_vectors.py"));
+    let run = programs::ended(&mut programs::reader("check_vectors.py"));
     assert_eq!(run.code, 0, "{run:?}");
 }

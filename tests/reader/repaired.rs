@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use crate::compare::{differences, paths};
 use crate::damage::flip;
+use crate::programs::ended;
 use crate::pruned::{newest_checkpoint, pruned};
-use crate::scene::{Scene, ended};
+use crate::scene::Scene;
 use crate::trees::pseudo_random;
 
 /// A repository with a prune behind it, and its snapshots as the reader gave them when nothing was damaged.

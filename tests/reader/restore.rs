@@ -7,7 +7,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use crate::compare::differences;
-use crate::scene::{Scene, ended, reader};
+use crate::programs::{ended, reader};
+use crate::scene::Scene;
 use crate::trees::{self, pseudo_random};
 
 #[test]

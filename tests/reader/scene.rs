@@ -3,44 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/reader");
-
-/// How a program ended.
-#[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-pub fn ended(command: &mut Command) -> Run {
-    let output = command.stdin(Stdio::null()).output().expect("the program starts");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let run =
-        Run { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
-    assert!(!run.err.contains("panicked") && !run.err.contains("Traceback"), "{run:?}");
-    run
-}
-
-/// A program of the reader, run by the Python that `install.sh reader` prepared for these requirements.
-pub fn reader(program: &str) -> Command {
-    let requirements = fs::read(Path::new(READER).join("requirements.txt")).unwrap();
-    let hash: String = Sha256::digest(&requirements)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let cache = std::env::var_os("KIST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").expect("HOME or KIST_CACHE is set");
-        Path::new(&home).join(".cache/kist-lab")
-    });
-    let python = cache.join(format!("reader-{hash}/bin/python"));
-    assert!(python.exists(), "{python:?} is missing: run tests/tools/install.sh reader");
-    let mut command = Command::new(python);
-    command.arg(Path::new(READER).join(program)).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
-}
+use crate::programs::{self, Run, ended, reader};
 
 /// A scratch place with a repository, its owner's key file, and a folder to back up.
 pub struct Scene {
@@ -64,8 +31,8 @@ impl Scene {
     }
 
     pub fn kist(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kist"));
-        command.args(args).env_clear().env("HOME", self.dir.path()).env("TZ", "UTC");
+        let mut command = programs::kist(self.dir.path());
+        command.args(args);
         command.env("KIST_REPO", &self.repo).env("KIST_KEY_FILE", &self.unlock);
         command
     }

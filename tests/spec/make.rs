@@ -97,7 +97,7 @@ fn sealed(m: &Material, name: &str, key: &str, plain: Vec<u8>) -> Vec<u8> {
 
 /// Seals a plaintext as it is, without padding of its own.
 fn sealed_unpadded(m: &Material, name: &str, key: &str, plain: &[u8]) -> Vec<u8> {
-    let context = [b"kist object\0\0".as_slice(), &m.repo.0, key.as_bytes()].concat();
+    let context = [b"kist object\x01\0".as_slice(), &m.repo.0, key.as_bytes()].concat();
     kist::crypto::seal::seal(&m.structure, draw(name).bytes(), &context, plain)
 }
 

@@ -132,7 +132,7 @@ impl Reader {
     }
 
     fn sealed(&self, key: &str) -> Vec<u8> {
-        let ad = [b"kist object\0\0".as_slice(), &self.config.repo.0, key.as_bytes()].concat();
+        let ad = [b"kist object\x01\0".as_slice(), &self.config.repo.0, key.as_bytes()].concat();
         seal::open(&self.structure, &ad, &self.objects[key]).unwrap()
     }
 

@@ -44,9 +44,11 @@ fn content(base: &Path, path: &Path) -> Vec<u8> {
     fs::read(base.join(path)).unwrap()
 }
 
-type Facts = BTreeMap<String, String>;
+/// What is known of a path but for its content, by names.
+pub type Facts = BTreeMap<String, String>;
 
-fn describe_all(base: &Path) -> BTreeMap<PathBuf, Facts> {
+/// Everything below `base`, itself (empty) included.
+pub fn describe_all(base: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut all = BTreeMap::new();
     let mut inodes: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
     for path in paths(base) {

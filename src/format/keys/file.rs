@@ -18,7 +18,7 @@ pub struct KeyFile {
 }
 
 const WHAT: &str = "key file";
-const MARK: &str = "kist-key-0:";
+const MARK: &str = "kist-key-1:";
 
 impl KeyFile {
     /// One line, after a comment that says what it is. Secret.

@@ -140,7 +140,7 @@ impl Slot {
             return Err(Error::Magic { what: WHAT });
         }
         let version = input.u16()?;
-        if version > VERSION {
+        if version != VERSION {
             return Err(Error::Version { what: WHAT, found: version, known: VERSION });
         }
         let lock = match input.u8()? {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use kist::format::frame::{Frame, Message, opening as encoded_opening, take_opening};
 use kist::format::id::hex;
 use kist::format::relay::{Answer, Listed, Operation, Request};
-use kist::format::{Error, VERSION};
+use kist::format::{Error, LINK_VERSION};
 use serde_json::{Value, json};
 
 use crate::check::Checked;
@@ -18,7 +18,7 @@ pub fn opening(vector: &Vector) -> Result<Checked, Error> {
     let mut input = BytesMut::from(vector.bytes());
     match take_opening(&mut input)? {
         false => Err(Error::Short { what: "opening", at: input.len() }),
-        true if input.is_empty() => checked(json!({"version": VERSION}), encoded_opening()),
+        true if input.is_empty() => checked(json!({"version": LINK_VERSION}), encoded_opening()),
         true => Err(Error::LeftOver { what: "opening", left: input.len() }),
     }
 }

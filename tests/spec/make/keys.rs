@@ -44,7 +44,8 @@ fn configs(m: &Material) -> Vec<Vector> {
         let signature = sign::sign(&m.owner_seed, context::SIGN_CONFIG, &body);
         bytes([&body[..], &signature].concat())
     };
-    bad("version-1", "version", "of a later version", signed(8, &[1, 0]));
+    bad("version-0", "version", "of the version before the first", signed(8, &[0, 0]));
+    bad("version-2", "version", "of a later version", signed(8, &[2, 0]));
     bad("feature-unknown", "features", "needs feature bit 1", signed(26, &[2]));
     bad("chunker-reserved", "invalid", "chunker 2 is reserved", signed(34, &[2]));
     bad("chunk-size-odd", "invalid", "the smallest chunk is odd", signed(35, &[1]));
@@ -76,11 +77,11 @@ fn key_files(m: &Material) -> Vec<Vector> {
     g.ok("ok", "a comment and the key", given.clone(), text(good.clone()));
     let mut bad = |name, class, what, changed| g.bad(name, class, what, given.clone(), text(changed));
     let line = good.lines().nth(1).expect("the key's line").to_owned();
-    let body = line.strip_prefix("kist-key-0:").expect("the mark");
+    let body = line.strip_prefix("kist-key-1:").expect("the mark");
     let last = if line.ends_with('0') { "1" } else { "0" };
     bad("check-wrong", "invalid", "the last digit is changed", format!("{}{last}", &line[..line.len() - 1]));
-    bad("capitals", "invalid", "hex in capitals", format!("kist-key-0:{}", body.to_uppercase()));
-    bad("mark-of-another-version", "invalid", "kist-key-1", format!("kist-key-1:{body}"));
+    bad("capitals", "invalid", "hex in capitals", format!("kist-key-1:{}", body.to_uppercase()));
+    bad("mark-of-another-version", "invalid", "kist-key-2", format!("kist-key-2:{body}"));
     bad("mark-missing", "invalid", "hex only", body.to_owned());
     bad("only-comments", "invalid", "no key in it", "# nothing\n\n# here\n".into());
     bad("empty", "invalid", "no bytes", String::new());

@@ -17,7 +17,7 @@ use crate::material::{Material, NOW, draw};
 use crate::vector::{Encoded, Vector};
 
 const ID: SlotId = SlotId([0x5a; 16]);
-const HEADER: &[u8] = b"KISTSLOT\0\0\x02";
+const HEADER: &[u8] = b"KISTSLOT\x01\0\x02";
 
 pub fn all(m: &Material) -> Vec<Vector> {
     [roles(m), headers(m), infos(m), contents(m)].concat()
@@ -146,7 +146,12 @@ fn headers(m: &Material) -> Vec<Vector> {
     bad("passes-too-many", "crypto", "asks for 65 passes", huge(15, 65));
     bad("lanes-too-many", "crypto", "asks for 17 lanes", huge(19, 17));
     bad("magic-wrong", "magic", "not a slot", flipped(&passphrase, 7));
-    bad("version-1", "version", "of a later version", flipped(&passphrase, 8));
+    bad("version-0", "version", "of the version before the first", flipped(&passphrase, 8));
+    bad("version-2", "version", "of a later version", {
+        let mut out = passphrase.clone();
+        out[8] = 2;
+        bytes(out)
+    });
     bad("lock-unknown", "invalid", "lock 3", {
         let mut out = passphrase.clone();
         out[10] = 3;
