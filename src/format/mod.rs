@@ -38,7 +38,7 @@ pub enum Error {
     TooMuch { what: &'static str, field: &'static str, found: u64, most: u64 },
     #[error("{what}: {field} is not valid ({found})")]
     Invalid { what: &'static str, field: &'static str, found: String },
-    #[error("{what}: it has version {found} of the format, this kist reads version {known}")]
+    #[error("{what}: has version {found}, this kist reads version {known}")]
     Version { what: &'static str, found: u16, known: u16 },
     #[error("{what}: needs features that this kist does not know ({unknown:#x})")]
     Features { what: &'static str, unknown: u64 },

@@ -7,7 +7,7 @@ use crate::format::id::{KeyId, RecordId, SessionId};
 use crate::format::keys::KeyName;
 use crate::format::limits;
 use crate::format::pack::PackKind;
-use crate::repo::pack_builder::{OpenPack, record_key_name};
+use crate::repo::pack_builder::{OpenPack, record_key_of};
 use crate::repo::upload::{Share, Uploads};
 use crate::repo::{Repository, Result, WriterSettings};
 
@@ -40,9 +40,9 @@ impl Carrier {
         self.kind
     }
 
-    /// Takes a record along. False if its header does not open.
+    /// Takes a record along. False if its header does not open, or is of another.
     pub fn take(&mut self, id: RecordId, sealed: &[u8]) -> Result<bool> {
-        let Some(name) = record_key_name(&self.repo.keys, sealed) else { return Ok(false) };
+        let Some(name) = record_key_of(&self.repo.keys, &id, sealed) else { return Ok(false) };
         let open = self.room_for(sealed.len())?;
         open.pack.push(id, sealed);
         if let KeyName::Data { session, .. } = name {

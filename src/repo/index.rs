@@ -44,6 +44,29 @@ pub struct Place {
     pub len: u32,
 }
 
+/// A place of which no more is read than is asked for: the offset lies far from the rest, and a walk over all records is
+/// not to fetch a page for each.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'a> {
+    segment: &'a Segment,
+    row: usize,
+}
+
+impl Slot<'_> {
+    /// The number of its pack.
+    pub fn pack(self) -> usize {
+        self.segment.pack_of(self.row)
+    }
+
+    pub fn len(self) -> u32 {
+        self.segment.len_of(self.row)
+    }
+
+    pub fn place(self) -> Place {
+        self.segment.place(self.row)
+    }
+}
+
 /// A pack as the index knows it.
 #[derive(Clone, Debug)]
 pub struct PackInfo {
@@ -214,10 +237,24 @@ impl Index {
     /// Every place of a record, the best first.
     pub fn places(&self, id: &RecordId) -> impl Iterator<Item = Place> + '_ {
         let rows = self.segment.find(id);
-        let is_damaged = |row: &usize| self.damaged.binary_search(&self.segment.pack_of(*row)).is_ok();
+        let is_damaged = |row: &usize| self.is_damaged(self.segment.pack_of(*row));
         let last = rows.clone().filter(move |row| !self.damaged.is_empty() && is_damaged(row));
         let first = rows.filter(move |row| self.damaged.is_empty() || !is_damaged(row));
         first.chain(last).map(|row| self.segment.place(row))
+    }
+
+    /// The numbers of all packs with these ids.
+    pub(super) fn numbers_of(&self, packs: &HashSet<PackId>) -> Bits {
+        let mut numbers = Bits::new(self.segment.packs());
+        for number in packs.iter().flat_map(|pack| self.segment.packs_with(*pack)) {
+            numbers.insert(number);
+        }
+        numbers
+    }
+
+    /// Whether the log says so of a pack.
+    pub(super) fn is_damaged(&self, pack: usize) -> bool {
+        self.damaged.binary_search(&pack).is_ok()
     }
 
     /// A number of the record's own, below [`Index::len`].
@@ -225,21 +262,19 @@ impl Index {
         self.segment.find(id).next()
     }
 
-    /// Every place of a record: number of the pack, offset, length.
-    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = (usize, Place)> + '_ {
-        self.segment.find(id).map(|row| (self.segment.pack_of(row), self.segment.place(row)))
+    /// Every place of a record.
+    pub(super) fn slots_of(&self, id: &RecordId) -> impl Iterator<Item = Slot<'_>> {
+        self.segment.find(id).map(|row| Slot { segment: &self.segment, row })
     }
 
-    /// The ordinal of every record with its places: number of the pack, offset, length.
-    pub(super) fn slots_of_all(
-        &self,
-    ) -> impl Iterator<Item = (usize, impl Iterator<Item = (usize, Place)> + use<'_>)> {
+    /// The ordinal of every record with its places.
+    pub(super) fn slots_of_all(&self) -> impl Iterator<Item = (usize, impl Iterator<Item = Slot<'_>>)> {
         let segment = &self.segment;
         let mut next = 0;
         std::iter::from_fn(move || {
             let rows = (next < segment.len()).then(|| segment.rows_from(next))?;
             next = rows.end;
-            Some((rows.start, rows.map(|row| (segment.pack_of(row), segment.place(row)))))
+            Some((rows.start, rows.map(move |row| Slot { segment, row })))
         })
     }
 

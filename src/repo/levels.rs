@@ -22,12 +22,13 @@ pub enum Met {
 }
 
 /// Walks below the roots, and marks the nodes that it comes to in `seen`, by their ordinals; none is walked that is
-/// marked before. Ends with the error of `meet`, or between two levels when `is_ended` says so.
+/// marked before. `is_each_needed` as of [`Reader::all_node_refs`]. Ends with the error of `meet`, or between two levels when `is_ended` says so.
 pub async fn walk(
     reader: &Arc<Reader>,
     roots: impl IntoIterator<Item = NodeId>,
     seen: &mut Bits,
     is_ended: impl Fn() -> bool,
+    is_each_needed: bool,
     mut meet: impl FnMut(&mut Bits, Met) -> Result<()>,
 ) -> Result<()> {
     let index = reader.index();
@@ -45,7 +46,13 @@ pub async fn walk(
         level.sort_by_key(|id| {
             index.places(&RecordId::Node(*id)).next().map(|place| (place.pack, place.offset))
         });
-        let reading = level.into_iter().map(|id| async move { (id, reader.node_refs(id).await) });
+        let read = |id| async move {
+            match is_each_needed {
+                true => reader.all_node_refs(id).await,
+                false => reader.node_refs(id).await,
+            }
+        };
+        let reading = level.into_iter().map(|id| async move { (id, read(id).await) });
         let mut walked = futures::stream::iter(reading).buffered(PARALLEL_NODES);
         while let Some((id, refs)) = walked.next().await {
             match refs {

@@ -172,6 +172,13 @@ pub fn record_key_name(keys: &Keys, record: &[u8]) -> Option<KeyName> {
     RecordHeader::open(&keys.structure, keys.repo, sealed).ok().map(|header| header.key)
 }
 
+/// The same, if it is the header of this record.
+pub fn record_key_of(keys: &Keys, id: &RecordId, record: &[u8]) -> Option<KeyName> {
+    let sealed = record.get(..pack::HEADER_LEN)?;
+    let header = RecordHeader::open(&keys.structure, keys.repo, sealed).ok()?;
+    (header.id == *id && header.record_len() == record.len()).then_some(header.key)
+}
+
 /// The records of a pack whose table is lost, by their headers, as far as these follow each other: id, offset, length.
 pub fn records_by_headers(keys: &Keys, pack: &[u8]) -> Vec<(RecordId, u32, u32)> {
     let mut records = Vec::new();

@@ -3,16 +3,18 @@
 //! Nodes are read by whole packs (they are small and lie in the order in which they are
 //! read); data is read by the range that the caller plans. Opening is CPU work and sync.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::crypto::hash;
 use crate::crypto::secret::Key;
-use crate::format::id::{ChunkId, NodeId, PackId, RecordId};
+use crate::format::id::{ChunkId, KeyId, NodeId, PackId, RecordId, SessionId};
 use crate::format::keys::KeyName;
 use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
+use crate::format::pack::Toc;
 use crate::format::refs::{ChunkRef, Refs};
 use crate::repo::error::is_damage;
 use crate::repo::index::Place;
@@ -33,6 +35,7 @@ pub struct Reader {
     newer: tokio::sync::Mutex<Option<Arc<Index>>>,
     kept: tokio::sync::Mutex<Vec<(PackId, Bytes)>>,
     lane_keys: Mutex<HashMap<KeyName, Option<Key>>>,
+    origins: Mutex<HashMap<SessionId, Option<KeyId>>>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -45,6 +48,7 @@ impl Reader {
             newer: tokio::sync::Mutex::default(),
             kept: tokio::sync::Mutex::default(),
             lane_keys: Mutex::default(),
+            origins: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         }
     }
@@ -66,42 +70,75 @@ impl Reader {
     }
 
     /// What a node refers to: its kind of tree, its level and its references; any role may know. Who can't tell a node
-    /// from another with its id gets the references of all of them: one is the true one.
+    /// from another with its id gets the references of all that can be read: one is the true one.
     pub async fn node_refs(&self, id: NodeId) -> Result<(u8, u8, Refs)> {
+        self.refs_of(id, false).await
+    }
+
+    /// The same; an error if one can't be read that may be the true one, in a pack that is not known to be damaged.
+    pub async fn all_node_refs(&self, id: NodeId) -> Result<(u8, u8, Refs)> {
+        self.refs_of(id, true).await
+    }
+
+    async fn refs_of(&self, id: NodeId, is_each_needed: bool) -> Result<(u8, u8, Refs)> {
         let (refs, entries) = self.node_parts(id).await?;
         let decoded = decode(id, &refs);
         match entries {
             Some(_) => decoded,
-            None => self.with_others(id, decoded).await,
+            None => self.with_others(id, decoded, is_each_needed).await,
         }
     }
 
-    /// With what the node refers to at its other places, as far as any index names that. Of a pack that somebody has read,
-    /// the references alone.
-    async fn with_others(&self, id: NodeId, first: Result<(u8, u8, Refs)>) -> Result<(u8, u8, Refs)> {
+    /// With what the node refers to at its other places. Of a pack that somebody has read, the references alone.
+    async fn with_others(
+        &self,
+        id: NodeId,
+        first: Result<(u8, u8, Refs)>,
+        is_each_needed: bool,
+    ) -> Result<(u8, u8, Refs)> {
         let index = &self.index;
-        let slots: Vec<(usize, Place)> = index.slots_of(&RecordId::Node(id)).collect();
-        let is_read = |(number, _): &&(usize, Place)| index.packs().get(*number).verified;
-        let read = slots.iter().find(is_read).copied();
-        let mut places: Vec<Place> = slots.into_iter().map(|(_, place)| place).collect();
-        places.dedup();
-        if places.len() < 2 {
+        let mut slots: Vec<_> = index.slots_of(&RecordId::Node(id)).collect();
+        if slots.len() < 2 {
             return first;
         }
-        if let Some((_, place)) = read
-            && let Ok((refs, _)) = self.node_at(id, &place).await
-        {
-            return decode(id, &refs);
-        }
-        let mut all = Vec::new();
-        for place in places {
-            match self.node_at(id, &place).await {
-                Ok((refs, _)) => all.extend(decode(id, &refs)),
-                Err(error) if is_damage(&error) => {}
-                Err(error) => return Err(error),
+        slots.dedup_by_key(|slot| slot.place());
+        slots.retain(|slot| !index.is_damaged(slot.pack()));
+        for slot in &slots {
+            let pack = index.packs().get(slot.pack());
+            if pack.verified
+                && let Ok(bytes) = self.whole_pack(pack.id).await
+                && hash::plain(&bytes) == pack.hash
+                && let Ok((refs, _)) = self.node_at(id, &slot.place()).await
+            {
+                return decode(id, &refs);
             }
         }
-        merged(index, all).map_or(first, Ok)
+        let mut all: Option<(u8, u8, Refs)> = None;
+        for slot in slots {
+            let read = self.node_at(id, &slot.place()).await.and_then(|(refs, _)| decode(id, &refs));
+            let (tree, level, more) = match read {
+                Err(error)
+                    if is_damage(&error)
+                        && (!is_each_needed || self.is_named_falsely(id, &slot.place()).await) =>
+                {
+                    continue;
+                }
+                read => read?,
+            };
+            let (_, _, refs) = all.get_or_insert((tree, level, Refs::default()));
+            refs.chunks.extend(more.chunks);
+            refs.nodes.extend(more.nodes);
+        }
+        all.map_or(first, Ok)
+    }
+
+    /// Whether the pack's own table does not have a node where the index has it.
+    async fn is_named_falsely(&self, id: NodeId, place: &Place) -> bool {
+        let keys = &self.repo.keys;
+        let Ok(bytes) = self.whole_pack(place.pack).await else { return false };
+        let Ok(toc) = Toc::open(&keys.structure, keys.repo, place.pack, &bytes) else { return false };
+        let here = (RecordId::Node(id), place.offset, place.len);
+        !toc.records.iter().any(|record| (record.id, record.offset, record.len) == here)
     }
 
     async fn node_parts(&self, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
@@ -271,6 +308,24 @@ impl Reader {
         }
     }
 
+    /// The key that has begun a session: nobody else has its lane keys to seal with. None if it can't be read. Blocks: for
+    /// threads that are not the runtime's.
+    pub(super) fn origin_of(&self, session: SessionId) -> Option<KeyId> {
+        let origins = || self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = origins().get(&session) {
+            return *known;
+        }
+        let origin = match self.index.sessions.get(&session) {
+            Some(known) => Some(known.body.certificate.key),
+            None => {
+                let loaded = self.runtime.block_on(load_session(&self.repo, session));
+                loaded.ok().map(|loaded| loaded.body.certificate.key)
+            }
+        };
+        origins().insert(session, origin);
+        origin
+    }
+
     /// The data key of a lane, unwrapped once. None if this role can't have it, or its session can't be read.
     /// Blocks: for threads that are not the runtime's.
     pub fn lane_key(&self, name: &KeyName) -> Option<Key> {
@@ -315,24 +370,6 @@ impl Reader {
 /// The index says that the pack is there: that it is missing is damage.
 fn decode(id: NodeId, refs: &[u8]) -> Result<(u8, u8, Refs)> {
     decode_refs(refs).map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
-}
-
-/// All references of some nodes, one of which is the true one. What no index names is made up, if one of them needs
-/// nothing like that.
-fn merged(index: &Index, all: Vec<(u8, u8, Refs)>) -> Option<(u8, u8, Refs)> {
-    let knows_chunk = |id: &ChunkId| index.ordinal(&RecordId::Chunk(*id)).is_some();
-    let knows_node = |id: &NodeId| index.ordinal(&RecordId::Node(*id)).is_some();
-    let is_complete = |refs: &Refs| refs.chunks.iter().all(knows_chunk) && refs.nodes.iter().all(knows_node);
-    let is_any_complete = all.iter().any(|(_, _, refs)| is_complete(refs));
-    let &(tree, level, _) = all.first()?;
-    let (mut chunks, mut nodes, mut refs) = (HashSet::new(), HashSet::new(), Refs::default());
-    for (_, _, more) in all {
-        let is_new = |id: &ChunkId| (!is_any_complete || knows_chunk(id)) && chunks.insert(*id);
-        refs.chunks.extend(more.chunks.into_iter().filter(is_new));
-        let is_new = |id: &NodeId| (!is_any_complete || knows_node(id)) && nodes.insert(*id);
-        refs.nodes.extend(more.nodes.into_iter().filter(is_new));
-    }
-    Some((tree, level, refs))
 }
 
 fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {

@@ -81,9 +81,11 @@ fn a_future_version_is_told_from_damage() {
         fs::write(&config, bytes).unwrap();
     };
     // The version stands behind eight bytes of magic.
-    with(8, 1);
-    let run = kist.ends(2, &["snapshots"], &[]);
-    assert!(run.err.contains("newer kist"), "{run:?}");
+    for (version, hint) in [(2, "newer kist"), (0, "before the format was fixed")] {
+        with(8, version);
+        let run = kist.ends(2, &["snapshots"], &[]);
+        assert!(run.err.contains(hint) && run.err.contains("this kist reads version 1"), "{run:?}");
+    }
     with(100, whole[100] ^ 1);
     kist.ends(4, &["snapshots"], &[]);
     fs::write(&config, &whole).unwrap();

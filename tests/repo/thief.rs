@@ -14,7 +14,7 @@ use kist::format::pack::{
 use kist::repo::{self, Begun, Limits, NewKey, PruneSettings, Repository, Snapshots, ToCommit};
 
 use crate::checks::name_falsely;
-use crate::scene::{Scene, backup, change, grow, noise, now};
+use crate::scene::{Scene, backup, change, check, grow, noise, now, prune};
 use crate::stolen::namings;
 
 /// Whoever holds a writer's key, in a session.
@@ -67,14 +67,28 @@ impl<'a> Thief<'a> {
 
     /// Uploads a pack with a record under each id, and names it as what it is.
     async fn plant(&mut self, kind: PackKind, ids: &[RecordId]) {
+        let records = ids.iter().map(|id| (*id, self.forged(*id))).collect();
+        let sessions = if kind == PackKind::Data { vec![self.begun.session] } else { vec![] };
+        self.upload(kind, records, sessions).await;
+    }
+
+    /// Uploads the records of a pack once more as they are, and says that no session's keys open them.
+    async fn copy(&mut self, pack: &IndexPack) {
+        let bytes = self.repo.store.get(&object::pack_key(pack.id)).await.unwrap();
+        let record = |(id, offset, len): (RecordId, u32, u32)| {
+            (id, bytes[offset as usize..(offset + len) as usize].to_vec())
+        };
+        self.upload(pack.kind, pack.places().map(record).collect(), vec![]).await;
+    }
+
+    async fn upload(&mut self, kind: PackKind, all: Vec<(RecordId, Vec<u8>)>, sessions: Vec<SessionId>) {
         let (repo, world) = (self.repo.config.repo, &self.repo.world);
         let id = PackId(world.bytes());
         let (mut bytes, mut records) = (Vec::new(), Vec::new());
-        for record in ids {
-            let forged = self.forged(*record);
-            let (offset, len) = (bytes.len() as u32, forged.len() as u32);
-            records.push(TocRecord { id: *record, offset, len, short_hash: short_hash(&forged) });
-            bytes.extend(forged);
+        for (record, sealed) in all {
+            let (offset, len) = (bytes.len() as u32, sealed.len() as u32);
+            records.push(TocRecord { id: record, offset, len, short_hash: short_hash(&sealed) });
+            bytes.extend(sealed);
         }
         let toc = Toc { kind, records };
         let nonces = [world.bytes(), world.bytes()];
@@ -86,7 +100,7 @@ impl<'a> Thief<'a> {
             hash: hash::plain(&bytes),
             origin: self.repo.keys.certificate.key,
             verified: false,
-            sessions: if kind == PackKind::Data { vec![self.begun.session] } else { vec![] },
+            sessions,
             records: toc.records.iter().map(|r| IndexRecord { id: *r.id.bytes(), len: r.len }).collect(),
         });
         self.repo.store.put(&object::pack_key(id), bytes.into()).await.unwrap();
@@ -218,4 +232,61 @@ async fn nodes_that_another_writer_plants_hide_nothing_from_a_maintainer_s_prune
     prunes(&maintainer, &passed).await;
     let owner = scene.open(scene.store()).await.unwrap();
     scene.restore_whole(&owner, &kept.name(), "after three prunes").await;
+}
+
+/// The story: copies that were true in every byte stood for the writer's own, and nothing said any more whose keys open
+/// them: the session was deleted with the last of its snapshots.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_leave_out_whose_keys_open_them_take_no_keys_away() {
+    for is_checked in [false, true] {
+        let scene = Scene::new().await;
+        grow(&scene.source());
+        let unlock = scene.writer("shop").await;
+        let shop = scene.open_with(&unlock).await;
+        let (passed, kept) = past(&scene, &shop).await;
+        let all = namings(&shop).await;
+        for _ in 0..2 {
+            let mut thief = Thief::begin(&shop).await;
+            for pack in all.iter().filter(|pack| pack.kind == PackKind::Data) {
+                thief.copy(pack).await;
+            }
+            thief.commit(&kept).await;
+        }
+        let owner = scene.open(scene.store()).await.unwrap();
+        if is_checked {
+            check(&owner).await;
+        }
+        let maintainer = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
+        let maintainer = scene.open_with(&maintainer).await;
+        prunes(&maintainer, &passed).await;
+        // What was let go of is deleted by the next ones.
+        for _ in 0..2 {
+            prune(&maintainer).await;
+        }
+        scene.restore_whole(&owner, &kept.name(), "after five prunes").await;
+    }
+}
+
+/// The story: a pack that was cut in the store stood for what had been uploaded again in its place, because somebody had
+/// read it when it was whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_was_cut_stands_for_nothing_that_was_uploaded_again() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let shop = scene.writer("shop").await;
+    let shop = scene.open_with(&shop).await;
+    backup(&shop, &scene.source()).await.unwrap();
+    let owner = scene.open(scene.store()).await.unwrap();
+    assert!(check(&owner).await.report.verified > 10);
+    for pack in namings(&shop).await.iter().filter(|pack| pack.kind == PackKind::Data) {
+        let key = object::pack_key(pack.id);
+        let bytes = shop.store.get(&key).await.unwrap();
+        shop.store.delete(&key).await.unwrap();
+        shop.store.put(&key, bytes.slice(..bytes.len() / 2)).await.unwrap();
+    }
+    let healed = backup(&shop, &scene.source()).await.unwrap().snapshot;
+    for _ in 0..2 {
+        prune(&owner).await;
+    }
+    scene.restore_whole(&owner, &healed.name(), "after two prunes").await;
 }

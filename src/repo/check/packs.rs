@@ -7,8 +7,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::crypto::hash;
-use crate::format::id::{NodeId, PackId, RecordId};
+use crate::format::id::{KeyId, NodeId, PackId, RecordId};
 use crate::format::index::{IndexPack, IndexRecord};
+use crate::format::keys::KeyName;
 use crate::format::log::Verified;
 use crate::format::node::{Node, NodeParts};
 use crate::format::object;
@@ -16,6 +17,7 @@ use crate::format::pack::{Toc, TocRecord, short_hash};
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::Finding;
 use crate::repo::index::{PackInfo, records_of};
+use crate::repo::pack_builder::record_key_name;
 use crate::repo::{Error, Place, Reader, Result};
 use crate::store::Class as StoreClass;
 
@@ -85,10 +87,15 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     let keys = &reader.repo().keys;
     let toc = Toc::open(&keys.structure, keys.repo, named.id, bytes).ok();
     let is_whole = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
-    // Of two that are right about the bytes the table tells which is right about the records.
+    // Of two that are right about the bytes the pack itself tells which is right about the rest.
+    let truth = toc.as_ref().map(|toc| by_itself(reader, named, toc, (bytes, found)));
     let is_true = |info: &PackInfo| {
-        let says = |toc: &Toc| info.kind == toc.kind && by_table(info, toc).naming() == info.naming;
-        is_whole(info) && toc.as_ref().is_none_or(says)
+        let says = |truth: &IndexPack| match info.origin {
+            // The owner seals nodes with the keys of their writers, too, and nobody else can say that he has.
+            KeyId::OWNER => IndexPack { origin: KeyId::OWNER, ..truth.clone() }.naming() == info.naming,
+            _ => truth.naming() == info.naming,
+        };
+        is_whole(info) && truth.as_ref().is_none_or(says)
     };
     let (true_ones, false_ones): (Vec<&PackInfo>, Vec<&PackInfo>) =
         named.namings.iter().partition(|info| is_true(info));
@@ -115,12 +122,12 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     read.is_doubtful = toc.is_none() || !false_ones.is_empty();
     let Some(toc) = toc else { return read };
     records(reader, named.id, &toc, (bytes, is_any_whole), &key, &mut read);
-    if let Some(info) = true_one
+    if let (Some(info), Some(truth)) = (true_one, truth)
         && keys.can_read_data()
         && read.damage.is_none()
     {
-        let digest = || by_table(info, &toc).digest();
-        read.verified = (!info.verified).then(|| Verified { pack: info.id, digest: digest() });
+        let truth = IndexPack { origin: info.origin, ..truth };
+        read.verified = (!info.verified).then(|| Verified { pack: info.id, digest: truth.digest() });
     }
     read
 }
@@ -151,17 +158,29 @@ fn records(
     }
 }
 
-/// What is to be said of a pack by its own table.
-fn by_table(info: &PackInfo, toc: &Toc) -> IndexPack {
+/// What is to be said of a pack, by its table and by the headers of its records: also whose it is, and which sessions' keys
+/// open it. A naming that leaves one of these out would have it deleted.
+fn by_itself(reader: &Reader, named: &Named, toc: &Toc, (bytes, hash): (&[u8], [u8; 32])) -> IndexPack {
+    let (mut sessions, mut origins) = (BTreeSet::new(), BTreeSet::new());
+    for record in &toc.records {
+        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        match record_key_name(&reader.repo().keys, sealed) {
+            Some(KeyName::Data { session, .. }) => drop(sessions.insert(session)),
+            Some(KeyName::Meta { scope, .. }) => drop(origins.insert(scope)),
+            None => {}
+        }
+    }
+    origins.extend(sessions.iter().filter_map(|session| reader.origin_of(*session)));
     let record = |record: &TocRecord| IndexRecord { id: *record.id.bytes(), len: record.len };
     IndexPack {
-        id: info.id,
+        id: named.id,
         kind: toc.kind,
-        len: info.len,
-        hash: info.hash,
-        origin: info.origin,
+        len: bytes.len() as u32,
+        hash,
+        // None where its sessions can't be read: then it is as it is said.
+        origin: origins.pop_first().unwrap_or(named.namings[0].origin),
         verified: false,
-        sessions: info.sessions.clone(),
+        sessions: sessions.into_iter().collect(),
         records: toc.records.iter().map(record).collect(),
     }
 }

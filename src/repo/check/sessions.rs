@@ -49,14 +49,19 @@ pub async fn look(repo: &Repository, index: &Index, log: &Log) -> Result<Closed>
     for (id, numbers) in index.packs().by_id() {
         let namings: Vec<Vec<SessionId>> = numbers.map(|number| index.packs().get(number).sessions).collect();
         let is_lost = |id: &SessionId| lost.contains_key(id);
-        // Of two that name a pack, the one whose sessions are there is believed.
-        let is_open = namings.iter().any(|sessions| !sessions.iter().any(is_lost));
+        let is_open = !namings.iter().flatten().any(is_lost);
         if is_open || swept.contains(&id) || log.damaged.contains(&id) {
             continue;
         }
-        match namings.iter().flatten().all(is_lost) {
-            true => drop(closed.packs.insert(id)),
-            false => closed.records.extend(closed_in(repo, id, is_lost).await?.map(|record| (id, record))),
+        // Of two that name a pack in different ways the pack itself tells which is true.
+        if namings.iter().all(|sessions| sessions.iter().all(is_lost)) && namings.len() == 1 {
+            closed.packs.insert(id);
+        } else {
+            let records: Vec<_> = closed_in(repo, id, is_lost).await?.map(|record| (id, record)).collect();
+            if records.is_empty() {
+                continue;
+            }
+            closed.records.extend(records);
         }
         missed.extend(namings.into_iter().flatten().filter(is_lost));
     }

@@ -41,7 +41,8 @@ pub async fn walk(
         }
         Ok(())
     };
-    levels::walk(reader, roots, &mut Bits::new(index.len()), || progress.is_cancelled(), meet).await?;
+    let mut seen = Bits::new(index.len());
+    levels::walk(reader, roots, &mut seen, || progress.is_cancelled(), false, meet).await?;
     Ok(nodes)
 }
 

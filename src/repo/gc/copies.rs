@@ -1,9 +1,8 @@
 //! Which places of one record hold the same bytes.
 //!
 //! Whoever has stolen a writer's key can name a record where it is not, and can write a pack with other bytes under its
-//! id. If a prune took such a place for a copy, it would let go of the true one. So in packs that nobody has read, a
-//! place stands for another only if the tables of both packs say the same of the record's bytes, and what the one that
-//! stays says is known to be true: it was written by a maintainer, or all that it says of was compared with its bytes.
+//! id. If a prune took such a place for a copy, it would let go of the true one. So in packs that nobody has read, only
+//! what a maintainer has copied stands for something: where its table and the other pack's say the same of the bytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,16 +10,15 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::format::id::{KeyId, PackId};
 use crate::format::keys::Role;
-use crate::format::object;
-use crate::format::pack::{Toc, TocRecord, short_hash};
+use crate::format::pack::{Toc, TocRecord};
+use crate::format::{limits, object};
 use crate::repo::bits::Bits;
-use crate::repo::index::{ListedPack, PackInfo};
-use crate::repo::{Error, Index, Log, Place, Repository, Result};
+use crate::repo::error::is_damage;
+use crate::repo::index::{ListedPack, PackInfo, Slot};
+use crate::repo::{Error, Index, Place, Repository, Result};
 
-/// Tables that are read at the same time, …
+/// Tables that are read at the same time.
 const PARALLEL_TABLES: usize = 8;
-/// … and packs that are read whole.
-const PARALLEL_PACKS: usize = 2;
 /// Read at first of a pack's end: nearly all tables are shorter.
 const TAIL: u64 = 64 * 1024;
 
@@ -34,30 +32,53 @@ pub struct Copies {
 
 #[derive(Default)]
 struct Table {
+    /// A maintainer has written it, or the owner.
     is_true: bool,
-    /// By the offset: the record's ordinal and length, and the first half of the hash of its bytes.
-    records: BTreeMap<u32, (usize, u32, [u8; 16])>,
+    /// By the offset.
+    records: Vec<Said>,
+}
+
+/// What a table says of a record that was asked about.
+struct Said {
+    offset: u32,
+    ordinal: u32,
+    len: u32,
+    /// The first half of the hash of its bytes.
+    hash: [u8; 16],
+}
+
+/// A place of a record, and its pack.
+pub struct At {
+    pub place: Place,
+    pub pack: PackInfo,
+}
+
+impl At {
+    pub fn of(index: &Index, slot: Slot<'_>) -> Self {
+        Self { place: slot.place(), pack: index.packs().get(slot.pack()) }
+    }
 }
 
 /// What the table of a pack says of a place that the index has in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum Answer {
     Hash([u8; 16]),
     /// The record is not there.
     Not,
-    /// The table can't be read, or nobody has asked it.
+    /// The table can't be read, or was not asked.
     Nothing,
 }
 
 impl Copies {
-    /// Reads the tables of all packs that have a live record which lies in another one of the same origin too.
+    /// Reads the tables of all packs with live records for which one stands at a place in the packs of `focus`, by number, or
+    /// the other way around.
     pub async fn load(
         repo: &Repository,
         index: &Index,
-        live: &Bits,
-        (listed, log): (&HashMap<PackId, ListedPack>, &Log),
+        (live, focus): (&Bits, &Bits),
+        listed: &HashMap<PackId, ListedPack>,
     ) -> Result<Self> {
-        let (asked, packs) = asked(index, live, (listed, log));
+        let (asked, packs) = asked(index, (live, focus), listed);
         let reading = packs.into_iter().map(|pack| async move {
             let Some(found) = listed.get(&pack) else { return Ok(None) };
             Ok::<_, Error>(read_table(repo, pack, found.size).await?.map(|toc| (pack, toc)))
@@ -66,80 +87,46 @@ impl Copies {
         let mut copies = Self { asked, tables: BTreeMap::new() };
         while let Some(read) = reading.try_next().await? {
             let Some((pack, toc)) = read else { continue };
-            let of_record = |record: TocRecord| {
+            let of_record = |record: &TocRecord| {
                 let ordinal = index.ordinal(&record.id).filter(|ordinal| copies.asked.contains(*ordinal))?;
-                Some((record.offset, (ordinal, record.len, record.short_hash)))
+                let (offset, len, hash) = (record.offset, record.len, record.short_hash);
+                Some(Said { offset, ordinal: ordinal as u32, len, hash })
             };
-            let records = toc.records.into_iter().filter_map(of_record).collect::<BTreeMap<_, _>>();
+            let mut records: Vec<Said> = toc.records.iter().filter_map(of_record).collect();
+            records.shrink_to_fit();
             copies.tables.insert(pack, Table { is_true: is_by_maintainer(index, pack), records });
         }
-        drop(reading);
-        copies.compare(repo).await?;
         Ok(copies)
     }
 
-    /// Reads packs of which two say the same of a record, and none is known to say the truth.
-    async fn compare(&mut self, repo: &Repository) -> Result<()> {
-        let mut said: BTreeMap<(usize, [u8; 16]), (bool, Vec<PackId>)> = BTreeMap::new();
-        for (pack, table) in &self.tables {
-            for (ordinal, _, hash) in table.records.values() {
-                let (is_known, packs) = said.entry((*ordinal, *hash)).or_default();
-                *is_known |= table.is_true;
-                packs.push(*pack);
-            }
-        }
-        let doubtful = said.into_values().filter(|(is_known, packs)| !is_known && packs.len() > 1);
-        let packs: BTreeSet<PackId> = doubtful.flat_map(|(_, packs)| packs).collect();
-        let reading = packs.into_iter().map(|pack| async move {
-            match repo.store.get(&object::pack_key(pack)).await {
-                Ok(bytes) => Ok(Some((pack, bytes))),
-                Err(error) if error.is_damage() => Ok(None),
-                Err(error) => Err(Error::from(error)),
-            }
-        });
-        let mut reading = futures::stream::iter(reading).buffered(PARALLEL_PACKS);
-        while let Some(read) = reading.try_next().await? {
-            let Some((pack, bytes)) = read else { continue };
-            let table = self.tables.get_mut(&pack).expect("its table was read");
-            let is_there = |(offset, (_, len, hash)): (&u32, &(usize, u32, [u8; 16]))| {
-                let record = bytes.get(*offset as usize..*offset as usize + *len as usize);
-                record.is_some_and(|record| short_hash(record) == *hash)
-            };
-            table.is_true = table.records.iter().all(is_there);
-        }
-        Ok(())
-    }
-
-    fn said(&self, ordinal: usize, place: &Place) -> Said {
+    fn answer(&self, ordinal: usize, place: &Place) -> Answer {
         let table = self.tables.get(&place.pack).filter(|_| self.asked.contains(ordinal));
-        let Some(table) = table else { return Said::Nothing };
-        match table.records.get(&place.offset) {
-            Some((of, len, hash)) if (*of, *len) == (ordinal, place.len) => Said::Hash(*hash),
-            _ => Said::Not,
+        let Some(table) = table else { return Answer::Nothing };
+        // A table lists records by their offsets.
+        match table.records.binary_search_by_key(&place.offset, |said| said.offset) {
+            Ok(at) => match &table.records[at] {
+                said if (said.ordinal as usize, said.len) == (ordinal, place.len) => Answer::Hash(said.hash),
+                _ => Answer::Not,
+            },
+            Err(_) => Answer::Not,
         }
     }
 
     /// Whether the record of this number is known not to be at a place that the index names.
     pub fn is_false(&self, ordinal: usize, place: &Place) -> bool {
-        self.said(ordinal, place) == Said::Not
+        self.answer(ordinal, place) == Answer::Not
     }
 
     /// Whether nothing is lost of a record if only the first of two places stays.
-    pub fn stands_for(
-        &self,
-        ordinal: usize,
-        (stays, pack): (&Place, &PackInfo),
-        (goes, other): (&Place, &PackInfo),
-    ) -> bool {
+    pub fn stands_for(&self, ordinal: usize, stays: &At, goes: &At) -> bool {
         // One place may be named twice.
-        if is_for_all(pack) || stays == goes {
+        if is_for_all(&stays.pack) || stays.place == goes.place {
             return true;
         }
-        let is_true = || self.tables.get(&stays.pack).is_some_and(|table| table.is_true);
-        match (self.said(ordinal, stays), self.said(ordinal, goes)) {
-            (Said::Hash(stays), Said::Hash(goes)) => {
-                pack.origin == other.origin && stays == goes && is_true()
-            }
+        let is_true = || self.tables.get(&stays.pack.id).is_some_and(|table| table.is_true);
+        let is_of_one = stays.pack.origin == goes.pack.origin;
+        match (self.answer(ordinal, &stays.place), self.answer(ordinal, &goes.place)) {
+            (Answer::Hash(stays), Answer::Hash(goes)) => is_of_one && stays == goes && is_true(),
             _ => false,
         }
     }
@@ -150,29 +137,41 @@ pub fn is_for_all(pack: &PackInfo) -> bool {
     pack.verified || pack.origin == KeyId::OWNER
 }
 
-/// Live records that lie in several packs of one origin that are there, and these packs. What stays in a pack that
-/// somebody has read needs no other.
+/// Whether the store has a pack in the length that is said here.
+pub fn is_there(listed: &HashMap<PackId, ListedPack>, pack: &PackInfo) -> bool {
+    listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len))
+}
+
+/// The packs that maintainers have written, by number, as far as that is known.
+pub fn by_maintainers(index: &Index) -> Bits {
+    let mut found = Bits::new(index.packs().len());
+    for (number, pack) in index.packs().iter().enumerate() {
+        if is_by_maintainer(index, pack.id) {
+            found.insert(number);
+        }
+    }
+    found
+}
+
+/// Live records of which one place is in focus and another one in a pack of the same origin, and these packs.
 fn asked(
     index: &Index,
-    live: &Bits,
-    (listed, log): (&HashMap<PackId, ListedPack>, &Log),
+    (live, focus): (&Bits, &Bits),
+    listed: &HashMap<PackId, ListedPack>,
 ) -> (Bits, BTreeSet<PackId>) {
     let (mut asked, mut packs) = (Bits::new(index.len()), BTreeSet::new());
-    let mut places = Vec::new();
-    for (ordinal, all) in index.slots_of_all() {
-        if !live.contains(ordinal) {
+    let mut numbers = Vec::new();
+    for (ordinal, slots) in index.slots_of_all() {
+        numbers.clear();
+        numbers.extend(slots.map(Slot::pack));
+        if numbers.len() < 2 || !live.contains(ordinal) || !numbers.iter().any(|n| focus.contains(*n)) {
             continue;
         }
-        places.clear();
-        places.extend(all.filter(|(_, place)| listed.contains_key(&place.pack)));
-        if places.iter().all(|(_, place)| place.pack == places[0].1.pack) {
-            continue;
-        }
-        let infos: Vec<PackInfo> = places.iter().map(|(number, _)| index.packs().get(*number)).collect();
+        let infos = numbers.iter().map(|number| index.packs().get(*number));
+        let infos: Vec<PackInfo> = infos.filter(|pack| is_there(listed, pack)).collect();
         let has_copy =
             |pack: &PackInfo| infos.iter().any(|other| other.id != pack.id && other.origin == pack.origin);
-        let stays = |pack: &PackInfo| pack.verified && !log.is_barred(pack.id);
-        if infos.iter().any(has_copy) && !infos.iter().any(stays) {
+        if infos.iter().any(has_copy) {
             asked.insert(ordinal);
             packs.extend(infos.iter().map(|pack| pack.id));
         }
@@ -189,14 +188,16 @@ fn is_by_maintainer(index: &Index, pack: PackId) -> bool {
 
 /// None if it can't be read: what such a pack holds stands for nothing.
 async fn read_table(repo: &Repository, pack: PackId, len: u64) -> Result<Option<Toc>> {
+    if len > limits::PACK_LEN as u64 {
+        return Ok(None);
+    }
     let key = object::pack_key(pack);
     let keys = &repo.keys;
     let mut tail = TAIL.min(len);
     loop {
-        let bytes = match repo.store.get_range(&key, len - tail..len).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_damage() => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let bytes = match repo.store.get_range(&key, len - tail..len).await.map_err(Error::from) {
+            Err(error) if is_damage(&error) => return Ok(None),
+            bytes => bytes?,
         };
         match Toc::open_tail(&keys.structure, keys.repo, pack, &bytes, len) {
             Err(crate::format::Error::Short { at, .. }) if tail < len && at as u64 > tail => {
@@ -212,7 +213,8 @@ impl Copies {
     /// Of one record, at the beginning of each pack: whether that is true, and the hash.
     pub fn of(ordinal: usize, len: u32, said: &[(PackId, bool, [u8; 16])]) -> Self {
         let table = |(pack, is_true, hash): &(PackId, bool, [u8; 16])| {
-            (*pack, Table { is_true: *is_true, records: BTreeMap::from([(0, (ordinal, len, *hash))]) })
+            let said = Said { offset: 0, ordinal: ordinal as u32, len, hash: *hash };
+            (*pack, Table { is_true: *is_true, records: vec![said] })
         };
         Self { asked: Bits::all(ordinal + 1), tables: said.iter().map(table).collect() }
     }

@@ -25,6 +25,6 @@ pub async fn mark(reader: &Arc<Reader>, roots: impl IntoIterator<Item = NodeId>)
         }),
         Met::Unreadable(_, error) => Err(error),
     };
-    walk(reader, roots, &mut live, || false, meet).await?;
+    walk(reader, roots, &mut live, || false, true, meet).await?;
     Ok(live)
 }

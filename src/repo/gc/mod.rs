@@ -20,7 +20,7 @@ use crate::format::id::{PackId, SessionId};
 use crate::format::limits;
 use crate::format::log::Action;
 use crate::repo::bits::Bits;
-use crate::repo::gc::copies::Copies;
+use crate::repo::gc::copies::{Copies, by_maintainers};
 use crate::repo::gc::mark::mark;
 use crate::repo::gc::plan::{Seen, Stays, plan, sweepable};
 use crate::repo::index::{Index, ListedPack, listed_packs};
@@ -136,7 +136,13 @@ impl Look {
             Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
             Err(error) => return Err(Error::Unsound { what: crate::repo::chain(&error) }),
         };
-        let copies = Arc::new(Copies::load(repo, reader.index(), &live, (&listed, &log)).await?);
+        let index = reader.index();
+        // What is copied and what goes has to be known: of the rest each place stays.
+        let focus = match &log.plan {
+            Some(open) => index.numbers_of(&open.packs),
+            None => by_maintainers(index),
+        };
+        let copies = Arc::new(Copies::load(repo, index, (&live, &focus), &listed).await?);
         Ok(Self {
             log,
             snapshots,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
-use crate::repo::gc::copies::Copies;
-use crate::repo::index::{ListedPack, PackInfo};
-use crate::repo::{Index, Log, Place};
+use crate::repo::gc::copies::{At, Copies, is_there};
+use crate::repo::index::{ListedPack, PackInfo, Slot};
+use crate::repo::{Index, Log};
 
 /// How much is rewritten so that space comes back.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ impl Stays {
         let packs = seen.index.packs();
         let mut usable = Bits::new(packs.len());
         for (number, pack) in packs.iter().enumerate() {
-            if seen.listed.contains_key(&pack.id) && !seen.log.is_barred(pack.id) {
+            if is_there(seen.listed, &pack) && !seen.log.is_barred(pack.id) {
                 usable.insert(number);
             }
         }
@@ -98,34 +98,33 @@ impl Stays {
 
     /// Those of one record's places at which it has to stay, each with the number of its pack; in `found`, which is
     /// there to be used again.
-    pub fn among<'f>(
+    pub fn among<'v, 'f>(
         &self,
         index: &Index,
-        (ordinal, places): (usize, impl Iterator<Item = (usize, Place)>),
-        found: &'f mut Vec<(usize, Place)>,
-    ) -> &'f [(usize, Place)] {
+        (ordinal, slots): (usize, impl Iterator<Item = Slot<'f>>),
+        found: &'v mut Vec<Slot<'f>>,
+    ) -> &'v [Slot<'f>] {
         found.clear();
-        found.extend(places.filter(|(number, _)| self.usable.contains(*number)));
+        found.extend(slots.filter(|slot| self.usable.contains(slot.pack())));
         if found.len() > 1 {
-            let is_false = |(_, place): &(usize, Place)| self.copies.is_false(ordinal, place);
+            let is_false = |slot: &Slot<'_>| self.copies.is_false(ordinal, &slot.place());
             if !found.iter().all(is_false) {
-                found.retain(|place| !is_false(place));
+                found.retain(|slot| !is_false(slot));
             }
-            let mut packs: Vec<PackInfo> =
-                found.iter().map(|(number, _)| index.packs().get(*number)).collect();
+            let mut places: Vec<At> = found.iter().map(|slot| At::of(index, *slot)).collect();
             // Of two that stand for each other the first stays.
             let mut at = 0;
             while at < found.len() {
                 let stands = |stays: usize, goes: usize| {
                     // A writer does not believe what the owner has sealed.
-                    let is_believed = packs[stays].verified || packs[stays].origin == packs[goes].origin;
-                    let [stays, goes] = [stays, goes].map(|n| (&found[n].1, &packs[n]));
+                    let [stays, goes] = [&places[stays], &places[goes]];
+                    let is_believed = stays.pack.verified || stays.pack.origin == goes.pack.origin;
                     is_believed && self.copies.stands_for(ordinal, stays, goes)
                 };
                 let is_better = |other: usize| stands(other, at) && (other < at || !stands(at, other));
                 if (0..found.len()).any(|other| other != at && is_better(other)) {
                     found.remove(at);
-                    packs.remove(at);
+                    places.remove(at);
                 } else {
                     at += 1;
                 }
@@ -141,23 +140,26 @@ fn record_bytes(seen: &Seen<'_>, stays: &Stays) -> (Vec<u64>, Vec<u64>) {
     let mut used = vec![0; packs.len()];
     let mut all = used.clone();
     let (mut here, mut found) = (Vec::new(), Vec::new());
-    for (ordinal, places) in seen.index.slots_of_all() {
+    for (ordinal, slots) in seen.index.slots_of_all() {
         here.clear();
-        here.extend(places);
-        here.iter().for_each(|(pack, place)| all[*pack] += u64::from(place.len));
+        here.extend(slots);
+        here.iter().for_each(|slot| all[slot.pack()] += u64::from(slot.len()));
         if !seen.live.contains(ordinal) {
             continue;
         }
-        let places = stays.among(seen.index, (ordinal, here.iter().copied()), &mut found);
-        places.iter().for_each(|(pack, place)| used[*pack] += u64::from(place.len.max(1)));
-        for (pack, place) in here.iter().filter(|(pack, _)| !stays.usable.contains(*pack)) {
+        let stay = stays.among(seen.index, (ordinal, here.iter().copied()), &mut found);
+        stay.iter().for_each(|slot| used[slot.pack()] += u64::from(slot.len().max(1)));
+        for slot in here.iter().filter(|slot| !stays.usable.contains(slot.pack())) {
             // Of what is damaged or missing, and has no copy, whatever is left may be of use to a repair.
-            let goes = (place, &packs.get(*pack));
-            let stands = |(other, stays): &(usize, Place)| {
-                seen.copies.stands_for(ordinal, (stays, &packs.get(*other)), goes)
-            };
-            if !places.iter().any(stands) {
-                used[*pack] += u64::from(place.len.max(1));
+            let goes = At::of(seen.index, *slot);
+            let is_used_anyway = |other: &Slot<'_>| packs.get(other.pack()).id == goes.pack.id;
+            if here.iter().filter(|other| stays.usable.contains(other.pack())).any(is_used_anyway) {
+                continue;
+            }
+            let stands =
+                |other: &Slot<'_>| seen.copies.stands_for(ordinal, &At::of(seen.index, *other), &goes);
+            if !stay.iter().any(stands) {
+                used[slot.pack()] += u64::from(slot.len().max(1));
             }
         }
     }
@@ -177,13 +179,13 @@ pub fn plan(seen: &Seen<'_>, stays: &Stays, limits: Limits) -> PrunePlan {
         // What a session at work has uploaded belongs to it.
         let is_of_running =
             |pack: &PackInfo| pack.session.is_some_and(|session| seen.running.contains(&session));
-        if namings.iter().any(is_of_running) || seen.log.is_going(id) {
+        if namings.iter().all(is_of_running) || seen.log.is_going(id) {
             continue;
         }
         if pack.used == 0 {
             plan.unused.insert(id);
             plan.unused_bytes += seen.listed.get(&id).map_or(0, |found| found.size);
-        } else if !stays.usable.contains(numbers.start) {
+        } else if !numbers.clone().any(|number| stays.usable.contains(number)) {
             // Damaged or missing, and needed all the same: nothing here can copy what is left of it.
             continue;
         // Of its records: what a small pack has beside them, table and padding, no rewriting takes away.
@@ -249,33 +251,32 @@ fn add_orphans(seen: &Seen<'_>, plan: &mut PrunePlan) {
 /// indexed.
 pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackId> {
     let mut kept: HashSet<PackId> = HashSet::new();
-    let mut found: Vec<(usize, Place)> = Vec::new();
+    let going = seen.index.numbers_of(condemned);
+    let mut found = Vec::new();
     // A delta of an ended epoch whose session has not committed may have come too late for the generation.
     let is_sure = |session: SessionId| seen.committed.contains(&session) || session.epoch() >= seen.log.ended;
-    for (ordinal, places) in seen.index.slots_of_all() {
+    for (ordinal, slots) in seen.index.slots_of_all() {
         if !seen.live.contains(ordinal) {
             continue;
         }
         found.clear();
-        found.extend(places);
-        if !found.iter().any(|(_, place)| condemned.contains(&place.pack)) {
+        found.extend(slots);
+        if !found.iter().any(|slot: &Slot<'_>| going.contains(slot.pack())) {
             continue;
         }
-        let places: Vec<PackInfo> = found.iter().map(|(number, _)| seen.index.packs().get(*number)).collect();
+        let places: Vec<At> = found.iter().map(|slot| At::of(seen.index, *slot)).collect();
         let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
             let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
             let sure = pack.session.is_none_or(is_sure) && !seen.log.damaged.contains(&pack.id);
-            sure && seen.listed.contains_key(&pack.id) && (!gone || kept.contains(&pack.id))
+            sure && is_there(seen.listed, pack) && (!gone || kept.contains(&pack.id))
         };
-        let places: Vec<(&Place, &PackInfo)> = found.iter().map(|(_, place)| place).zip(&places).collect();
-        let goes = |place: &Place| condemned.contains(&place.pack) && !seen.copies.is_false(ordinal, place);
-        for goes in places.iter().filter(|(place, _)| goes(place)) {
+        let goes = |at: &&At| condemned.contains(&at.pack.id) && !seen.copies.is_false(ordinal, &at.place);
+        for goes in places.iter().filter(goes) {
             // Whatever could be of use stays.
-            let stands = |other: &(&Place, &PackInfo)| {
-                stays(other.1, &kept) && seen.copies.stands_for(ordinal, *other, *goes)
-            };
+            let stands =
+                |other: &At| stays(&other.pack, &kept) && seen.copies.stands_for(ordinal, other, goes);
             if !places.iter().any(stands) {
-                kept.insert(goes.0.pack);
+                kept.insert(goes.pack.id);
             }
         }
     }
@@ -411,7 +412,7 @@ mod tests {
                 let stays = Stays::new(seen);
                 let mut found = Vec::new();
                 let kept = stays.among(&index, (ordinal, index.slots_of(&chunk(1, 1))), &mut found);
-                let kept: Vec<PackId> = kept.iter().map(|(_, place)| place.pack).collect();
+                let kept: Vec<PackId> = kept.iter().map(|slot| slot.place().pack).collect();
                 assert_eq!(kept, if goes { vec![second] } else { there.to_vec() }, "{said:?}");
                 let expected = if goes { BTreeSet::from([first]) } else { BTreeSet::new() };
                 assert_eq!(plan(seen, &stays, Limits::default()).unused, expected);

@@ -12,11 +12,11 @@ use crate::format::object;
 use crate::format::pack::{PackKind, Toc, short_hash};
 use crate::repo::bits::Bits;
 use crate::repo::carrier::Carrier;
+use crate::repo::error::is_damage;
 use crate::repo::gc::plan::Stays;
 use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
-use crate::repo::{Begun, Index, Place, Repository, Result, begin};
-use crate::store::Class as StoreClass;
+use crate::repo::{Begun, Error, Index, Place, Repository, Result, begin};
 
 /// Copies what is used of the packs. Gives those whose used records all have a copy now.
 pub async fn repack(
@@ -33,9 +33,9 @@ pub async fn repack(
     for ((kind, origin), packs) in groups {
         let mut filling = Carrier::new(repo, uploads.clone(), kind, origin);
         for pack in packs {
-            let bytes = match repo.store.get(&object::pack_key(pack)).await {
-                // Another prune was quicker.
-                Err(error) if error.class() == StoreClass::Missing => continue,
+            let bytes = match repo.store.get(&object::pack_key(pack)).await.map_err(Error::from) {
+                // Another prune was quicker, or it is damaged, and a check tells.
+                Err(error) if is_damage(&error) => continue,
                 bytes => bytes?,
             };
             let len = bytes.len() as u64;
@@ -91,7 +91,7 @@ fn copy(
         // A pack may have it twice, and another one may be named where it is not.
         let is_it =
             |place: &Place| place.pack == pack && (place.offset == record.offset || !lies_at(place.offset));
-        if !needed.iter().any(|(_, place)| is_it(place)) {
+        if !needed.iter().any(|slot| is_it(&slot.place())) {
             continue;
         }
         let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];

@@ -180,6 +180,10 @@ impl Segment {
         (self.numbers(row).1 & NUMBER) as usize
     }
 
+    pub fn len_of(&self, row: usize) -> u32 {
+        self.numbers(row).2
+    }
+
     pub fn place(&self, row: usize) -> Place {
         let (at, marked, len) = self.numbers(row);
         let pack = self.packs.id((marked & NUMBER) as usize);

@@ -3,11 +3,10 @@
 //! A session like that of a repack: records are copied as they are. But each was opened before by the owner, so what
 //! is said of a pack that was found lying there is true, whoever has laid it there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 
 use crate::crypto::hash;
 use crate::format::id::{KeyId, PackId, RecordId, SessionId};
@@ -25,7 +24,6 @@ use crate::repo::gc::is_for_all;
 use crate::repo::index::{Records, put_delta, records_of};
 use crate::repo::pack_builder::{record_key_name, records_by_headers};
 use crate::repo::repair::RepairPlan;
-use crate::repo::session::load_session;
 use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
 use crate::repo::{Begun, Error, Lane, Place, Reader, Repository, Result, begin};
@@ -55,7 +53,6 @@ pub async fn mend(
     let mut found = Found {
         reader: reader.clone(),
         bad: Bad::of(damage, &plan.damaged),
-        origins: HashMap::new(),
         taken: HashSet::new(),
         done: Mended::default(),
     };
@@ -74,6 +71,8 @@ pub async fn mend(
             progress.advance(Unit::PackBytes, bytes.len() as u64);
             let is_named = plan.damaged.contains(&pack);
             if asked.contains(&pack) {
+                // Those before it are missing.
+                asked = asked.split_off(&pack);
                 known = records_of(repo, &mut asked).await?;
             }
             let known = known.remove(&pack).unwrap_or_default();
@@ -151,8 +150,6 @@ impl Bad {
 struct Found {
     reader: Arc<Reader>,
     bad: Bad,
-    /// Whose sessions they are.
-    origins: HashMap<SessionId, Option<KeyId>>,
     taken: HashSet<(RecordId, KeyId)>,
     done: Mended,
 }
@@ -182,23 +179,10 @@ impl Found {
         Some(match name {
             KeyName::Meta { scope, .. } => Sound { id, place, origin: scope, session: None },
             KeyName::Data { session, .. } => {
-                let origin = self.origin_of(session)?;
+                let origin = self.reader.origin_of(session)?;
                 Sound { id, place, origin, session: Some(session) }
             }
         })
-    }
-
-    /// The key that has begun a session: nobody else has its lane keys to seal with.
-    fn origin_of(&mut self, session: SessionId) -> Option<KeyId> {
-        let reader = &self.reader;
-        let load = || match reader.index().sessions.get(&session) {
-            Some(known) => Some(known.body.certificate.key),
-            None => {
-                let loaded = Handle::current().block_on(load_session(reader.repo(), session));
-                loaded.ok().map(|loaded| loaded.body.certificate.key)
-            }
-        };
-        *self.origins.entry(session).or_insert_with(load)
     }
 
     /// Whether a record has no sound copy yet that its writer would believe.
@@ -207,8 +191,8 @@ impl Found {
         let is_sound = |place: &Place| {
             !self.bad.packs.contains(&place.pack) && !self.bad.records.contains(&(place.pack, record.id))
         };
-        let sound = index.slots_of(&record.id).filter(|(_, place)| is_sound(place));
-        let mut packs = sound.map(|(number, _)| index.packs().get(number));
+        let sound = index.slots_of(&record.id).filter(|slot| is_sound(&slot.place()));
+        let mut packs = sound.map(|slot| index.packs().get(slot.pack()));
         !packs.any(|pack| is_for_all(&pack)) && self.taken.insert((record.id, record.origin))
     }
 }
