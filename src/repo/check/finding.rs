@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::format::commit::RootKind;
 use crate::format::entry::TreePath;
 use crate::format::id::RecordId;
-use crate::repo::Error;
+use crate::repo::{Class, Error};
 
 /// What a check tells.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub enum Finding {
         #[source]
         source: Error,
     },
+    #[error("{key}: the object is missing")]
+    ObjectMissing { key: String },
     #[error("{key}: the pack is missing")]
     PackMissing { key: String },
     #[error("{key}: has {found} bytes, the index says {expected}")]
@@ -57,17 +59,22 @@ impl Finding {
     /// An object that can't be used, by what stood in the way.
     pub(super) fn of_object(source: Error) -> Self {
         let key = match &source {
-            Error::Object { key, .. } => key.clone(),
-            Error::Store(error) if error.key().is_some() => error.key().unwrap_or_default().to_owned(),
-            _ => "an object".to_owned(),
+            Error::Object { key, .. } => Some(key.as_str()),
+            Error::Store(error) => error.key(),
+            _ => None,
         };
-        Finding::Object { key, source }
+        let key = key.unwrap_or("an object").to_owned();
+        match source.class() {
+            Class::Missing => Finding::ObjectMissing { key },
+            _ => Finding::Object { key, source },
+        }
     }
 
     /// The word for programs; it stays.
     pub fn kind(&self) -> &'static str {
         match self {
             Finding::Object { .. } => "object",
+            Finding::ObjectMissing { .. } => "object-missing",
             Finding::PackMissing { .. } => "pack-missing",
             Finding::PackLength { .. } => "pack-length",
             Finding::PackHash { .. } => "pack-hash",
@@ -85,6 +92,7 @@ impl Finding {
     pub fn key(&self) -> Option<&str> {
         match self {
             Finding::Object { key, .. }
+            | Finding::ObjectMissing { key }
             | Finding::PackMissing { key }
             | Finding::PackLength { key, .. }
             | Finding::PackHash { key }
