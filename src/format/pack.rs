@@ -179,6 +179,13 @@ pub struct TocRecord {
     pub short_hash: [u8; 16],
 }
 
+impl TocRecord {
+    /// Its bytes, of the pack whose table was opened.
+    pub fn of<'a>(&self, pack: &'a [u8]) -> &'a [u8] {
+        &pack[self.offset as usize..self.offset as usize + self.len as usize]
+    }
+}
+
 /// The table of contents of a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toc {

@@ -14,6 +14,10 @@ impl Bits {
         Self(vec![u64::MAX; numbers.div_ceil(64)])
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     pub fn contains(&self, number: usize) -> bool {
         self.0[number / 64] & (1 << (number % 64)) != 0
     }

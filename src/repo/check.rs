@@ -212,7 +212,7 @@ impl Run<'_> {
         for (id, numbers) in index.packs().by_id() {
             let namings: Vec<PackInfo> = numbers.map(|number| index.packs().get(number)).collect();
             let found = listed.get(&id).map(|found| found.size);
-            let fits = |pack: &&PackInfo| found == Some(pack.len.into());
+            let fits = |pack: &&PackInfo| pack.is_in(&listed);
             self.report.packs += 1;
             self.report.pack_bytes += u64::from(namings.iter().find(fits).unwrap_or(&namings[0]).len);
             if log.damaged.contains(&id) {

@@ -44,6 +44,13 @@ pub struct Place {
     pub len: u32,
 }
 
+impl Place {
+    /// The record's bytes; none if its pack ends before them.
+    pub(super) fn of<'a>(&self, pack: &'a [u8]) -> Option<&'a [u8]> {
+        pack.get(self.offset as usize..self.offset as usize + self.len as usize)
+    }
+}
+
 /// A place of which no more is read than is asked for: the offset lies far from the rest, and a walk over all records is
 /// not to fetch a page for each.
 #[derive(Clone, Copy)]
@@ -86,6 +93,13 @@ pub struct PackInfo {
     pub session: Option<SessionId>,
     /// Its records were sealed by the holder of the key that the repository was opened with.
     pub own: bool,
+}
+
+impl PackInfo {
+    /// Whether the store lists the pack, in the length that is said here.
+    pub(super) fn is_in(&self, listed: &HashMap<PackId, ListedPack>) -> bool {
+        listed.get(&self.id).is_some_and(|found| found.size == u64::from(self.len))
+    }
 }
 
 /// All that the deltas say.

@@ -168,23 +168,24 @@ pub fn open_record(
 
 /// The key that a record's header names, without opening more than the header.
 pub fn record_key_name(keys: &Keys, record: &[u8]) -> Option<KeyName> {
-    let sealed = record.get(..pack::HEADER_LEN)?;
-    RecordHeader::open(&keys.structure, keys.repo, sealed).ok().map(|header| header.key)
+    header_of(keys, record).map(|header| header.key)
 }
 
 /// The same, if it is the header of this record.
 pub fn record_key_of(keys: &Keys, id: &RecordId, record: &[u8]) -> Option<KeyName> {
-    let sealed = record.get(..pack::HEADER_LEN)?;
-    let header = RecordHeader::open(&keys.structure, keys.repo, sealed).ok()?;
-    (header.id == *id && header.record_len() == record.len()).then_some(header.key)
+    let is_its = |header: &RecordHeader| header.id == *id && header.record_len() == record.len();
+    header_of(keys, record).filter(is_its).map(|header| header.key)
+}
+
+fn header_of(keys: &Keys, record: &[u8]) -> Option<RecordHeader> {
+    RecordHeader::open(&keys.structure, keys.repo, record.get(..pack::HEADER_LEN)?).ok()
 }
 
 /// The records of a pack whose table is lost, by their headers, as far as these follow each other: id, offset, length.
 pub fn records_by_headers(keys: &Keys, pack: &[u8]) -> Vec<(RecordId, u32, u32)> {
     let mut records = Vec::new();
     let mut offset = 0;
-    while let Some(sealed) = pack.get(offset..offset + pack::HEADER_LEN) {
-        let Ok(header) = RecordHeader::open(&keys.structure, keys.repo, sealed) else { break };
+    while let Some(header) = pack.get(offset..).and_then(|rest| header_of(keys, rest)) {
         let len = header.record_len();
         records.push((header.id, offset as u32, len as u32));
         offset += len;

@@ -191,8 +191,7 @@ impl Reader {
     async fn node_at(&self, id: NodeId, place: &Place) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let record_id = RecordId::Node(id);
         let pack = self.whole_pack(place.pack).await.map_err(|error| missing_or(error, record_id, place))?;
-        let (start, end) = (place.offset as usize, place.offset as usize + place.len as usize);
-        match pack.get(start..end).map(|record| self.open_node(id, record)) {
+        match place.of(&pack).map(|record| self.open_node(id, record)) {
             Some(Ok(parts)) => Ok(parts),
             Some(Err(_)) => Err(damaged(record_id, place, "it does not open")),
             None => Err(damaged(record_id, place, "the pack ends before it")),

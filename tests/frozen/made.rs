@@ -6,16 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kist::format::keys::KeyFile;
 use kist::format::log::Entry;
 use kist::format::object;
-use kist::repo::{self, Repository, Unlock};
-use kist::store::{Store, StoreSettings, StoreUrl};
-use kist::world::{Time, fixed};
+use kist::repo;
 
 use crate::compare::paths;
 use crate::frozen::Frozen;
-use crate::programs::{self, Run, ended};
+use crate::programs::{self, Run, ended, opened};
 use crate::trees::{awkward, mutate, pseudo_random};
 
 const PASSPHRASE: &str = "a slow green lorry";
@@ -177,7 +174,7 @@ fn kept() -> Frozen {
 /// The kinds of the entries of the log that can be read.
 #[tokio::main]
 async fn said(frozen: &Frozen) -> BTreeSet<String> {
-    let owner = open(frozen, "owner.key").await;
+    let owner = opened(&frozen.path("repo"), &frozen.key("owner.key")).await;
     let (keys, mut said) = (&owner.keys, BTreeSet::new());
     for found in owner.store.list(object::GC_LOG).await.unwrap() {
         let sealed = owner.store.get(&found.key).await.unwrap();
@@ -190,18 +187,10 @@ async fn said(frozen: &Frozen) -> BTreeSet<String> {
     said
 }
 
-async fn open(frozen: &Frozen, key: &str) -> Repository {
-    let url = StoreUrl::parse(frozen.path("repo").to_str().unwrap()).unwrap();
-    let store = Store::open(&url, &StoreSettings::default()).unwrap();
-    let unlock = Unlock::KeyFile(KeyFile::parse(&fs::read_to_string(frozen.key(key)).unwrap()).unwrap());
-    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
-    repo::open(store, &world, &unlock, None).await.unwrap()
-}
-
 /// A session as it lies there when its writer is killed.
 #[tokio::main]
 async fn leave_a_session(frozen: &Frozen, key: &str) {
-    repo::begin(&open(frozen, key).await, 1).await.unwrap();
+    repo::begin(&opened(&frozen.path("repo"), &frozen.key(key)).await, 1).await.unwrap();
 }
 
 /// The table of a pack, and an entry of the log.

@@ -5,15 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
-use kist::format::keys::KeyFile;
 use kist::format::object;
 use kist::format::pack::Toc;
-use kist::repo::{self, Index, Unlock};
-use kist::store::{Store, StoreSettings, StoreUrl};
-use kist::world::{Time, fixed};
+use kist::repo::{self, Index};
 
 use crate::compare::{differences, paths};
 use crate::damage::{assert_right_or_absent, flip};
+use crate::programs::opened;
 use crate::scene::Scene;
 use crate::trees::pseudo_random;
 
@@ -165,11 +163,7 @@ fn a_log_that_ends_early_or_has_a_hole_and_a_commit_that_is_missing_raise_an_ala
 /// it is.
 #[tokio::main]
 async fn name_falsely(scene: &Scene, writer: &str) -> usize {
-    let url = StoreUrl::parse(scene.repo.to_str().unwrap()).unwrap();
-    let store = Store::open(&url, &StoreSettings::default()).unwrap();
-    let unlock = Unlock::KeyFile(KeyFile::parse(&fs::read_to_string(writer).unwrap()).unwrap());
-    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
-    let thief = repo::open(store, &world, &unlock, None).await.unwrap();
+    let thief = opened(&scene.repo, Path::new(writer)).await;
     let mut packs = Vec::new();
     for info in Index::load(&thief).await.unwrap().packs().iter().filter(|info| info.own) {
         let bytes = thief.store.get(&object::pack_key(info.id)).await.unwrap();

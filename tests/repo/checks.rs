@@ -10,7 +10,7 @@ use kist::format::object;
 use kist::format::pack::PackKind;
 use kist::job::repair::Request;
 use kist::progress::{Progress, Unit};
-use kist::repo::{self, Index, Limits, Lost, NewKey, PruneSettings, Reading, Repository, Unlock};
+use kist::repo::{self, Begun, Index, Limits, Lost, NewKey, PruneSettings, Reading, Repository, Unlock};
 use kist::world::Time;
 
 use crate::repair::{all, repair_with};
@@ -216,9 +216,13 @@ async fn a_lost_session_is_told_by_a_check_of_the_structure_and_a_repair_has_wha
 
 /// Names a pack in the writer's own name, in a session that it has begun.
 pub async fn name_falsely(writer: &Repository, pack: IndexPack) {
-    let begun = repo::begin(writer, 1).await.unwrap();
+    put_delta(writer, &repo::begin(writer, 1).await.unwrap(), vec![pack]).await;
+}
+
+/// Puts the first delta of a session.
+pub async fn put_delta(writer: &Repository, begun: &Begun, packs: Vec<IndexPack>) {
     let key = object::index_key(begun.session, 0, 0);
-    let delta = IndexDelta { packs: vec![pack] };
+    let delta = IndexDelta { packs };
     let plain = delta.encode(&begun.lanes[0].signing, writer.config.repo, &key);
     let sealed =
         object::seal_object(&writer.keys.structure, writer.world.bytes(), writer.config.repo, &key, plain);

@@ -4,7 +4,7 @@
 use kist::crypto::secret::Key;
 use kist::crypto::{hash, seal};
 use kist::format::id::{PackId, RecordId, SessionId, SourceId};
-use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
+use kist::format::index::{IndexPack, IndexRecord};
 use kist::format::keys::{KeyName, Role};
 use kist::format::node::Node;
 use kist::format::object;
@@ -13,7 +13,7 @@ use kist::format::pack::{
 };
 use kist::repo::{self, Begun, Limits, NewKey, PruneSettings, Repository, Snapshots, ToCommit};
 
-use crate::checks::name_falsely;
+use crate::checks::{name_falsely, put_delta};
 use crate::scene::{Scene, backup, change, check, grow, noise, now, prune};
 use crate::stolen::namings;
 
@@ -108,12 +108,8 @@ impl<'a> Thief<'a> {
 
     /// Commits a snapshot that needs all that another one does.
     async fn commit(self, like: &repo::Snapshot) {
-        let key = object::index_key(self.begun.session, 0, 0);
-        let delta = IndexDelta { packs: self.packs };
         let (repo, world) = (self.repo, &self.repo.world);
-        let plain = delta.encode(&self.begun.lanes[0].signing, repo.config.repo, &key);
-        let sealed = object::seal_object(&repo.keys.structure, world.bytes(), repo.config.repo, &key, plain);
-        repo.store.put(&key, sealed.into()).await.unwrap();
+        put_delta(repo, &self.begun, self.packs).await;
         let own = Snapshots::load(repo).await.unwrap();
         let mine = own.all.iter().rev().find(|s| s.commit.certificate.key == repo.keys.certificate.key);
         let what = ToCommit {
@@ -130,63 +126,73 @@ impl<'a> Thief<'a> {
     }
 }
 
-/// Prunes that rewrite all that they may, and forget something each, so that each publishes an index.
-async fn prunes(maintainer: &Repository, passed: &[SessionId]) {
-    repo::observe(maintainer).await.unwrap();
-    for (id, min_used_percent) in passed.iter().zip([100, 80, 0]) {
-        repo::forget(maintainer, &[*id]).await.unwrap();
-        let limits = Limits { min_used_percent, ..Limits::default() };
-        repo::prune(maintainer, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
-    }
+/// A writer whose last snapshot needs what it has changed, and its passing snapshots before that.
+struct Past {
+    scene: Scene,
+    shop: Repository,
+    passed: Vec<SessionId>,
+    kept: repo::Snapshot,
 }
 
-/// A writer whose last snapshot needs what it has changed, and its passing snapshots before that.
-async fn past(scene: &Scene, writer: &Repository) -> (Vec<SessionId>, repo::Snapshot) {
-    let passing = scene.source().join("a passing file");
-    let mut passed = Vec::new();
-    for seed in [7, 8, 9] {
-        std::fs::write(&passing, noise(200_000, seed)).unwrap();
-        passed.push(backup(writer, &scene.source()).await.unwrap().snapshot.id);
+impl Past {
+    async fn new() -> Self {
+        let scene = Scene::new().await;
+        grow(&scene.source());
+        let unlock = scene.writer("shop").await;
+        let shop = scene.open_with(&unlock).await;
+        let passing = scene.source().join("a passing file");
+        let mut passed = Vec::new();
+        for seed in [7, 8, 9] {
+            std::fs::write(&passing, noise(200_000, seed)).unwrap();
+            passed.push(backup(&shop, &scene.source()).await.unwrap().snapshot.id);
+        }
+        std::fs::remove_file(passing).unwrap();
+        change(&scene.source());
+        let kept = backup(&shop, &scene.source()).await.unwrap().snapshot;
+        Self { scene, shop, passed, kept }
     }
-    std::fs::remove_file(passing).unwrap();
-    change(&scene.source());
-    (passed, backup(writer, &scene.source()).await.unwrap().snapshot)
+
+    /// A maintainer's prunes rewrite all that they may, and forget something each, so that each publishes an index; what is
+    /// let go of is deleted by the next ones. The last snapshot is whole after them.
+    async fn outlives_prunes(&self) {
+        let maintainer = self.scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
+        let maintainer = self.scene.open_with(&maintainer).await;
+        repo::observe(&maintainer).await.unwrap();
+        for (id, min_used_percent) in self.passed.iter().zip([100, 80, 0]) {
+            repo::forget(&maintainer, &[*id]).await.unwrap();
+            let limits = Limits { min_used_percent, ..Limits::default() };
+            repo::prune(&maintainer, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
+        }
+        let owner = self.scene.open(self.scene.store()).await.unwrap();
+        self.scene.restore_whole(&owner, &self.kept.name(), "after three prunes").await;
+        for _ in 0..2 {
+            prune(&maintainer).await;
+        }
+        self.scene.restore_whole(&owner, &self.kept.name(), "after five prunes").await;
+    }
 }
 
 /// The story: of two packs of one writer's with a record each was a copy of the other, and the true one was swept.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_bytes_under_its_records_take_nothing_from_the_writer_whose_key_was_stolen() {
-    let scene = Scene::new().await;
-    grow(&scene.source());
-    let unlock = scene.writer("shop").await;
-    let shop = scene.open_with(&unlock).await;
-    let (passed, kept) = past(&scene, &shop).await;
-    let thief = scene.open_with(&unlock).await;
-    let all = namings(&shop).await;
+    let past = Past::new().await;
+    let all = namings(&past.shop).await;
     for _ in 0..2 {
-        let mut thief = Thief::begin(&thief).await;
+        let mut thief = Thief::begin(&past.shop).await;
         for pack in &all {
             let ids: Vec<RecordId> = pack.places().map(|(id, ..)| id).collect();
             thief.plant(pack.kind, &ids).await;
         }
-        thief.commit(&kept).await;
+        thief.commit(&past.kept).await;
     }
-    let maintainer = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
-    let maintainer = scene.open_with(&maintainer).await;
-    prunes(&maintainer, &passed).await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    scene.restore_whole(&owner, &kept.name(), "after three prunes").await;
+    past.outlives_prunes().await;
 }
 
 /// The story: a key named records in packs that have others, and the packs that have them were swept.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_are_named_in_other_packs_of_the_writer_s_stay_where_they_are() {
-    let scene = Scene::new().await;
-    grow(&scene.source());
-    let unlock = scene.writer("shop").await;
-    let shop = scene.open_with(&unlock).await;
-    let (passed, kept) = past(&scene, &shop).await;
-    let all = namings(&shop).await;
+    let past = Past::new().await;
+    let all = namings(&past.shop).await;
     for kind in [PackKind::Data, PackKind::Nodes] {
         let of_kind: Vec<&IndexPack> = all.iter().filter(|pack| pack.kind == kind).collect();
         for (at, pack) in of_kind.iter().enumerate() {
@@ -196,42 +202,30 @@ async fn records_that_are_named_in_other_packs_of_the_writer_s_stay_where_they_a
             while len(&lie) > lie.len {
                 lie.records.pop();
             }
-            name_falsely(&shop, lie).await;
+            name_falsely(&past.shop, lie).await;
         }
     }
-    let maintainer = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
-    let maintainer = scene.open_with(&maintainer).await;
-    prunes(&maintainer, &passed).await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    scene.restore_whole(&owner, &kept.name(), "after three prunes").await;
+    past.outlives_prunes().await;
 }
 
 /// The story: a writer planted a node that needs nothing under the id of another's root; the maintainer, who can't tell
 /// them apart, followed that one, and swept all that the true one needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_another_writer_plants_hide_nothing_from_a_maintainer_s_prune() {
-    let scene = Scene::new().await;
-    grow(&scene.source());
-    let unlock = scene.writer("shop").await;
-    let shop = scene.open_with(&unlock).await;
-    let (passed, kept) = past(&scene, &shop).await;
-    let unlock = scene.writer("bank").await;
-    let bank = scene.open_with(&unlock).await;
-    backup(&bank, &scene.source().join("folder 1")).await.unwrap();
-    let own = namings(&shop).await;
+    let past = Past::new().await;
+    let unlock = past.scene.writer("bank").await;
+    let bank = past.scene.open_with(&unlock).await;
+    backup(&bank, &past.scene.source().join("folder 1")).await.unwrap();
+    let own = namings(&past.shop).await;
     for _ in 0..3 {
         let mut thief = Thief::begin(&bank).await;
         for pack in own.iter().filter(|pack| pack.kind == PackKind::Nodes) {
             let ids: Vec<RecordId> = pack.places().map(|(id, ..)| id).collect();
             thief.plant(PackKind::Nodes, &ids).await;
         }
-        thief.commit(&kept).await;
+        thief.commit(&past.kept).await;
     }
-    let maintainer = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
-    let maintainer = scene.open_with(&maintainer).await;
-    prunes(&maintainer, &passed).await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    scene.restore_whole(&owner, &kept.name(), "after three prunes").await;
+    past.outlives_prunes().await;
 }
 
 /// The story: copies that were true in every byte stood for the writer's own, and nothing said any more whose keys open
@@ -239,31 +233,20 @@ async fn nodes_that_another_writer_plants_hide_nothing_from_a_maintainer_s_prune
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_that_leave_out_whose_keys_open_them_take_no_keys_away() {
     for is_checked in [false, true] {
-        let scene = Scene::new().await;
-        grow(&scene.source());
-        let unlock = scene.writer("shop").await;
-        let shop = scene.open_with(&unlock).await;
-        let (passed, kept) = past(&scene, &shop).await;
-        let all = namings(&shop).await;
+        let past = Past::new().await;
+        let all = namings(&past.shop).await;
         for _ in 0..2 {
-            let mut thief = Thief::begin(&shop).await;
+            let mut thief = Thief::begin(&past.shop).await;
             for pack in all.iter().filter(|pack| pack.kind == PackKind::Data) {
                 thief.copy(pack).await;
             }
-            thief.commit(&kept).await;
+            thief.commit(&past.kept).await;
         }
-        let owner = scene.open(scene.store()).await.unwrap();
         if is_checked {
+            let owner = past.scene.open(past.scene.store()).await.unwrap();
             check(&owner).await;
         }
-        let maintainer = scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
-        let maintainer = scene.open_with(&maintainer).await;
-        prunes(&maintainer, &passed).await;
-        // What was let go of is deleted by the next ones.
-        for _ in 0..2 {
-            prune(&maintainer).await;
-        }
-        scene.restore_whole(&owner, &kept.name(), "after five prunes").await;
+        past.outlives_prunes().await;
     }
 }
 

@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use kist::format::keys::KeyFile;
+use kist::repo::{self, Repository, Unlock};
+use kist::store::{Store, StoreSettings, StoreUrl};
+use kist::world::{Time, fixed};
 use sha2::{Digest, Sha256};
 
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/reader");
@@ -38,6 +42,15 @@ pub fn kist(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kist"));
     command.env_clear().env("HOME", home).env("TZ", "UTC");
     command
+}
+
+/// A repository of a folder, opened with a key file by kist's library, at a time of its own.
+pub async fn opened(repo: &Path, key_file: &Path) -> Repository {
+    let url = StoreUrl::parse(repo.to_str().unwrap()).unwrap();
+    let store = Store::open(&url, &StoreSettings::default()).unwrap();
+    let unlock = Unlock::KeyFile(KeyFile::parse(&fs::read_to_string(key_file).unwrap()).unwrap());
+    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+    repo::open(store, &world, &unlock, None).await.unwrap()
 }
 
 /// A program of the reader, run by the Python that `install.sh reader` prepared for these requirements.

@@ -143,7 +143,7 @@ fn records(
 ) {
     for record in &toc.records {
         let place = Place { pack, offset: record.offset, len: record.len };
-        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let sealed = record.of(bytes);
         let is_sound = match reader.repo().keys.can_read_data() {
             true => {
                 read.records += 1;
@@ -163,7 +163,7 @@ fn records(
 fn by_itself(reader: &Reader, named: &Named, toc: &Toc, (bytes, hash): (&[u8], [u8; 32])) -> IndexPack {
     let (mut sessions, mut origins) = (BTreeSet::new(), BTreeSet::new());
     for record in &toc.records {
-        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let sealed = record.of(bytes);
         match record_key_name(&reader.repo().keys, sealed) {
             Some(KeyName::Data { session, .. }) => drop(sessions.insert(session)),
             Some(KeyName::Meta { scope, .. }) => drop(origins.insert(scope)),
@@ -230,10 +230,7 @@ fn not_there(
     let is_there = |(id, place): &(RecordId, Place)| match &in_table {
         // What is in it was looked at with the pack.
         Some(table) => table.contains(&(*id, place.offset, place.len)),
-        None => {
-            let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize);
-            sealed.is_some_and(|sealed| opens(reader, id, place, sealed))
-        }
+        None => place.of(bytes).is_some_and(|sealed| opens(reader, id, place, sealed)),
     };
     // Where the pack is named in more than one way, one of them is true.
     let (there, mut lost): (Vec<_>, Vec<_>) = records.into_iter().partition(is_there);

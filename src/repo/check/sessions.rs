@@ -53,15 +53,13 @@ pub async fn look(repo: &Repository, index: &Index, log: &Log) -> Result<Closed>
         if is_open || swept.contains(&id) || log.damaged.contains(&id) {
             continue;
         }
-        // Of two that name a pack in different ways the pack itself tells which is true.
-        if namings.iter().all(|sessions| sessions.iter().all(is_lost)) && namings.len() == 1 {
-            closed.packs.insert(id);
-        } else {
-            let records: Vec<_> = closed_in(repo, id, is_lost).await?.map(|record| (id, record)).collect();
-            if records.is_empty() {
-                continue;
-            }
-            closed.records.extend(records);
+        match namings.as_slice() {
+            [sessions] if sessions.iter().all(is_lost) => drop(closed.packs.insert(id)),
+            // Of two that name a pack in different ways the pack itself tells which is true.
+            _ => match closed_in(repo, id, is_lost).await? {
+                records if records.is_empty() => continue,
+                records => closed.records.extend(records.into_iter().map(|record| (id, record))),
+            },
         }
         missed.extend(namings.into_iter().flatten().filter(is_lost));
     }
@@ -75,7 +73,7 @@ async fn closed_in(
     repo: &Repository,
     pack: PackId,
     is_lost: impl Fn(&SessionId) -> bool,
-) -> Result<impl Iterator<Item = RecordId>> {
+) -> Result<Vec<RecordId>> {
     let bytes = match repo.store.get(&object::pack_key(pack)).await {
         Err(error) if !error.is_damage() => return Err(error.into()),
         bytes => bytes.unwrap_or_default(),
@@ -84,10 +82,8 @@ async fn closed_in(
     let records =
         Toc::open(&keys.structure, keys.repo, pack, &bytes).map(|toc| toc.records).unwrap_or_default();
     let is_closed = |record: &TocRecord| {
-        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let sealed = record.of(&bytes);
         matches!(record_key_name(keys, sealed), Some(KeyName::Data { session, .. }) if is_lost(&session))
     };
-    let closed: Vec<RecordId> =
-        records.iter().filter(|record| is_closed(record)).map(|record| record.id).collect();
-    Ok(closed.into_iter())
+    Ok(records.iter().filter(|record| is_closed(record)).map(|record| record.id).collect())
 }

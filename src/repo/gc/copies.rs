@@ -137,11 +137,6 @@ pub fn is_for_all(pack: &PackInfo) -> bool {
     pack.verified || pack.origin == KeyId::OWNER
 }
 
-/// Whether the store has a pack in the length that is said here.
-pub fn is_there(listed: &HashMap<PackId, ListedPack>, pack: &PackInfo) -> bool {
-    listed.get(&pack.id).is_some_and(|found| found.size == u64::from(pack.len))
-}
-
 /// The packs that maintainers have written, by number, as far as that is known.
 pub fn by_maintainers(index: &Index) -> Bits {
     let mut found = Bits::new(index.packs().len());
@@ -160,6 +155,9 @@ fn asked(
     listed: &HashMap<PackId, ListedPack>,
 ) -> (Bits, BTreeSet<PackId>) {
     let (mut asked, mut packs) = (Bits::new(index.len()), BTreeSet::new());
+    if focus.is_empty() {
+        return (asked, packs);
+    }
     let mut numbers = Vec::new();
     for (ordinal, slots) in index.slots_of_all() {
         numbers.clear();
@@ -168,7 +166,7 @@ fn asked(
             continue;
         }
         let infos = numbers.iter().map(|number| index.packs().get(*number));
-        let infos: Vec<PackInfo> = infos.filter(|pack| is_there(listed, pack)).collect();
+        let infos: Vec<PackInfo> = infos.filter(|pack| pack.is_in(listed)).collect();
         let has_copy =
             |pack: &PackInfo| infos.iter().any(|other| other.id != pack.id && other.origin == pack.origin);
         if infos.iter().any(has_copy) {

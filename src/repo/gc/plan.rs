@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
-use crate::repo::gc::copies::{At, Copies, is_there};
+use crate::repo::gc::copies::{At, Copies};
 use crate::repo::index::{ListedPack, PackInfo, Slot};
 use crate::repo::{Index, Log};
 
@@ -89,7 +89,7 @@ impl Stays {
         let packs = seen.index.packs();
         let mut usable = Bits::new(packs.len());
         for (number, pack) in packs.iter().enumerate() {
-            if is_there(seen.listed, &pack) && !seen.log.is_barred(pack.id) {
+            if pack.is_in(seen.listed) && !seen.log.is_barred(pack.id) {
                 usable.insert(number);
             }
         }
@@ -268,7 +268,7 @@ pub fn sweepable(seen: &Seen<'_>, condemned: &HashSet<PackId>) -> BTreeSet<PackI
         let stays = |pack: &PackInfo, kept: &HashSet<PackId>| {
             let gone = seen.log.swept.contains(&pack.id) || condemned.contains(&pack.id);
             let sure = pack.session.is_none_or(is_sure) && !seen.log.damaged.contains(&pack.id);
-            sure && is_there(seen.listed, pack) && (!gone || kept.contains(&pack.id))
+            sure && pack.is_in(seen.listed) && (!gone || kept.contains(&pack.id))
         };
         let goes = |at: &&At| condemned.contains(&at.pack.id) && !seen.copies.is_false(ordinal, &at.place);
         for goes in places.iter().filter(goes) {

@@ -94,7 +94,7 @@ fn copy(
         if !needed.iter().any(|slot| is_it(&slot.place())) {
             continue;
         }
-        let sealed = &bytes[record.offset as usize..record.offset as usize + record.len as usize];
+        let sealed = record.of(bytes);
         let is_sound = short_hash(sealed) == record.short_hash;
         if !is_sound || !filling.take(record.id, sealed)? {
             tracing::warn!(%pack, id = %record.id, "a record is damaged, its pack is not rewritten: run `kist check`");

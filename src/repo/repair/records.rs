@@ -171,7 +171,7 @@ struct Sound {
 
 impl Found {
     fn sound(&mut self, id: RecordId, place: Place, bytes: &[u8]) -> Option<Sound> {
-        let sealed = bytes.get(place.offset as usize..place.offset as usize + place.len as usize)?;
+        let sealed = place.of(bytes)?;
         let name = record_key_name(&self.reader.repo().keys, sealed)?;
         if !opens(&self.reader, &id, &place, sealed) {
             return None;
@@ -246,8 +246,8 @@ impl Work {
             .carriers
             .entry(sort)
             .or_insert_with(|| Carrier::new(repo, self.uploads.clone(), sort.0, sort.1));
-        let (start, len) = (record.place.offset as usize, record.place.len as usize);
-        if carrier.take(record.id, &bytes[start..start + len])? {
+        let sealed = record.place.of(bytes).expect("it was opened there");
+        if carrier.take(record.id, sealed)? {
             self.found.done.copied += 1;
         }
         Ok(())
