@@ -11,6 +11,9 @@
 const ARENAS: libc::c_int = 2;
 /// Blocks from this size on (packs) are given back when they are freed.
 const LARGE_BYTES: libc::c_int = 8 * 1024 * 1024;
+/// As much of what was freed is kept for what comes next: to give chunks back and to have the kernel clear their pages
+/// again took a tenth of a backup's time.
+const KEPT_BYTES: libc::c_int = 16 * 1024 * 1024;
 
 /// To be called first, while there is one thread.
 pub fn bound() {
@@ -19,5 +22,6 @@ pub fn bound() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     }
 }

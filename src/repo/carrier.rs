@@ -64,8 +64,8 @@ impl Carrier {
         }
         if self.open.is_none() {
             let room = target.max(len);
-            let share = self.uploads.share(room)?;
-            let pack = OpenPack::new(self.kind, Vec::new(), &self.repo.world, room);
+            let mut share = self.uploads.share(room)?;
+            let pack = OpenPack::new(self.kind, Vec::new(), &self.repo.world, share.take_buffer());
             self.open = Some(Open { pack, sessions: BTreeSet::new(), share });
         }
         Ok(self.open.as_mut().expect("there is room now"))

@@ -39,8 +39,8 @@ pub struct SealedPack {
 }
 
 impl OpenPack {
-    pub fn new(kind: PackKind, sessions: Vec<SessionId>, world: &World, capacity: usize) -> Self {
-        let bytes = Vec::with_capacity(capacity);
+    /// `bytes` are empty: memory for a whole pack.
+    pub fn new(kind: PackKind, sessions: Vec<SessionId>, world: &World, bytes: Vec<u8>) -> Self {
         Self { id: PackId(world.bytes()), kind, sessions, bytes, records: Vec::new() }
     }
 
@@ -204,7 +204,7 @@ fn open_part(
         .map_err(|source| crate::format::Error::Crypto { what: WHAT, source })?;
     let raw = match part.compression {
         Compression::None => plain,
-        Compression::Zstd => zstd::bulk::decompress(&plain, part.raw_len as usize).map_err(|error| {
+        Compression::Zstd => decompress(&plain, part.raw_len as usize).map_err(|error| {
             crate::format::Error::Invalid { what: WHAT, field: "compression", found: error.to_string() }
         })?,
     };
@@ -227,6 +227,18 @@ fn seal_part(key: &Key, world: &World, context: &[u8], plain: &[u8], level: i32)
     let sealed = seal::seal(key, world.bytes(), context, body);
     let header = PartHeader { compression, stored_len: sealed.len() as u32, raw_len: plain.len() as u32 };
     (header, sealed)
+}
+
+fn decompress(packed: &[u8], raw_len: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Some(zstd::bulk::Decompressor::new()?);
+        }
+        kept.as_mut().expect("it was just made").decompress(packed, raw_len)
+    })
 }
 
 /// None if it would not pay.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -28,12 +29,27 @@ const DELTA_RECORDS: usize = 128 * 1024;
 /// … or when the oldest of them has waited for so long: what a killed run had uploaded by then counts.
 const DELTA_WAIT: Duration = Duration::from_secs(10);
 
-/// A share of the budget.
-pub type Share = OwnedSemaphorePermit;
+/// A share of the budget, and memory of that size for a pack.
+pub struct Share {
+    /// Empty. Reused from a pack that was uploaded: the kernel clears each page of new memory.
+    buffer: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+/// Buffers of packs that were uploaded. Together with those in use they never exceed the budget, as a new one is made
+/// only when there is no spare one.
+type Spares = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// The way to the store. Dropping it ends the uploads without an index for the rest.
 pub struct Uploads {
     budget: Arc<Semaphore>,
+    spares: Spares,
     queue: mpsc::UnboundedSender<(SealedPack, Share)>,
     failure: Failure,
     worker: JoinHandle<Result<Uploaded>>,
@@ -73,17 +89,20 @@ impl Uploads {
         // Not a bound by itself: what is in it holds shares of the budget.
         let (queue, packs) = mpsc::unbounded_channel();
         let failure = Failure::default();
+        let spares = Spares::default();
         let worker = Worker {
             repo,
             lane,
             failure: failure.clone(),
             budget: budget.clone(),
+            spares: spares.clone(),
             pending: Filling::default(),
             next_delta: 0,
             done: Uploaded::default(),
         };
         Self {
             budget,
+            spares,
             queue,
             failure,
             worker: tokio::spawn(worker.run(packs)),
@@ -96,9 +115,22 @@ impl Uploads {
         self.failure.check()?;
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).expect("packs are bounded");
         match self.runtime.block_on(self.budget.clone().acquire_many_owned(permits)) {
-            Ok(share) => Ok(share),
+            Ok(permit) => Ok(Share { buffer: self.buffer(bytes), _permit: permit }),
             Err(_) => Err(self.failure.check().err().unwrap_or(Error::Abandoned)),
         }
+    }
+
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let mut spares = self.spares.lock().expect("no holder of this lock panics");
+        match spares.iter().position(|spare| spare.capacity() == bytes) {
+            Some(at) => spares.swap_remove(at),
+            None => Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Whether whoever fills packs waits for the store, or soon will.
+    pub fn is_behind(&self) -> bool {
+        self.budget.available_permits() * PERMIT_BYTES < BUDGET_BYTES / 4
     }
 
     pub fn send(&self, pack: SealedPack, share: Share) -> Result<()> {
@@ -125,6 +157,7 @@ struct Worker {
     lane: Lane,
     failure: Failure,
     budget: Arc<Semaphore>,
+    spares: Spares,
     pending: Filling,
     next_delta: u32,
     done: Uploaded,
@@ -150,7 +183,7 @@ impl Worker {
         while open || !in_flight.is_empty() {
             tokio::select! {
                 next = packs.recv(), if open => match next {
-                    Some((pack, share)) => drop(in_flight.spawn(put(self.repo.clone(), pack, share))),
+                    Some((pack, share)) => drop(in_flight.spawn(put(self.repo.clone(), pack, share, self.spares.clone()))),
                     None => open = false,
                 },
                 Some(put) = in_flight.join_next() => {
@@ -201,8 +234,31 @@ impl Worker {
     }
 }
 
-async fn put(repo: Repository, pack: SealedPack, share: Share) -> Result<IndexPack> {
-    repo.store.put(&object::pack_key(pack.index.id), pack.bytes.into()).await?;
+async fn put(repo: Repository, pack: SealedPack, share: Share, spares: Spares) -> Result<IndexPack> {
+    let bytes = Bytes::from(pack.bytes);
+    repo.store.put(&object::pack_key(pack.index.id), bytes.clone()).await?;
+    // A store that still holds on to it keeps it.
+    if let Ok(bytes) = bytes.try_into_mut() {
+        let mut buffer = Vec::from(bytes);
+        buffer.clear();
+        spares.lock().expect("no holder of this lock panics").push(buffer);
+    }
     drop(share);
     Ok(pack.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_nobody_else_holds_give_their_memory_back() {
+        let mut buffer = Vec::with_capacity(16 * 1024 * 1024);
+        buffer.extend_from_slice(&[7; 1000]);
+        let before = (buffer.as_ptr(), buffer.capacity());
+        let bytes = Bytes::from(buffer);
+        drop(bytes.clone());
+        let again = Vec::from(bytes.try_into_mut().unwrap());
+        assert_eq!((again.as_ptr(), again.capacity()), before);
+    }
 }

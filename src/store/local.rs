@@ -20,12 +20,16 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
-    Error as Backend, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutPayload,
-    PutResult, Result as BackendResult,
+    Error as Backend, Extensions, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, PutResult, Result as BackendResult,
 };
 
+use crate::store::direct;
 use crate::store::error::{Error, Result, RootGone};
 use crate::store::layer::{Layer, Layered};
+
+/// Objects from this size on (packs) are written past the page cache.
+const LARGE_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct Local {
@@ -121,6 +125,32 @@ impl Root {
     }
 }
 
+/// Writes a large object under a name of its own, and gives it its name when all is on disk.
+fn put_large(file: &Path, payload: &PutPayload) -> io::Result<()> {
+    let parts: Vec<_> = payload.iter().collect();
+    let mut number = 1_u64;
+    // Listings leave such names out, as those of `object_store`'s own drafts.
+    let draft = |number| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(format!("#{number}"));
+        PathBuf::from(name)
+    };
+    let draft = loop {
+        let draft = draft(number);
+        match direct::write_new(&draft, &parts) {
+            // Left by a run that was killed, or of another that is writing.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => {
+                _ = fs::remove_file(&draft);
+                return Err(error);
+            }
+            Ok(()) => break draft,
+        }
+    };
+    fs::rename(&draft, file).inspect_err(|_| _ = fs::remove_file(&draft))?;
+    sync(file.parent().expect("a key's file lies below the root"))
+}
+
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Backend {
     Backend::Generic { store: "folder", source: Box::new(source) }
 }
@@ -161,6 +191,10 @@ impl Layer for Local {
             let file = self.root.path.join(path.as_ref());
             let (root, target) = (Arc::clone(&self.root), file.clone());
             blocking(move || root.check().and_then(|()| root.settle(&target))).await?;
+            if payload.content_length() >= LARGE_BYTES && opts.mode == PutMode::Overwrite {
+                blocking(move || put_large(&file, &payload).map_err(generic)).await?;
+                return Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() });
+            }
             let put = self.inner.put_opts(&path, payload, opts).await;
             blocking(move || match put {
                 Ok(done) => {

@@ -8,6 +8,7 @@
 
 mod conditional;
 pub mod conformance;
+mod direct;
 mod error;
 mod exclusive;
 mod layer;

@@ -75,7 +75,7 @@ impl Churn {
             exclude: Default::default(),
             one_file_system: false,
             exclude_caches: false,
-            writer: WriterSettings { compression_level: 1, ..Default::default() },
+            writer: WriterSettings { compression_level: 1, hurried_level: 1, ..Default::default() },
             kist: "test".into(),
         };
         files(repo, what, Arc::new(Silent)).await.unwrap()

@@ -49,6 +49,7 @@ pub const WRITER: WriterSettings = WriterSettings {
     node_pack_bytes: 2 * 1024,
     open_data_packs: 2,
     compression_level: 1,
+    hurried_level: 1,
 };
 
 pub struct Scene {

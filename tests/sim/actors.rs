@@ -23,8 +23,13 @@ use crate::sea::Sea;
 use crate::time::{pause, rest, wait, world};
 use crate::trees::{self, Tree};
 
-const WRITER: WriterSettings =
-    WriterSettings { data_pack_bytes: 4096, node_pack_bytes: 2048, open_data_packs: 2, compression_level: 1 };
+const WRITER: WriterSettings = WriterSettings {
+    data_pack_bytes: 4096,
+    node_pack_bytes: 2048,
+    open_data_packs: 2,
+    compression_level: 1,
+    hurried_level: 1,
+};
 /// How often a writer reads its source again after it was fenced; `job::backup` does the same.
 const RERUNS: usize = 3;
 
