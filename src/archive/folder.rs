@@ -159,8 +159,8 @@ impl Trail {
     }
 
     /// Goes down into `fd`, which is `name` in the folder we are in.
-    pub fn push(&mut self, name: &CStr, id: FileId, fd: OwnedFd) {
-        self.levels.push(Level { name: name.to_owned(), id, fd: Some(Arc::new(fd)) });
+    pub fn push(&mut self, name: &CStr, id: FileId, fd: Arc<OwnedFd>) {
+        self.levels.push(Level { name: name.to_owned(), id, fd: Some(fd) });
         let outside = self.levels.len().saturating_sub(1 + WINDOW);
         if outside > 0 {
             self.levels[outside].fd = None;
@@ -226,7 +226,7 @@ mod tests {
             rustix::fs::mkdirat(trail.here().unwrap(), c"d", Mode::RWXU).unwrap();
             let fd = open_to_pass(trail.here().unwrap(), c"d").unwrap();
             ids.push(FileId::of_open(&fd).unwrap());
-            trail.push(c"d", *ids.last().unwrap(), fd);
+            trail.push(c"d", *ids.last().unwrap(), Arc::new(fd));
             assert!(trail.levels.iter().filter(|level| level.fd.is_some()).count() <= WINDOW + 1);
         }
         for level in (0..depth).rev() {
@@ -243,7 +243,7 @@ mod tests {
         for _ in 0..WINDOW + 2 {
             rustix::fs::mkdirat(trail.here().unwrap(), c"d", Mode::RWXU).unwrap();
             let fd = open_to_pass(trail.here().unwrap(), c"d").unwrap();
-            trail.push(c"d", FileId::of_open(&fd).unwrap(), fd);
+            trail.push(c"d", FileId::of_open(&fd).unwrap(), Arc::new(fd));
         }
         // The third folder leaves, so its `..` leads elsewhere; the second is renamed, so its name is gone.
         std::fs::rename(dir.path().join("d/d/d"), dir.path().join("third")).unwrap();

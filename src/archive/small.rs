@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::archive::backup::{Shared, Small, TRIES};
 use crate::archive::file::{self, Segment};
 use crate::archive::problem::{Problem, ProblemKind};
-use crate::archive::walk::Found;
+use crate::archive::walk::{Found, FoundKind};
 use crate::format::entry::{Content, Extent};
 
 /// Reads a file's content; `old` is the parent's hash and content of the same path.
@@ -48,6 +48,10 @@ struct Whole {
 
 /// None if it changed and there are attempts left.
 fn read_whole(found: &Found, attempt: u32) -> Result<Option<Whole>, Problem> {
+    if matches!(found.kind, FoundKind::File { size: 0 }) {
+        // There is nothing to open it for.
+        return Ok(Some(Whole { segments: Vec::new(), data: Vec::new(), size: 0, moved: false }));
+    }
     let read = || {
         let reader = file::open(found)?;
         let segments = reader.segments().collect::<Result<Vec<_>, _>>()?;

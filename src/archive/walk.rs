@@ -6,6 +6,7 @@
 //! can't be read is a [`Problem`] while the walk goes on.
 //! Invariant: the paths of the [`Step::Found`]s strictly ascend, as `format-spec` chapter 6 orders them.
 
+mod ahead;
 mod attributes;
 mod named;
 
@@ -15,13 +16,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, Statx};
 use rustix::io::Errno;
 
 use crate::archive::exclude::Exclude;
 pub use crate::archive::folder::FileId;
 use crate::archive::folder::{self, Names, Trail};
 use crate::archive::problem::{Problem, ProblemKind};
+use crate::archive::walk::ahead::{Ahead, Listing, Looks, Scouts};
 use crate::archive::walk::attributes::Look;
 pub use crate::archive::walk::attributes::XattrReader;
 pub(super) use crate::archive::walk::attributes::{file_time, is_folder, kind};
@@ -93,12 +95,19 @@ pub struct Walk<'a> {
     enter: Option<Enter>,
     ready: VecDeque<Step>,
     look: Look<'a>,
+    scouts: Scouts,
+    /// Folders that all frames have listed ahead.
+    listed_ahead: usize,
 }
 
 struct Frame {
-    names: Names,
+    looks: Looks,
     next: usize,
     scope: Scope,
+    /// Folders among the names, by their index, that are listed ahead.
+    ahead: VecDeque<(usize, Ahead<Result<Listing, Errno>>)>,
+    /// The first name that was not considered for that.
+    ahead_from: usize,
 }
 
 struct Enter {
@@ -150,50 +159,118 @@ impl<'a> Walk<'a> {
         let enter = Some(Enter { path: TreePath::root(), id: found.id, scope });
         let ready = [Step::Found(found)].into();
         let trail = Trail::new(root).map_err(cannot)?;
-        Ok(Self { options, trail, frames: Vec::new(), path: TreePath::root(), enter, ready, look })
+        let path = TreePath::root();
+        let scouts = Scouts::new();
+        Ok(Self { options, trail, frames: Vec::new(), path, enter, ready, look, scouts, listed_ahead: 0 })
     }
 
     /// Goes into the folder that was found last.
     fn enter(&mut self, enter: Enter) -> Result<(), Problem> {
         let Enter { path, id, scope } = enter;
         let cannot = |errno| Problem::system("opening", &path, errno);
-        if let Some(Frame { names, next, .. }) = self.frames.last() {
-            let name = names.get(next - 1).expect("the name that was found last");
-            let here = self.trail.here().ok_or(Errno::STALE).map_err(cannot)?;
-            let fd = match scope.whole {
-                true => folder::open_to_list(here, name),
-                false => folder::open_to_pass(here, name),
-            };
-            let fd = fd.map_err(cannot)?;
-            if FileId::of_open(&fd).map_err(cannot)? != id {
-                return Err(changed(&path));
+        let listing = match self.frames.is_empty() {
+            true => {
+                let here = Arc::clone(self.trail.here().expect("the root is open"));
+                scope.whole.then(|| Listing::of(here)).transpose().map_err(cannot)?
             }
-            self.trail.push(name, id, fd);
-        }
+            false => self.go_down(&path, id, scope.whole)?,
+        };
         let here = self.trail.here().expect("a folder was just entered");
-        let (mut names, error) = if scope.whole { Names::list(here) } else { (Names::default(), None) };
-        if self.options.exclude_caches && scope.whole && is_cache(here, &names) {
-            names = Names::default();
-            names.push(CACHE_TAG);
-        }
-        if let Some(named) = &scope.named {
-            named.children.keys().for_each(|name| _ = names.push(name));
-            names.sort();
-        }
+        let error = listing.as_ref().and_then(|listing| listing.error);
+        let is_cache = self.options.exclude_caches
+            && listing.as_ref().is_some_and(|listing| is_cache(here, &listing.names));
+        let looks = match (listing, &scope.named) {
+            (Some(listing), None) if !is_cache => listing.looks(),
+            (listing, named) => {
+                let mut names = Names::default();
+                match listing {
+                    Some(_) if is_cache => _ = names.push(CACHE_TAG),
+                    listing => listing
+                        .iter()
+                        .flat_map(|listing| listing.names.iter())
+                        .for_each(|name| _ = names.push(name)),
+                }
+                let named = named.iter().flat_map(|named| named.children.keys());
+                named.for_each(|name| _ = names.push(name));
+                names.sort();
+                Looks::new(names)
+            }
+        };
         if let Some(errno) = error {
             self.ready.push_back(Step::Problem(Problem::system("listing", &path, errno)));
         }
         self.path = path;
-        self.frames.push(Frame { names, next: 0, scope });
+        self.frames.push(Frame { looks, next: 0, scope, ahead: VecDeque::new(), ahead_from: 0 });
         Ok(())
+    }
+
+    /// Opens the folder that was found last, and lists it if all of it is wanted.
+    fn go_down(&mut self, path: &TreePath, id: FileId, whole: bool) -> Result<Option<Listing>, Problem> {
+        let cannot = |errno| Problem::system("opening", path, errno);
+        let frame = self.frames.last_mut().expect("a folder was found in it");
+        let at = frame.next - 1;
+        let name = frame.looks.names.get(at).expect("the name that was found last");
+        let here = self.trail.here().ok_or(Errno::STALE).map_err(cannot)?;
+        let before = frame.ahead.len();
+        let mut ahead = None;
+        while let Some((index, listing)) = frame.ahead.pop_front_if(|(index, _)| *index <= at) {
+            ahead = (index == at).then_some(listing);
+        }
+        self.listed_ahead -= before - frame.ahead.len();
+        if !whole {
+            let fd = folder::open_to_pass(here, name).map_err(cannot)?;
+            if FileId::of_open(&fd).map_err(cannot)? != id {
+                return Err(changed(path));
+            }
+            self.trail.push(name, id, Arc::new(fd));
+            return Ok(None);
+        }
+        let listing = match ahead {
+            Some(ahead) => ahead.get(),
+            None => folder::open_to_list(here, name).map(Arc::new).and_then(Listing::of),
+        };
+        let listing = listing.map_err(cannot)?;
+        if listing.id != id {
+            return Err(changed(path));
+        }
+        self.trail.push(name, id, Arc::clone(&listing.fd));
+        Ok(Some(listing))
+    }
+
+    /// Has the folders listed that the walk will come to next.
+    fn look_ahead(&mut self) {
+        let (Some(frame), Some(here)) = (self.frames.last_mut(), self.trail.here()) else { return };
+        frame.ahead_from = frame.ahead_from.max(frame.next);
+        while frame.ahead.len() < ahead::FOLDERS && self.listed_ahead < ahead::ALL_FOLDERS {
+            let at = frame.ahead_from;
+            let Some((is_folder, device)) = frame.looks.known(at) else { return };
+            frame.ahead_from += 1;
+            let name = frame.looks.names.get(at).expect("what is known has a name");
+            let is_wanted = is_folder
+                && frame.scope.whole
+                && (!self.options.one_file_system || device == frame.scope.device)
+                && self
+                    .path
+                    .join(name.to_bytes())
+                    .is_some_and(|path| !self.options.exclude.matches(&path, true));
+            if is_wanted {
+                frame.ahead.push_back((at, self.scouts.list(here, name)));
+                self.listed_ahead += 1;
+            }
+        }
     }
 
     /// Looks at the next name of the folder we are in. False if there is none left.
     fn advance(&mut self) -> bool {
+        self.look_ahead();
         let Some(frame) = self.frames.last_mut() else { return false };
-        let Some(name) = frame.names.get(frame.next) else { return false };
-        frame.next += 1;
         let Some(here) = self.trail.here() else { return false };
+        if frame.next >= frame.looks.names.len() {
+            return false;
+        }
+        let stat = frame.looks.at(&self.scouts, here, frame.next);
+        let name = frame.looks.names.get(frame.next).expect("below the count");
+        frame.next += 1;
         let Some(path) = self.path.join(name.to_bytes()) else {
             let what = format!("the path to {name:?} in it is too long");
             let problem = Problem::found("storing", &self.path, ProblemKind::Limit, what);
@@ -201,7 +278,7 @@ impl<'a> Walk<'a> {
             return true;
         };
         let place = Place { here, name, path };
-        match visit(&self.options, &mut self.look, place, &frame.scope) {
+        match visit(&self.options, &mut self.look, place, stat, &frame.scope) {
             Ok(None) => {}
             Ok(Some(Visited { found, problem, scope })) => {
                 self.enter = scope.map(|scope| Enter { path: found.path.clone(), id: found.id, scope });
@@ -215,11 +292,12 @@ impl<'a> Walk<'a> {
 
     /// Goes up out of a folder that is done.
     fn leave(&mut self) {
-        self.frames.pop();
+        let left = self.frames.pop();
+        self.listed_ahead -= left.map_or(0, |left| left.ahead.len());
         self.path = self.path.parent().unwrap_or_default();
         let Err(errno) = self.trail.pop() else { return };
         if let Some(frame) = self.frames.last_mut() {
-            frame.next = frame.names.len();
+            frame.next = frame.looks.names.len();
             self.ready.push_back(Step::Problem(Problem::system("going back to", &self.path, errno)));
         }
     }
@@ -266,11 +344,12 @@ fn visit(
     options: &Options<'_>,
     look: &mut Look<'_>,
     place: Place<'_>,
+    stat: Result<Statx, Errno>,
     above: &Scope,
 ) -> Result<Option<Visited>, Problem> {
     let Place { here, name, path } = place;
     let cannot = |errno| Problem::system("looking at", &path, errno);
-    let stat = folder::stat(here, name).map_err(cannot)?;
+    let stat = stat.map_err(cannot)?;
     let named = above.named.as_ref().and_then(|named| named.children.get(name)).cloned();
     let is_named = named.as_ref().is_some_and(|named| named.whole);
     let is_folder = is_folder(&stat);

@@ -134,7 +134,7 @@ async fn packs_are_named_again(is_verified: bool) {
         repo::forget(&owner, &[id]).await.unwrap();
         let limits = Limits { max_repack_bytes: 0, ..Limits::default() };
         let pruned = repo::prune(&owner, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
-        assert!(pruned.swept_packs > 5, "{pruned:?}");
+        assert!(pruned.swept_packs > 1, "{pruned:?}");
         let after = named(&owner).await;
         assert!(after.len() > 30 && after.iter().all(|(id, namings)| before[id] == *namings));
         nothing_is_lost(&scene, round, kept, &after, &shop).await;

@@ -63,7 +63,7 @@ pub(super) fn remove(folder: &Arc<OwnedFd>, name: &[u8], path: &TreePath) -> Res
         let (names, error) = Names::list(&fd);
         error.map_or(Ok(()), |errno| Err(cannot(errno)))?;
         let name = name.to_owned();
-        trail.push(&name, id, fd);
+        trail.push(&name, id, Arc::new(fd));
         levels.push(Level { name, names, next: 0 });
     }
     Ok(())
