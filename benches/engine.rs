@@ -1,13 +1,16 @@
-//! Micro benches of what every byte of a backup goes through: hash, seal, tree, index.
+//! Micro benches of what every byte of a backup goes through: chunker, hash, compress, seal, tree, index.
 //!
 //! Prints MB/s on one core; `make bench` runs them. Inputs are drawn from fixed seeds, so
 //! that two runs measure the same work.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use kist::archive::chunk::Chunker;
+use kist::archive::cursor::Difference;
+use kist::archive::tree::{NodeSink, TreeBuilder};
 use kist::crypto::secret::Key;
 use kist::crypto::{hash, seal, sign};
 use kist::format::config;
@@ -17,8 +20,10 @@ use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
 use kist::format::refs::ChunkRef;
-use kist::repo::IndexBuilder;
-
+use kist::repo::{
+    self, Begun, Degrade, Index, IndexBuilder, Init, Reader, Repository, Writer, WriterSettings,
+};
+use kist::store::Store;
 use kist::world::{Time, World, fixed};
 
 /// About the size of a chunk.
@@ -65,6 +70,38 @@ fn sealing(criterion: &mut Criterion) {
         });
     });
     group.bench_function("open, 1 MiB", |b| b.iter(|| seal::open(&key, b"bench", black_box(&sealed))));
+    group.finish();
+}
+
+/// Text as in logs and sources, about 4 to 1.
+fn text(world: &World) -> Vec<u8> {
+    let words: Vec<String> =
+        (0..4000).map(|_| format!("{:x} ", u32::from_le_bytes(world.bytes()) >> 8)).collect();
+    let mut out = Vec::with_capacity(CHUNK_BYTES + 16);
+    while out.len() < CHUNK_BYTES {
+        let at = usize::from(u16::from_le_bytes(world.bytes()));
+        out.extend_from_slice(words[at * at % words.len()].as_bytes());
+    }
+    out.truncate(CHUNK_BYTES);
+    out
+}
+
+/// At the levels that a writer chooses between, and what opening a record again has to undo.
+fn compressing(criterion: &mut Criterion) {
+    let plain = text(&fixed::world(7, Time(0)));
+    let settings = WriterSettings::default();
+    let mut group = group(criterion, "zstd", plain.len());
+    for (name, level) in [("hurried", settings.hurried_level), ("usual", settings.compression_level)] {
+        let mut compressor = zstd::bulk::Compressor::new(level).expect("a level of zstd");
+        group.bench_function(format!("compress 1 MiB, {name} level {level}"), |b| {
+            b.iter(|| compressor.compress(black_box(&plain)));
+        });
+    }
+    let packed = zstd::bulk::compress(&plain, settings.compression_level).expect("memory");
+    let mut decompressor = zstd::bulk::Decompressor::new().expect("memory");
+    group.bench_function("decompress 1 MiB", |b| {
+        b.iter(|| decompressor.decompress(black_box(&packed), plain.len()));
+    });
     group.finish();
 }
 
@@ -185,5 +222,67 @@ fn lookups(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(engine, hashing, sealing, chunking, nodes, indexes, lookups);
+/// A repository in memory with two trees of so many entries; one of a hundred entries differs, all in one place.
+async fn two_trees(entries: u32) -> (Repository, [kist::format::id::NodeId; 2]) {
+    let world = fixed::world(8, Time(0));
+    let init = Init {
+        passphrase: None,
+        cost: kist::crypto::kdf::Params::CHEAP,
+        chunker: config::Chunker::DEFAULT,
+        degrade: Degrade::Refuse,
+        like: None,
+    };
+    let (repo, _) = repo::init(Store::memory(), &world, init).await.expect("a store in memory");
+    let Begun { session, lanes, .. } = repo::begin(&repo, 1).await.expect("a store in memory");
+    let index = Arc::new(Index::load_to_add(&repo, session).await.expect("an empty index"));
+    let lane = lanes.into_iter().next().expect("one was asked for");
+    let writer = Writer::new(&repo, index, lane, WriterSettings::default());
+    let ids = repo.keys.ids().expect("the owner's").clone();
+    let meta = repo.keys.own_meta_key(kist::format::id::SourceId([7; 16])).expect("the owner's");
+    let save = move || {
+        let (world, cut) = (fixed::world(9, Time(0)), ids.node_cut());
+        let sink = NodeSink { writer: &writer, meta: &meta, cut: &cut };
+        let mut all: Vec<Entry> = (0..entries).map(|number| file(&world, number)).collect();
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        let build = |all: &[Entry]| {
+            let mut tree = TreeBuilder::new();
+            all.iter().for_each(|entry| tree.push(&sink, entry.clone()).expect("a store in memory"));
+            tree.finish(&sink).expect("a store in memory")
+        };
+        let before = build(&all);
+        let changed = all.len() / 100;
+        all.iter_mut().take(changed).for_each(|entry| entry.attributes.mtime.secs += 1);
+        let roots = [before, build(&all)];
+        (writer, roots)
+    };
+    let (writer, roots) = tokio::task::spawn_blocking(save).await.expect("nothing panics");
+    writer.finish().await.expect("a store in memory");
+    (repo, roots)
+}
+
+/// What a catalog takes in after a backup: two trees of 100,000 entries that differ in a hundredth.
+fn differences(criterion: &mut Criterion) {
+    const ENTRIES: u32 = 100_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    let (repo, [before, after]) = runtime.block_on(two_trees(ENTRIES));
+    let index = Arc::new(runtime.block_on(Index::load(&repo)).expect("it was just written"));
+    let mut group = criterion.benchmark_group("trees of 100,000 entries");
+    group.throughput(Throughput::Elements(u64::from(ENTRIES)));
+    group.bench_function("difference of a hundredth", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let reader = Arc::new(Reader::new(&repo, index.clone()));
+                let mut difference = Difference::new(&reader, Some(before), after);
+                let mut changes = 0;
+                while difference.next().await.expect("whole trees").is_some() {
+                    changes += 1;
+                }
+                assert_eq!(changes, ENTRIES / 100);
+            });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(engine, chunking, hashing, compressing, sealing, nodes, differences, indexes, lookups);
 criterion_main!(engine);
