@@ -271,8 +271,8 @@ def make_tree(source: Path, entries: int) -> None:
 
 KINDS = {
     "mixed": Kind(make_mixed, 1024, change_files, "a", "files of all sizes"),
-    "small": Kind(make_small, 40_000, change_files, "a", "files of 1 to 16 KiB"),
-    "big": Kind(make_big, 1024, change_blocks, "", "one file, a quarter of it holes; blocks change"),
+    "small": Kind(make_small, 200_000, change_files, "a", "files of 1 to 16 KiB"),
+    "big": Kind(make_big, 2048, change_blocks, "", "one file, a quarter of it holes; blocks change"),
     "database": Kind(make_database, 512, change_pages, "", "one file of 8 KiB pages; pages change"),
     "tree": Kind(make_tree, 1_000_000, change_files, "", "entries, nearly all empty files; some change"),
 }

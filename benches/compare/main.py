@@ -2,7 +2,7 @@
 """kist beside its peers: runs each operation side by side, and writes tables, plots and all raw figures.
 
     make bench                                   everything
-    make bench WHAT="mixed.cold small.restore"   parts: SETTING or SETTING.OPERATION; `growth`, `memory`, `s3` too
+    make bench WHAT="mixed.cold small.restore"   parts: SETTING or SETTING.OPERATION; `growth`, `memory`, `s3`, `neighbour` too
     BENCH_SCALE=0.1 BENCH_ROUNDS=1 make bench    less data, fewer rounds (1 and 3)
 
 BENCH_FOLDER (in the lab's cache) gets data and repositories and is where they are measured: put it on the disk that
@@ -22,6 +22,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+import neighbour
 from measure import Failed, file_system, machine, say
 from parts import Bench, Results, chosen
 from peers import CACHE, ROOT, pinned, programs
@@ -56,7 +57,7 @@ def load(place: Path, settings: dict[str, Any], facts: dict[str, Any]) -> Result
     if place.exists():
         old = json.loads(place.read_text(encoding="utf-8"))
         if old["settings"] == settings and old["machine"] == facts:
-            results = Results(old["figures"], old["failures"], old["about"])
+            results = Results(old["figures"], old["failures"], old["about"], old.get("neighbour", []))
         else:
             say(f"{place} is of other settings or another machine: made anew")
     return results
@@ -64,7 +65,7 @@ def load(place: Path, settings: dict[str, Any], facts: dict[str, Any]) -> Result
 
 def write(out: Path, results: Results, settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     whole = {"machine": facts, "settings": settings, "about": results.about, "failures": results.failures,
-             "figures": results.figures}
+             "neighbour": results.neighbour, "figures": results.figures}
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     (out / "table.md").write_text(report(whole), encoding="utf-8")
@@ -82,7 +83,7 @@ def version_of(kist: Path) -> str:
 
 
 def bench(words: list[str]) -> None:
-    parts = chosen(words)
+    parts = chosen([word for word in words if word != "neighbour"]) if words != ["neighbour"] else {}
     self_test()
     scale, rounds = number_from("BENCH_SCALE", 1), int(number_from("BENCH_ROUNDS", 3))
     folder = Path(os.environ.get("BENCH_FOLDER") or CACHE / "bench").resolve()
@@ -112,6 +113,12 @@ def bench(words: list[str]) -> None:
             runs.run_setting(name, operations)
         except Failed as error:
             results.fail(f"{name}: {error}")
+        whole = write(out, results, settings, facts)
+    if not words or "neighbour" in words:
+        try:
+            results.neighbour = neighbour.run(found, folder)
+        except Failed as error:
+            results.fail(f"neighbour: {error}")
         whole = write(out, results, settings, facts)
     if publish:
         fill(ROOT / "README.md", short(whole, "benches/results"))

@@ -90,6 +90,7 @@ class Results:
     figures: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = dataclasses.field(default_factory=dict)
     failures: list[str] = dataclasses.field(default_factory=list)
     about: dict[str, str] = dataclasses.field(default_factory=dict)
+    neighbour: list[dict[str, float | str]] = dataclasses.field(default_factory=list)
 
     def add(self, setting: str, operation: str, tool: str, figure: Figure, size: int | None) -> None:
         entry: dict[str, float] = dict(dataclasses.asdict(figure))

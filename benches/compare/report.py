@@ -112,6 +112,16 @@ def processor(results: dict[str, Any]) -> str:
     return table(["CPU seconds", *TOOLS], rows)
 
 
+def neighbour(results: dict[str, Any]) -> str:
+    """What backups do to a database beside them."""
+    rows = [[str(row["beside"]), *(f"{row[what]:.1f}" for what in ("median", "p95", "p99")), str(row["backups"])]
+            for row in results["neighbour"]]
+    if not rows:
+        return ""
+    columns = ["beside pgbench", "median ms", "95 % ms", "99 % ms", "backups ended"]
+    return f"\nHow long a transaction of pgbench waits while its database's files are backed up:\n\n{table(columns, rows)}"
+
+
 def growth(results: dict[str, Any]) -> list[tuple[float, dict[str, dict[str, Runs]]]]:
     """The settings of growth that were run, by their portion of the data."""
     return [(SETTINGS[name].portion, operations) for name, operations in ordered(results["figures"])
@@ -137,7 +147,7 @@ def report(results: dict[str, Any]) -> str:
     """All tables, as Markdown."""
     plots = "![wall time](bench.svg)\n" + ("\n![growth](growth.svg)\n" if growth(results) else "")
     return (f"# kist beside its peers\n\n{head(results)}\n{NOTES}\n{plots}{times(results)}\n## Size\n\n{sizes(results)}\n"
-            f"## CPU\n\n{processor(results)}")
+            f"## CPU\n\n{processor(results)}\n## Beside a database\n{neighbour(results)}")
 
 
 def short(results: dict[str, Any], place: str) -> str:
@@ -158,7 +168,7 @@ def short(results: dict[str, Any], place: str) -> str:
                          cells[-3], cells[-2], cells[-1]])
     columns = ["data", "operation", "kist s", "peak MiB", "fastest peer s", "limits s", "to peer", "to limit"]
     return (f"{head(results)}\n![Wall time of each operation, kist and its peers]({place}/bench.svg)\n\n"
-            f"{table(columns, rows)}\nAll tools, spread, sizes, CPU and growth: [{place}/table.md]({place}/table.md); "
+            f"{table(columns, rows)}{neighbour(results)}\nAll tools, spread, sizes, CPU and growth: [{place}/table.md]({place}/table.md); "
             f"every figure: [{place}/results.json]({place}/results.json).\n")
 
 

@@ -31,6 +31,7 @@ def example() -> dict[str, Any]:
     tools = {"kist": runs(2, 4, 3), "restic": runs(6, 8, 10, size=2 << 20), "borg": runs(4), "read": runs(1.5)}
     figures = {"mixed": {"cold": tools}, "growth-1": {"cold": {"kist": runs(1)}}, "growth-8": {"cold": {"kist": runs(7)}}}
     return {"machine": {"cores": 2, "cpu": "c", "memory_mib": 1, "kernel": "k"}, "failures": [], "figures": figures,
+            "neighbour": [{"beside": "kist", "backups": 2, "median": 1.0, "p95": 2.0, "p99": 3.0}],
             "about": {name: "some" for name in figures},
             "settings": {"rounds": 3, "scale": 1, "versions": {"kist": "0"}, "missing": ["rustic"], "cold": True,
                          "file_system": "ext4"}}
