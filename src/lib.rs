@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | what they do |
 //! | --- | --- | --- |
-//! | 0 | [`crypto`], [`progress`], [`world`] | hash, seal, wrap; counters; clock and randomness |
+//! | 0 | [`crypto`], [`pace`], [`progress`], [`world`] | hash, seal, wrap; rates; counters; clock and randomness |
 //! | 1 | [`format`] | bytes to types and back; file n is chapter n of `format-spec/` |
 //! | 2 | [`store`], [`wire`], [`policy`] | objects in a bucket or folder; the link to a mover; pure decisions |
 //! | 3 | [`repo`] | a repository: open, keys, write, read, index, check |
@@ -36,6 +36,7 @@ pub mod cluster;
 pub mod crypto;
 pub mod format;
 pub mod job;
+pub mod pace;
 pub mod policy;
 pub mod progress;
 pub mod repo;

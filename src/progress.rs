@@ -16,6 +16,9 @@ pub enum Unit {
 pub trait Progress: Send + Sync {
     fn advance(&self, unit: Unit, by: u64);
 
+    /// Bytes of what is backed up are about to be read. Holds the reader back where reading is limited.
+    fn will_read(&self, _bytes: u64) {}
+
     /// Whether the run shall end soon; asked often.
     fn is_cancelled(&self) -> bool {
         false

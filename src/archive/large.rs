@@ -82,6 +82,7 @@ impl Cutting<'_> {
                 filled -= start;
                 start = 0;
                 let room = ((buffer.len() - filled) as u64).min(end - at) as usize;
+                self.shared.progress.will_read(room as u64);
                 reader.read_at(at, &mut buffer[filled..filled + room])?;
                 reader.forget_cached(at, room as u64);
                 at += room as u64;

@@ -14,7 +14,11 @@ use crate::format::entry::{Content, Extent};
 pub fn read(shared: &Shared<'_>, found: Found, old: Option<([u8; 32], Content)>) -> Result<Small, Problem> {
     let ids = shared.ids;
     for attempt in 1..=TRIES {
-        let Some(Whole { segments, data, size, moved }) = read_whole(&found, attempt)? else { continue };
+        let Some(Whole { segments, data, size, moved }) =
+            read_whole(&found, attempt, &|bytes| shared.progress.will_read(bytes))?
+        else {
+            continue;
+        };
         if moved {
             shared.moved(&found.path)?;
         }
@@ -47,7 +51,7 @@ struct Whole {
 }
 
 /// None if it changed and there are attempts left.
-fn read_whole(found: &Found, attempt: u32) -> Result<Option<Whole>, Problem> {
+fn read_whole(found: &Found, attempt: u32, will_read: &dyn Fn(u64)) -> Result<Option<Whole>, Problem> {
     if matches!(found.kind, FoundKind::File { size: 0 }) {
         // There is nothing to open it for.
         return Ok(Some(Whole { segments: Vec::new(), data: Vec::new(), size: 0, moved: false }));
@@ -60,6 +64,7 @@ fn read_whole(found: &Found, attempt: u32) -> Result<Option<Whole>, Problem> {
             if let Segment::Data { offset, len } = *segment {
                 let at = data.len();
                 data.resize(at + len as usize, 0);
+                will_read(len);
                 reader.read_at(offset, &mut data[at..])?;
             }
         }

@@ -4,6 +4,7 @@ mod forget;
 mod key;
 mod repair;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -34,6 +35,8 @@ pub struct Args {
     /// Do without the local catalog
     #[arg(long, global = true)]
     pub no_catalog: bool,
+    #[command(flatten)]
+    pub pace: Pace,
     /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -42,6 +45,30 @@ pub struct Args {
     pub verbose: u8,
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// How much of the machine a run takes.
+#[derive(ClapArgs)]
+#[command(next_help_heading = "What it may take")]
+pub struct Pace {
+    /// Read no more than this a second of what is backed up: 500K, 20M, 1G
+    #[arg(long, env = "KIST_LIMIT_READ", global = true, value_name = "SIZE")]
+    pub limit_read: Option<String>,
+    /// Upload no more than this a second: 500K, 20M, 1G
+    #[arg(long, env = "KIST_LIMIT_UPLOAD", global = true, value_name = "SIZE")]
+    pub limit_upload: Option<String>,
+    /// CPU threads [default: one a core]
+    #[arg(long, env = "KIST_THREADS", global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Give way to other processes (low), for CPUs and, by the kernel's rule for nice processes, for disks
+    #[arg(long, env = "KIST_PRIORITY", global = true, value_enum, default_value_t = Priority::Normal)]
+    pub priority: Priority,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Priority {
+    Low,
+    Normal,
 }
 
 #[derive(Subcommand)]
@@ -156,6 +183,12 @@ pub struct Cluster {
     /// Memory that a mover may use, as Kubernetes writes it
     #[arg(long, value_name = "SIZE", default_value = "512Mi")]
     pub mover_memory: String,
+    /// CPU threads of a mover that reads; one that restores takes what its node has to spare
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub mover_threads: NonZeroUsize,
+    /// Priority of a mover that reads; one that restores has a normal one
+    #[arg(long, value_enum, default_value_t = Priority::Low)]
+    pub mover_priority: Priority,
     /// Volumes that are moved at the same time
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub parallel: usize,

@@ -13,11 +13,12 @@ use crate::cli::terminal::Shown;
 use crate::format::summary::Missing;
 use crate::job::backup::{self, Done, Files, Preview};
 use crate::job::record;
+use crate::pace::Limits;
 use crate::repo::{Repository, Snapshot, WriterSettings};
 
 pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failure> {
     let dry_run = args.dry_run;
-    let files = to_files(args)?;
+    let files = to_files(args, settings.limits)?;
     let opened = settings.open().await?;
     let shown = Shown::start(settings.json);
     if dry_run {
@@ -33,7 +34,7 @@ pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failu
     Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
 }
 
-fn to_files(args: BackupFiles) -> Result<Files, Failure> {
+fn to_files(args: BackupFiles, limits: Limits) -> Result<Files, Failure> {
     let mut patterns = args.exclude;
     for path in &args.exclude_file {
         let unusable =
@@ -50,7 +51,8 @@ fn to_files(args: BackupFiles) -> Result<Files, Failure> {
         exclude,
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
-        writer: WriterSettings::default(),
+        writer: WriterSettings::limited(limits.upload),
+        read_limit: limits.read,
         kist: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::cli::args::{BackupCluster, Cluster as ClusterArgs, RestoreCluster};
+use crate::cli::args::{BackupCluster, Cluster as ClusterArgs, Priority, RestoreCluster};
 use crate::cli::backup::{fill_catalog, show_missing};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{self, bytes};
@@ -12,7 +12,7 @@ use crate::cli::settings::{Settings, duration, kubeconfigs};
 use crate::cli::terminal::Shown;
 use crate::cli::verdict;
 use crate::cluster::discover::Selection;
-use crate::cluster::mover::Resources;
+use crate::cluster::mover::{Reading, Resources};
 use crate::cluster::restore::{Action, DryRun, Options, Plan, Step};
 use crate::cluster::{Access, Cluster};
 use crate::format::summary::{Summary, Verdict};
@@ -108,7 +108,12 @@ fn movers(settings: &Settings, args: &ClusterArgs) -> Result<Movers, Failure> {
         Failure::usage("no image is given for the helper pods")
             .hint("`make image` builds it; push it to a registry of yours and set KIST_MOVER_IMAGE or --mover-image")
     })?;
-    let resources = Resources { memory_limit: args.mover_memory.clone(), ..Default::default() };
+    let reading = Reading {
+        threads: args.mover_threads,
+        gives_way: args.mover_priority == Priority::Low,
+        limits: settings.limits.shared_by(args.parallel),
+    };
+    let resources = Resources { memory_limit: args.mover_memory.clone(), reading, ..Default::default() };
     Ok(Movers {
         image,
         pull_secrets: args.mover_pull_secret.clone(),

@@ -2,17 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::args::Install as Args;
+use crate::cli::args::{Install as Args, Priority};
 use crate::cli::cluster::connect;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render;
 use crate::cli::settings::{Settings, duration};
 use crate::cluster::install::{Applied, Install, Run, Schedule, apply, conceal, objects, spread};
 use crate::format::keys::Role;
+use crate::pace::Limits;
 use crate::repo::Repository;
 
 pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
-    let run = to_run(&args)?;
+    let run = to_run(&args, settings.limits)?;
     let store = settings.reached_by_pods()?;
     let bundle = settings.key_text()?;
     let opened = open(settings).await?;
@@ -56,7 +57,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Complete)
 }
 
-fn to_run(args: &Args) -> Result<Run, Failure> {
+fn to_run(args: &Args, limits: Limits) -> Result<Run, Failure> {
     let cluster = &args.cluster;
     let image = cluster.mover_image.clone().ok_or_else(|| {
         Failure::usage("no image is given").hint(
@@ -77,6 +78,10 @@ fn to_run(args: &Args) -> Result<Run, Failure> {
     option("mover-timeout", &cluster.mover_timeout);
     option("mover-memory", &cluster.mover_memory);
     option("parallel", &cluster.parallel.to_string());
+    option("mover-threads", &cluster.mover_threads.to_string());
+    option("mover-priority", if cluster.mover_priority == Priority::Low { "low" } else { "normal" });
+    limits.read.iter().for_each(|limit| option("limit-read", &limit.to_string()));
+    limits.upload.iter().for_each(|limit| option("limit-upload", &limit.to_string()));
     Ok(Run {
         schedule: Schedule::parse(&args.schedule)?,
         time_zone: args.time_zone.clone(),
@@ -173,13 +178,21 @@ mod tests {
             "--mover-pull-secret=pull",
             "--parallel=3",
             "--mover-memory=1Gi",
+            "--mover-threads=5",
+            "--mover-priority=normal",
         ]);
-        let run = to_run(&args).unwrap();
+        let limits = Limits { read: None, upload: std::num::NonZeroU64::new(77) };
+        let run = to_run(&args, limits).unwrap();
         let words: Vec<&str> = run.arguments.iter().map(String::as_str).collect();
         let all = All::try_parse_from([&["kist", "--no-catalog", "backup", "cluster"], &words[..]].concat());
-        let Ok(Verb::Backup { what: BackupWhat::Cluster(backup) }) = all.map(|all| all.verb) else {
+        let Ok(All { verb: Verb::Backup { what: BackupWhat::Cluster(backup) }, pace, .. }) = all else {
             panic!("{words:?}")
         };
+        assert_eq!((pace.limit_read, pace.limit_upload.as_deref()), (None, Some("77")));
+        assert_eq!(
+            (backup.cluster.mover_threads.get(), backup.cluster.mover_priority),
+            (5, Priority::Normal)
+        );
         assert_eq!(backup.tag, ["--odd"]);
         assert_eq!(backup.cluster.parallel, 3);
         assert_eq!(backup.cluster.mover_memory, "1Gi");
@@ -188,7 +201,8 @@ mod tests {
 
     #[test]
     fn what_can_never_run_is_refused() {
-        let refused = |words: &[&str]| to_run(&parsed(words)).err().map(|failure| failure.exit);
+        let refused =
+            |words: &[&str]| to_run(&parsed(words), Limits::default()).err().map(|failure| failure.exit);
         assert_eq!(refused(&["--image=i", "--schedule=@daily", "--starting-deadline=9s"]), Some(Exit::Usage));
         assert_eq!(refused(&["--image=i", "--schedule=now"]), Some(Exit::Usage));
         assert_eq!(refused(&["--image=i", "--schedule=@daily"]), None);

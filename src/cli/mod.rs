@@ -21,6 +21,7 @@ mod key;
 mod ls;
 mod memory;
 mod mover;
+mod pace;
 mod prune;
 mod render;
 mod repair;
@@ -63,6 +64,7 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(args: Args) -> Result<Exit, Failure> {
+    pace::apply(&args.pace)?;
     terminal::start_tracing(args.verbose);
     let settings = Settings::new(&args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

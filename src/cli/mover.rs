@@ -2,7 +2,7 @@
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::settings::Settings;
-use crate::job::mover;
+use crate::job::mover::{self, Machine};
 
 /// The pod's main process: does nothing until it is told to end.
 pub async fn wait() -> Result<Exit, Failure> {
@@ -21,6 +21,7 @@ pub async fn wait() -> Result<Exit, Failure> {
 pub async fn run(settings: &Settings) -> Result<Exit, Failure> {
     let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
     let scratch = std::env::temp_dir();
-    mover::run(input, output, settings.world.clone(), scratch, env!("CARGO_PKG_VERSION")).await?;
+    let machine = Machine { world: settings.world.clone(), scratch, limits: settings.limits };
+    mover::run(input, output, machine, env!("CARGO_PKG_VERSION")).await?;
     Ok(Exit::Complete)
 }

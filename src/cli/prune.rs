@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::args::Prune;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::pace::size;
 use crate::cli::render::{self, bytes};
 use crate::cli::settings::{Settings, duration};
 use crate::cli::terminal::Shown;
@@ -100,42 +101,5 @@ fn show(settings: &Settings, pruned: &Pruned) {
     if pruned.retained > 0 {
         let retained = pruned.retained;
         render::line(&format!("{retained} objects are retained by the store: a later prune deletes them"));
-    }
-}
-
-/// A number of bytes: `500M`, `20G`, `1.5GiB`; the units are powers of 1024.
-fn size(text: &str) -> Result<u64, Failure> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].to_ascii_lowercase();
-    let power = match unit.trim_end_matches("ib").trim_end_matches('b') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => u32::MAX,
-    };
-    let number = digits.parse::<f64>().ok().filter(|number| *number >= 0.0 && power < u32::MAX);
-    let bytes = number.map(|number| number * 1024_f64.powi(power as i32));
-    match bytes {
-        Some(bytes) => Ok(bytes as u64),
-        None => Err(Failure::usage(format!("{text:?} is not a size")).hint("write 500M, 20G, 1T")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        assert_eq!(size("0").unwrap(), 0);
-        assert_eq!(size("512").unwrap(), 512);
-        assert_eq!(size("1.5k").unwrap(), 1536);
-        assert_eq!(size("20G").unwrap(), 20 << 30);
-        assert_eq!(size("1GiB").unwrap(), 1 << 30);
-        for wrong in ["", "G", "-1", "1x", "1 G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -18,6 +18,7 @@ use crate::format::id::{RepoId, hex};
 use crate::format::keys::KeyFile;
 use crate::format::task::{Direct, Hidden};
 use crate::job::find::{Filter, Which};
+use crate::pace::Limits;
 use crate::repo::{self, Repository, Unlock};
 use crate::store::{AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::world::{Clock, Random, Time, World};
@@ -33,6 +34,7 @@ pub struct Settings {
     catalog: Option<PathBuf>,
     no_catalog: bool,
     pub json: bool,
+    pub limits: Limits,
     pub world: World,
     /// Put before the names of the store's variables, for another repository than KIST_REPO.
     prefix: &'static str,
@@ -62,6 +64,7 @@ impl Settings {
             catalog: args.catalog.clone(),
             no_catalog: args.no_catalog,
             json: args.json,
+            limits: crate::cli::pace::limits(&args.pace)?,
             world: World::new(SystemClock, SystemRandom),
             prefix: "",
             seen: Mutex::default(),
@@ -84,6 +87,7 @@ impl Settings {
             catalog: None,
             no_catalog: true,
             json: self.json,
+            limits: self.limits,
             world: self.world.clone(),
             prefix: "KIST_FROM_",
             seen: Mutex::default(),
@@ -97,7 +101,8 @@ impl Settings {
             .as_deref()
             .ok_or_else(|| Failure::usage("no repository is given").hint("set KIST_REPO, or give --repo"))?;
         let url = StoreUrl::parse(url)?;
-        let settings = StoreSettings { create_folder, ..store_settings(&url, self.prefix)? };
+        let upload_limit = self.limits.upload;
+        let settings = StoreSettings { create_folder, upload_limit, ..store_settings(&url, self.prefix)? };
         Ok(Store::open(&url, &settings)?)
     }
 

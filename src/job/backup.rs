@@ -1,5 +1,6 @@
 //! Backing up files: session → index → parent → archive → commit.
 
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::format::id::{ChunkPrefix, NodeId, SourceId};
 use crate::format::keys::KeyName;
 use crate::format::summary::{Counts, Missing, Source, Summary};
 use crate::job::{Error, Result};
+use crate::pace;
 use crate::progress::{Progress, Unit};
 use crate::repo::{
     self, Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer,
@@ -32,6 +34,8 @@ pub struct Files {
     pub one_file_system: bool,
     pub exclude_caches: bool,
     pub writer: WriterSettings,
+    /// Bytes of the files that may be read in a second.
+    pub read_limit: Option<NonZeroU64>,
     /// The kist that runs, for the summary.
     pub kist: String,
 }
@@ -92,6 +96,7 @@ const RERUNS: usize = 3;
 /// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
 /// for the next run.
 pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Done> {
+    let progress = pace::held(progress, files.read_limit);
     let files = Arc::new(files);
     for _ in 0..RERUNS {
         match once(repo, files.clone(), progress.clone()).await {

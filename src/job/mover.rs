@@ -3,6 +3,7 @@
 //! All of it over one link, which is the standard input and output of `kist mover run`. Nothing reaches
 //! the pod's log. When the link is gone the work ends: what was uploaded counts for the next run.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,6 +37,7 @@ use crate::format::task::{
 use crate::format::{limits, object};
 use crate::job::backup::OldTree;
 use crate::job::{Error, Result};
+use crate::pace;
 use crate::progress::{Progress, Unit};
 use crate::repo::{
     AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, Writer, WriterSettings, chain, place_of,
@@ -51,13 +53,19 @@ const TELL: Duration = Duration::from_secs(1);
 /// A folder that file systems make by themselves at the top of a volume; it holds nothing of the user's.
 pub const LOST_AND_FOUND: &str = "lost+found";
 
-/// Serves one task; an index that is too long for memory goes to the folder `scratch`. The error is for the exit code:
-/// the job has been told.
+/// What a mover has of the pod that it runs in.
+pub struct Machine {
+    pub world: World,
+    /// A folder for an index that is too long for memory.
+    pub scratch: PathBuf,
+    pub limits: pace::Limits,
+}
+
+/// Serves one task. The error is for the exit code: the job has been told.
 pub async fn run(
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
-    world: World,
-    scratch: PathBuf,
+    machine: Machine,
     kist: &str,
 ) -> Result<()> {
     let (sender, mut receiver) = link(read, write, Limits::default());
@@ -71,7 +79,7 @@ pub async fn run(
     tokio::spawn(listen(receiver, calls.clone(), pace.clone()));
     let telling = tokio::spawn(tell(sender.clone(), pace.clone()));
     let done = match task {
-        Ok(task) => serve(task, &calls, (world, scratch), pace).await,
+        Ok(task) => serve(task, &calls, machine, pace).await,
         Err(error) => Err(Error::Link { what: error.to_string() }),
     };
     telling.abort();
@@ -148,11 +156,11 @@ async fn tell(sender: Sender, pace: Arc<Pace>) {
 async fn serve(
     task: Task,
     calls: &Calls,
-    (world, scratch): (World, PathBuf),
+    Machine { world, scratch, limits }: Machine,
     pace: Arc<Pace>,
 ) -> Result<Report> {
     let config = Config::decode(&task.config.0).map_err(|source| Error::Link { what: source.to_string() })?;
-    let (store, transport, why) = way_to_store(&task, calls).await;
+    let (store, transport, why) = way_to_store(&task, calls, limits.upload).await;
     let keys = MoverKeys {
         certificate: task.keys.certificate.0.clone(),
         structure: task.keys.structure.0.clone(),
@@ -171,7 +179,7 @@ async fn serve(
             let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
             let old = parent.map(|root| OldTree { root: root.0, sparse });
             let volume = Volume { path, source: source.0 };
-            Done::Backup(back_up(&repo, volume, old, lane, pace).await?)
+            Done::Backup(back_up(&repo, volume, (old, lane), pace, limits).await?)
         }
         Work::Restore { path, root, resume } => {
             let asked = Arc::new(Asking { calls: calls.clone(), runtime: Handle::current() });
@@ -186,7 +194,11 @@ async fn serve(
 }
 
 /// The store itself if it can be reached from here, and through the job otherwise; and why.
-async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) {
+async fn way_to_store(
+    task: &Task,
+    calls: &Calls,
+    upload_limit: Option<NonZeroU64>,
+) -> (Store, Transport, String) {
     let relay = || Store::remote(Arc::new(Relayed(calls.clone())));
     let Some(direct) = &task.direct else {
         return (
@@ -195,7 +207,7 @@ async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) 
             "the job has nothing with which a pod could reach the store".into(),
         );
     };
-    match tokio::time::timeout(PROBE, reach(direct, &task.config.0)).await {
+    match tokio::time::timeout(PROBE, reach(direct, &task.config.0, upload_limit)).await {
         Ok(Ok(store)) => (
             place_of(&store, task.keys.certificate.0.domain),
             Transport::Direct,
@@ -210,8 +222,8 @@ async fn way_to_store(task: &Task, calls: &Calls) -> (Store, Transport, String) 
 }
 
 /// Opens the store and looks whether the repository is there.
-async fn reach(direct: &Direct, config: &[u8]) -> Result<Store, String> {
-    let open = |quickly| open_direct(direct, quickly).map_err(|error| chain(&error));
+async fn reach(direct: &Direct, config: &[u8], upload_limit: Option<NonZeroU64>) -> Result<Store, String> {
+    let open = |quickly| open_direct(direct, quickly, upload_limit).map_err(|error| chain(&error));
     match open(true)?.get_at_most(object::CONFIG, limits::CONFIG_LEN as u64).await {
         Ok(found) if found == config => open(false),
         Ok(_) => Err("the store that the pod reaches holds another repository".into()),
@@ -219,7 +231,11 @@ async fn reach(direct: &Direct, config: &[u8]) -> Result<Store, String> {
     }
 }
 
-fn open_direct(direct: &Direct, quickly: bool) -> crate::store::Result<Store> {
+fn open_direct(
+    direct: &Direct,
+    quickly: bool,
+    upload_limit: Option<NonZeroU64>,
+) -> crate::store::Result<Store> {
     let hidden = |text: &Zeroizing<String>| text.clone();
     let keys = S3Keys::new(
         direct.access_key_id.0.to_string(),
@@ -235,7 +251,10 @@ fn open_direct(direct: &Direct, quickly: bool) -> crate::store::Result<Store> {
         (network.connect_timeout, network.request_timeout, network.retry_timeout) =
             (PROBE / 2, PROBE / 2, PROBE);
     }
-    Store::open(&StoreUrl::parse(&direct.url)?, &StoreSettings { s3, network, ..Default::default() })
+    Store::open(
+        &StoreUrl::parse(&direct.url)?,
+        &StoreSettings { upload_limit, s3, network, ..Default::default() },
+    )
 }
 
 /// The store's operations, carried out by the job.
@@ -274,16 +293,17 @@ struct Volume {
 async fn back_up(
     repo: &Repository,
     volume: Volume,
-    old: Option<OldTree>,
-    lane: Lane,
+    (old, lane): (Option<OldTree>, Lane),
     pace: Arc<Pace>,
+    limits: pace::Limits,
 ) -> Result<BackedUp> {
     let index = Arc::new(Index::load_to_add(repo, lane.session).await?);
     let parent = old.map(|old| old.parent(repo, &index));
-    let writer = Writer::new(repo, index, lane, WriterSettings::default());
+    let writer = Writer::new(repo, index, lane, WriterSettings::limited(limits.upload));
     let asked = pace.clone();
+    let held = pace::held(pace, limits.read);
     let work = move || {
-        let outcome = read_volume(&writer, &volume, parent, pace.as_ref());
+        let outcome = read_volume(&writer, &volume, parent, held.as_ref());
         (writer, outcome)
     };
     let (writer, outcome) = tokio::task::spawn_blocking(work).await.expect("a backup does not panic");

@@ -5,6 +5,7 @@
 //! lengths of packs tell little of lengths of chunks. A dropped writer leaves garbage, never a lie.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,6 +19,9 @@ use crate::repo::pack_builder::{OpenPack, chunk_record, node_record};
 use crate::repo::session::Lane;
 use crate::repo::upload::{Share, Uploaded, Uploads};
 use crate::repo::{Error, Index, Reader, Repository, Result};
+
+/// Even a slow line gets no smaller packs: each costs a request, and a table.
+const SMALLEST_PACK_BYTES: usize = 1024 * 1024;
 
 /// What is not format.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +45,17 @@ impl Default for WriterSettings {
             compression_level: 3,
             hurried_level: 2,
         }
+    }
+}
+
+impl WriterSettings {
+    /// For a store that takes no more than so many bytes a second: with packs of two seconds, uploads are spread.
+    pub fn limited(upload: Option<NonZeroU64>) -> Self {
+        let all = Self::default();
+        let seconds =
+            upload.map_or(usize::MAX, |limit| usize::try_from(limit.get() * 2).unwrap_or(usize::MAX));
+        let most = |bytes: usize| seconds.clamp(SMALLEST_PACK_BYTES, bytes);
+        Self { data_pack_bytes: most(all.data_pack_bytes), node_pack_bytes: most(all.node_pack_bytes), ..all }
     }
 }
 

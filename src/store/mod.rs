@@ -12,6 +12,7 @@ mod direct;
 mod error;
 mod exclusive;
 mod layer;
+mod limit;
 mod local;
 mod open;
 mod probe;

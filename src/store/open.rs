@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::store::Store;
 use crate::store::conditional::Conditional;
 use crate::store::error::{Error, Result, reason};
+use crate::store::limit;
 use crate::store::local;
 use crate::store::settings::{
     AzureKeys, AzureSettings, GcsKeys, GcsSettings, NetworkSettings, S3Settings, StoreSettings,
@@ -27,6 +28,14 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 impl Store {
     /// Opens the store at `url`. A folder has to be there, a bucket is not asked for yet.
     pub fn open(url: &StoreUrl, settings: &StoreSettings) -> Result<Store> {
+        let store = Self::unlimited(url, settings)?;
+        Ok(match settings.upload_limit {
+            Some(limit) => store.decorated(|inner| limit::over(inner, limit)),
+            None => store,
+        })
+    }
+
+    fn unlimited(url: &StoreUrl, settings: &StoreSettings) -> Result<Store> {
         let network = &settings.network;
         let (inner, url) = match url {
             StoreUrl::Folder(path) => {

@@ -4,6 +4,7 @@
 //! in its task. Invariant: no `Debug` output shows a credential.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -13,6 +14,8 @@ use zeroize::Zeroizing;
 pub struct StoreSettings {
     /// Whether a missing folder may be made; only `init` does that.
     pub create_folder: bool,
+    /// Bytes that may be uploaded in a second, if that is limited.
+    pub upload_limit: Option<NonZeroU64>,
     /// For `s3://`.
     pub s3: S3Settings,
     /// For `gs://`.

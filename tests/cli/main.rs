@@ -10,6 +10,7 @@ mod json;
 mod keys;
 mod killed;
 mod kist;
+mod polite;
 mod refused;
 mod repairing;
 mod unreadable;

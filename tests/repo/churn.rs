@@ -75,6 +75,7 @@ impl Churn {
             exclude: Default::default(),
             one_file_system: false,
             exclude_caches: false,
+            read_limit: None,
             writer: WriterSettings { compression_level: 1, hurried_level: 1, ..Default::default() },
             kist: "test".into(),
         };

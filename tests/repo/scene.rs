@@ -176,6 +176,7 @@ pub async fn backup_until(repo: &Repository, source: &Path, progress: Arc<dyn Pr
         exclude: Default::default(),
         one_file_system: false,
         exclude_caches: false,
+        read_limit: None,
         writer: WRITER,
         kist: "test".into(),
     };

@@ -10,6 +10,7 @@ mod remove;
 mod start;
 mod state;
 
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::cluster::identity::Identity;
 use crate::cluster::mover::state::State;
 use crate::cluster::watch::{next, watch};
 use crate::cluster::{Cluster, Error, Result};
+use crate::pace::Limits;
 
 pub use removals::Removals;
 pub(super) use remove::remove;
@@ -106,6 +108,22 @@ pub struct Resources {
     pub memory_limit: String,
     /// None: as much as the node has to spare.
     pub cpu_limit: Option<String>,
+    pub reading: Reading,
+}
+
+/// CPU threads of a mover that reads, unless somebody has said otherwise.
+const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+
+/// How much of its node a mover takes that reads beside what is in use. One that writes takes what there is: somebody
+/// waits for it.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// CPU threads.
+    pub threads: NonZeroUsize,
+    /// Whether it gives way to the other processes of the node.
+    pub gives_way: bool,
+    /// Of this mover alone.
+    pub limits: Limits,
 }
 
 impl Default for Resources {
@@ -115,6 +133,7 @@ impl Default for Resources {
             memory_request: "256Mi".into(),
             memory_limit: "512Mi".into(),
             cpu_limit: None,
+            reading: Reading { threads: THREADS, gives_way: true, limits: Limits::default() },
         }
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::mover::{
-    CONTAINER, Place, Purpose, Rung, SCRATCH, SCRATCH_FOLDER, Spec, WAIT, volume_path,
+    CONTAINER, Place, Purpose, Reading, Rung, SCRATCH, SCRATCH_FOLDER, Spec, WAIT, volume_path,
 };
 use crate::cluster::{Error, KIST, MANAGED_BY, RUN, Result};
 
@@ -113,6 +113,7 @@ fn container(spec: &Spec, rung: Rung) -> Value {
         // A node that has the image needs no registry.
         "imagePullPolicy": "IfNotPresent",
         "command": WAIT,
+        "env": environment(spec),
         "resources": {
             "requests": {"cpu": resources.cpu_request, "memory": resources.memory_request},
             "limits": limits,
@@ -125,6 +126,22 @@ fn container(spec: &Spec, rung: Rung) -> Value {
         },
         "volumeMounts": mounts.collect::<Value>(),
     })
+}
+
+/// What a run in the container finds there: what it may take (`kist help`).
+fn environment(spec: &Spec) -> Value {
+    let Reading { threads, gives_way, limits } = &spec.resources.reading;
+    if spec.purpose == Purpose::Write {
+        return json!([]);
+    }
+    let priority = if *gives_way { "low" } else { "normal" };
+    let pairs = [
+        ("KIST_THREADS", Some(threads.to_string())),
+        ("KIST_PRIORITY", Some(priority.to_owned())),
+        ("KIST_LIMIT_READ", limits.read.map(|limit| limit.to_string())),
+        ("KIST_LIMIT_UPLOAD", limits.upload.map(|limit| limit.to_string())),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some(json!({"name": name, "value": value?}))).collect()
 }
 
 fn capabilities(purpose: Purpose, rung: Rung) -> Value {
@@ -204,9 +221,12 @@ fn without_company(affinity: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
     use crate::cluster::identity::Identity;
     use crate::cluster::mover::{Mount, Removals, Resources};
+    use crate::pace::Limits;
 
     fn spec(purpose: Purpose, place: Place) -> Spec {
         let mount = |claim: &str| Mount { claim: claim.into(), read_only: false };
@@ -250,11 +270,25 @@ mod tests {
             json!({"requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"memory": "512Mi"}})
         );
+        let env = json!([{"name": "KIST_THREADS", "value": "2"}, {"name": "KIST_PRIORITY", "value": "low"}]);
+        assert_eq!(container["env"], env);
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["volumes"][1]["persistentVolumeClaim"], json!({"claimName": "logs"}));
         assert_eq!(pod["volumes"][2], json!({"name": "scratch", "emptyDir": {}}), "a disk, not memory");
         assert_eq!(pod["imagePullSecrets"], json!([{"name": "pull"}]));
         assert!(pod.get("affinity").is_none() && pod.get("tolerations").is_none());
+    }
+
+    #[test]
+    fn a_mover_that_reads_keeps_to_the_limits_that_are_set() {
+        let mut spec = spec(Purpose::Read, Place::Anywhere);
+        let reading = &mut spec.resources.reading;
+        reading.gives_way = false;
+        reading.limits = Limits { read: NonZeroU64::new(1 << 20), upload: NonZeroU64::new(5) };
+        let pod = made(&spec, Rung::Root);
+        let env = json!([{"name": "KIST_THREADS", "value": "2"}, {"name": "KIST_PRIORITY", "value": "normal"},
+            {"name": "KIST_LIMIT_READ", "value": "1048576"}, {"name": "KIST_LIMIT_UPLOAD", "value": "5"}]);
+        assert_eq!(pod["containers"][0]["env"], env);
     }
 
     #[test]
@@ -264,6 +298,7 @@ mod tests {
         let added = json!(["DAC_OVERRIDE", "CHOWN", "FOWNER", "FSETID", "SETFCAP", "MKNOD"]);
         assert_eq!(container["securityContext"]["capabilities"]["add"], added);
         assert_eq!(container["volumeMounts"][0]["readOnly"], json!(false));
+        assert_eq!(container["env"], json!([]), "somebody waits for a restore");
     }
 
     #[test]
