@@ -1,15 +1,19 @@
 //! Reads one file that the walk found: the same one, though its path may be swapped meanwhile.
 //!
 //! Between walk and chunker. Holes are found by asking the file system, so they cost no reading.
+//! The page cache is the node's: what was in it before a file was read is in it afterwards, and nothing else of the
+//! file. A database beside us keeps its working set, and what we read does not count as our memory.
 //! Invariant: reading never waits for another process, follows no link, and does not change the time of
 //! the last access where we may choose; a file that becomes shorter is an error, never filled with zeros.
 
 use std::ffi::CString;
+use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, FileType, OFlags, SeekFrom, Statx};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::archive::folder::{self, FileId};
 use crate::archive::problem::{Problem, ProblemKind};
@@ -20,6 +24,11 @@ use crate::format::entry::{FileTime, TreePath};
 /// in use has smaller blocks by default. A hole at the end is kept whatever its length, or the file would
 /// take a block more.
 pub const HOLE_MIN_BYTES: u64 = 4096;
+
+/// `RWF_DONTCACHE` (Linux 6.14): what a read has brought into the page cache goes again.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// Where the kernel does not know that, so much is asked for at a time.
+const PROBE_BYTES: usize = 256 * 1024;
 
 /// A run of a file, as the file system stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +53,8 @@ pub struct FileReader {
     fd: OwnedFd,
     path: TreePath,
     state: State,
+    /// The kernel can't keep what we read out of the page cache, so we do.
+    probes: AtomicBool,
 }
 
 /// What of a file changes when its content does.
@@ -78,7 +89,7 @@ pub fn open(found: &Found) -> Result<FileReader, Problem> {
     {
         return Err(changed("it was replaced meanwhile"));
     }
-    Ok(FileReader { fd, path: path.clone(), state: State::of(&stat) })
+    Ok(FileReader { fd, path: path.clone(), state: State::of(&stat), probes: AtomicBool::new(false) })
 }
 
 impl FileReader {
@@ -104,7 +115,7 @@ impl FileReader {
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Problem> {
         let mut filled = 0;
         while filled < out.len() {
-            match rustix::io::pread(&self.fd, &mut out[filled..], offset + filled as u64) {
+            match self.read_some(offset + filled as u64, &mut out[filled..]) {
                 Ok(0) => return Err(self.shrank(offset + filled as u64)),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
@@ -119,17 +130,40 @@ impl FileReader {
         folder::stat_open(&self.fd).map(|stat| State::of(&stat)) != Ok(self.state)
     }
 
+    fn read_some(&self, offset: u64, out: &mut [u8]) -> Result<usize, Errno> {
+        let read =
+            |out: &mut [u8], flags| rustix::io::preadv2(&self.fd, &mut [IoSliceMut::new(out)], offset, flags);
+        if !self.probes.load(Ordering::Relaxed) {
+            match read(out, DONT_CACHE) {
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => self.probe(),
+                read => return read,
+            }
+        }
+        let most = out.len().min(PROBE_BYTES);
+        // What is there already is had without waiting, and stays.
+        match read(&mut out[..most], ReadWriteFlags::NOWAIT) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => {
+                let count = rustix::io::pread(&self.fd, &mut out[..most], offset)?;
+                if let Some(len) = NonZeroU64::new(count as u64) {
+                    // Advice only.
+                    _ = rustix::fs::fadvise(&self.fd, offset, Some(len), Advice::DontNeed);
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    /// From now on we look what is in the page cache. What the kernel reads ahead would look as if it had been there.
+    fn probe(&self) {
+        _ = rustix::fs::fadvise(&self.fd, 0, None, Advice::Random);
+        self.probes.store(true, Ordering::Relaxed);
+    }
+
     /// Tells the system to read ahead: worth it for long files.
     pub fn will_read_in_order(&self) {
         // Advice only: nothing is lost if it is not taken.
         _ = rustix::fs::fadvise(&self.fd, 0, None, Advice::Sequential);
-    }
-
-    /// Drops what was read from the page cache, which counts as our memory.
-    pub fn forget_cached(&self, offset: u64, len: u64) {
-        if let Some(len) = NonZeroU64::new(len) {
-            _ = rustix::fs::fadvise(&self.fd, offset, Some(len), Advice::DontNeed);
-        }
     }
 
     fn cannot(&self, errno: Errno) -> Problem {
@@ -206,5 +240,63 @@ impl Iterator for Segments<'_> {
         let step = self.step().transpose();
         self.done = !matches!(step, Some(Ok(_)));
         step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::archive::exclude::Exclude;
+    use crate::archive::walk::{Options, Step, Walk};
+    use crate::format::id::LinkGroup;
+
+    const LEN: usize = 4 * 1024 * 1024;
+    const HALF: usize = LEN / 2;
+
+    /// How much of a file is in the page cache. To read it and see would bring it in.
+    fn cached(path: &Path) -> usize {
+        let done = Command::new("fincore").args(["-n", "-b", "-o", "RES"]).arg(path).output().unwrap();
+        String::from_utf8(done.stdout).unwrap().trim().parse().unwrap()
+    }
+
+    #[test]
+    fn the_page_cache_has_the_same_of_a_file_before_and_after_it_was_read() {
+        // Beside the code: what is below the system's temporary folder may lie in memory.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![7; LEN]).unwrap();
+        let exclude = Exclude::default();
+        let options = Options {
+            exclude: &exclude,
+            one_file_system: false,
+            exclude_caches: false,
+            link_group: &|_| LinkGroup([0; 16]),
+        };
+        let found = Walk::of_folder(dir.path(), options).unwrap().find_map(|step| match step {
+            Step::Found(found) if matches!(found.kind, FoundKind::File { .. }) => Some(found),
+            _ => None,
+        });
+        let (found, file) = (found.unwrap(), File::open(&path).unwrap());
+        for probes in [false, true] {
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+            rustix::fs::fadvise(&file, 0, None, Advice::Random).unwrap();
+            file.read_exact_at(&mut vec![0; HALF], 0).unwrap();
+            assert_eq!(cached(&path), HALF);
+            let reader = open(&found).unwrap();
+            reader.will_read_in_order();
+            if probes {
+                reader.probe();
+            }
+            let mut out = vec![0; LEN];
+            reader.read_at(0, &mut out).unwrap();
+            assert!(out.iter().all(|&byte| byte == 7));
+            assert_eq!(cached(&path), HALF, "probing: {probes}");
+        }
     }
 }

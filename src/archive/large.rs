@@ -84,7 +84,6 @@ impl Cutting<'_> {
                 let room = ((buffer.len() - filled) as u64).min(end - at) as usize;
                 self.shared.progress.will_read(room as u64);
                 reader.read_at(at, &mut buffer[filled..filled + room])?;
-                reader.forget_cached(at, room as u64);
                 at += room as u64;
                 filled += room;
             }
