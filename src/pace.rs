@@ -6,6 +6,7 @@
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +16,9 @@ use crate::progress::{Progress, Unit};
 
 /// So many a second: a wait for many bytes is cut into waits of this part of a second, to notice an interrupt.
 const PARTS: u64 = 4;
+
+/// What takes less than this part of a second is not waited for by itself.
+const GRAINS: u64 = 20;
 
 /// The limits that a user sets, in bytes a second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,22 +42,35 @@ impl Limits {
 #[derive(Debug)]
 pub struct Rate {
     bytes: NonZeroU64,
+    /// What was taken and not waited for yet.
+    owed: AtomicU64,
     /// Until what was taken last has had its time. Whoever waits holds the lock, so the others wait behind.
     last: tokio::sync::Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
 impl Rate {
     pub fn new(bytes: NonZeroU64) -> Self {
-        Self { bytes, last: tokio::sync::Mutex::new(None) }
+        Self { bytes, owed: AtomicU64::new(0), last: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Takes `bytes` without a wait; who comes next waits for them too.
+    pub fn take(&self, bytes: u64) {
+        self.owed.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Waits until what was taken before has had its time, and takes `bytes`.
     pub async fn wait(&self, bytes: u64) {
+        self.take(bytes);
+        // A wait is rounded up to a millisecond: a thousand small ones a second would be all that is done.
+        if self.owed.load(Ordering::Relaxed) < self.bytes.get() / GRAINS {
+            return;
+        }
         let mut last = self.last.lock().await;
         if let Some(last) = last.as_mut() {
             last.await;
         }
-        let time = Duration::from_secs_f64(bytes as f64 / self.bytes.get() as f64);
+        let owed = self.owed.swap(0, Ordering::Relaxed);
+        let time = Duration::from_secs_f64(owed as f64 / self.bytes.get() as f64);
         *last = Some(Box::pin(tokio::time::sleep(time)));
     }
 }
@@ -112,14 +129,25 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::ZERO);
         rate.wait(500).await;
         assert_eq!(start.elapsed().as_millis(), 2500);
-        rate.wait(1).await;
+        rate.wait(50).await;
         assert_eq!(start.elapsed().as_millis(), 3000);
         // Time in which nothing was taken is not made up for.
         tokio::time::advance(Duration::from_secs(100)).await;
         let start = Instant::now();
         rate.wait(1000).await;
-        rate.wait(1).await;
+        rate.wait(50).await;
         assert_eq!(start.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_takes_are_as_fast_as_few_large_ones() {
+        let rate = Rate::new(limit(1_000_000));
+        let start = Instant::now();
+        for _ in 0..30_000 {
+            rate.wait(100).await;
+        }
+        // The last part of what was taken is not waited for.
+        assert!((2900..=3100).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 
     #[test]

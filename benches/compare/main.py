@@ -115,6 +115,7 @@ def bench(words: list[str]) -> None:
             results.fail(f"{name}: {error}")
         whole = write(out, results, settings, facts)
     if not words or "neighbour" in words:
+        results.forget("neighbour")
         try:
             results.neighbour = neighbour.run(found, folder)
         except Failed as error:

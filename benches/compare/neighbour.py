@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Failed, Place, drop_caches, say
+from measure import Failed, Place, drop_caches, last_lines, read, say
 from peers import KINDS, Repo
 
 SECONDS = 30
@@ -31,7 +31,7 @@ PARENT = Path("/var/tmp")
 def programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
     if not found:
-        raise Failed("there is no pgbench below /usr/lib/postgresql (tests/tools/install.sh apt)")
+        raise Failed("there is no pgbench below /usr/lib/postgresql: install PostgreSQL")
     return found[-1].parent
 
 
@@ -40,6 +40,8 @@ class Database:
 
     def __init__(self) -> None:
         self.bin = programs()
+        if os.geteuid() != 0:
+            raise Failed("only root can start PostgreSQL as its own user")
         user = pwd.getpwnam("postgres")
         self.folder = Path(tempfile.mkdtemp(prefix="kist-bench-", dir=PARENT))
         os.chown(self.folder, user.pw_uid, user.pw_gid)
@@ -76,8 +78,9 @@ class Database:
                 raise Failed("PostgreSQL did not answer within 30 s")
             time.sleep(0.1)
 
-    def latencies(self, beside: Callable[[], None]) -> list[float]:
-        """Milliseconds of each transaction, from when it was due, while `beside` is called again and again."""
+    def latencies(self, beside: Callable[[float], None]) -> list[float]:
+        """Milliseconds of each transaction, from when it was due, while `beside` is called again and again, and told
+        until when it may take."""
         for old in self.folder.glob("transactions*"):
             old.unlink()
         # Dirty pages of what went before are not this run's.
@@ -85,8 +88,14 @@ class Database:
         drop_caches()
         bench = self.start("pgbench", "-n", "-c", str(CLIENTS), "-j", "1", "-T", str(SECONDS), "-R", str(RATE), "-l",
                            "--log-prefix", str(self.folder / "transactions"), "postgres")
-        while bench.poll() is None:
-            beside()
+        until = time.monotonic() + SECONDS
+        try:
+            while time.monotonic() < until:
+                beside(until)
+            bench.wait()
+        finally:
+            bench.kill()
+            bench.wait()
         if bench.returncode != 0:
             raise Failed(f"pgbench: exit {bench.returncode}")
         lines = [line.split() for log in self.folder.glob("transactions*") for line in log.read_text().splitlines()]
@@ -106,7 +115,6 @@ class Beside:
         self.kind = next(kind for kind in KINDS if kind.name == name)
         self.options, self.program, self.database, self.folder = options, program, database, folder
         self.done = 0
-        self.busy = 0.0
 
     def once(self, until: float) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -114,19 +122,20 @@ class Beside:
         place = Place(self.folder, {"PATH": "/usr/bin:/bin"}, self.folder / "log")
         tool = self.kind(self.program, place, Repo(self.folder / "repo"))
         for command in tool.init():
-            subprocess.run(command, env=place.env, cwd=place.folder, capture_output=True, check=True)
+            read(command, place)
         command = [*tool.backup(self.database.data, "cold"), *self.options]
         with place.log.open("ab") as log:
             backup = subprocess.Popen(command, env=place.env, cwd=place.folder, stdout=log, stderr=log)
         start = time.monotonic()
         try:
-            # Files that change while they are read make it incomplete, which is not what is measured.
-            backup.wait(max(0.1, until - start))
+            code = backup.wait(max(0.1, until - start))
+            # Files that change while they are read make it incomplete: 3, of both.
+            if code not in (0, 3):
+                raise Failed(f"{self.kind.name}: exit {code}; {last_lines(place.log)}")
             self.done += 1
         except subprocess.TimeoutExpired:
             backup.kill()
             backup.wait()
-        self.busy += time.monotonic() - start
 
 
 def wait_until(until: float) -> None:
@@ -149,13 +158,12 @@ def run(found: dict[str, Path], folder: Path) -> list[dict[str, float | str]]:
         for title, name, options in cases:
             if name and name not in found:
                 continue
-            until = time.monotonic() + SECONDS
             if name:
                 beside = Beside(name, options, found[name], database, folder / "neighbour")
-                waits = database.latencies(lambda: beside.once(until))
+                waits = database.latencies(beside.once)
                 backups = beside.done
             else:
-                waits = database.latencies(lambda: wait_until(until))
+                waits = database.latencies(wait_until)
                 backups = 0
             cuts = statistics.quantiles(waits, n=100)
             rows.append({"beside": title, "backups": backups, "median": cuts[49], "p95": cuts[94], "p99": cuts[98],

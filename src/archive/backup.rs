@@ -30,7 +30,7 @@ use crate::format::node::NodeCut;
 use crate::format::refs::ChunkRef;
 use crate::format::summary::{Counts, Missing};
 use crate::progress::Progress;
-use crate::repo::{Ids, Result, Writer};
+use crate::repo::{Error, Ids, Result, Writer};
 
 /// How often a file that changes while it is read is read.
 pub const TRIES: u32 = 3;
@@ -151,7 +151,11 @@ impl Shared<'_> {
         let (saved, awaited) = promise();
         cpus.spawn_fifo(move |_| {
             let len = u32::try_from(chunk.len()).expect("chunks are bounded");
-            saved.set(self.writer.save_chunk(&chunk).map(|saved| ChunkRef { id: saved.id, len }));
+            // What waits here for a slow store would hold up the end for long.
+            saved.set(match self.is_ending() {
+                true => Err(Error::Abandoned),
+                false => self.writer.save_chunk(&chunk).map(|saved| ChunkRef { id: saved.id, len }),
+            });
             drop(chunk);
             drop(taken);
         });

@@ -83,6 +83,11 @@ pub(super) struct Names {
 impl Names {
     /// All names in an open folder. With an error in between: those up to it, and the error.
     pub fn list(folder: impl AsFd) -> (Self, Option<Errno>) {
+        Self::list_below(folder, usize::MAX).expect("no folder has as many names")
+    }
+
+    /// The same of a folder of less than `most` names; None of a larger one.
+    pub fn list_below(folder: impl AsFd, most: usize) -> Option<(Self, Option<Errno>)> {
         let mut names = Self::default();
         let mut buffer: Vec<MaybeUninit<u8>> = vec![MaybeUninit::uninit(); LIST_BYTES];
         let mut entries = RawDir::new(folder, &mut buffer);
@@ -96,11 +101,14 @@ impl Names {
                     if !names.push(entry.file_name()) {
                         break Some(Errno::OVERFLOW);
                     }
+                    if names.len() >= most {
+                        return None;
+                    }
                 }
             }
         };
         names.sort();
-        (names, error)
+        Some((names, error))
     }
 
     /// False if the block is full (4 GiB of names).

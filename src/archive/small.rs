@@ -9,6 +9,7 @@ use crate::archive::file::{self, Segment};
 use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::walk::{Found, FoundKind};
 use crate::format::entry::{Content, Extent};
+use crate::format::limits;
 
 /// Reads a file's content; `old` is the parent's hash and content of the same path.
 pub fn read(shared: &Shared<'_>, found: Found, old: Option<([u8; 32], Content)>) -> Result<Small, Problem> {
@@ -58,6 +59,10 @@ fn read_whole(found: &Found, attempt: u32, will_read: &dyn Fn(u64)) -> Result<Op
     }
     let read = || {
         let reader = file::open(found)?;
+        if reader.size() > limits::CHUNK_LEN as u64 {
+            let what = format!("it grew to {} bytes after it was looked at", reader.size());
+            return Err(Problem::found("opening", &found.path, ProblemKind::Changed, what));
+        }
         let segments = reader.segments().collect::<Result<Vec<_>, _>>()?;
         let mut data = Vec::new();
         for segment in &segments {

@@ -23,13 +23,14 @@ use crate::archive::exclude::Exclude;
 pub use crate::archive::folder::FileId;
 use crate::archive::folder::{self, Names, Trail};
 use crate::archive::problem::{Problem, ProblemKind};
-use crate::archive::walk::ahead::{Ahead, Listing, Looks, Scouts};
+use crate::archive::walk::ahead::{AheadListing, Listing, Looks, Scouts};
 use crate::archive::walk::attributes::Look;
 pub use crate::archive::walk::attributes::XattrReader;
 pub(super) use crate::archive::walk::attributes::{file_time, is_folder, kind};
 use crate::archive::walk::named::Named;
 use crate::format::entry::{Attributes, TreePath};
 use crate::format::id::LinkGroup;
+use crate::world::Time;
 
 /// The standard beginning of a file that marks its folder as a cache (bford.info/cachedir).
 const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
@@ -45,6 +46,8 @@ pub struct Options<'a> {
     pub exclude_caches: bool,
     /// Names the group of a file with several links, from the first of its paths.
     pub link_group: &'a (dyn Fn(&TreePath) -> LinkGroup + Sync),
+    /// To tell how old it is what was looked at ahead.
+    pub clock: &'a (dyn Fn() -> Time + Sync),
 }
 
 #[derive(Debug)]
@@ -105,7 +108,7 @@ struct Frame {
     next: usize,
     scope: Scope,
     /// Folders among the names, by their index, that are listed ahead.
-    ahead: VecDeque<(usize, Ahead<Result<Listing, Errno>>)>,
+    ahead: VecDeque<(usize, AheadListing)>,
     /// The first name that was not considered for that.
     ahead_from: usize,
 }
@@ -171,7 +174,7 @@ impl<'a> Walk<'a> {
         let listing = match self.frames.is_empty() {
             true => {
                 let here = Arc::clone(self.trail.here().expect("the root is open"));
-                scope.whole.then(|| Listing::of(here)).transpose().map_err(cannot)?
+                scope.whole.then(|| Listing::of(here, (self.options.clock)())).transpose().map_err(cannot)?
             }
             false => self.go_down(&path, id, scope.whole)?,
         };
@@ -211,7 +214,7 @@ impl<'a> Walk<'a> {
         let at = frame.next - 1;
         let name = frame.looks.names.get(at).expect("the name that was found last");
         let here = self.trail.here().ok_or(Errno::STALE).map_err(cannot)?;
-        let before = frame.ahead.len();
+        let (before, now) = (frame.ahead.len(), (self.options.clock)());
         let mut ahead = None;
         while let Some((index, listing)) = frame.ahead.pop_front_if(|(index, _)| *index <= at) {
             ahead = (index == at).then_some(listing);
@@ -225,15 +228,16 @@ impl<'a> Walk<'a> {
             self.trail.push(name, id, Arc::new(fd));
             return Ok(None);
         }
-        let listing = match ahead {
-            Some(ahead) => ahead.get(),
-            None => folder::open_to_list(here, name).map(Arc::new).and_then(Listing::of),
-        };
-        let listing = listing.map_err(cannot)?;
+        let list = || Listing::of(Arc::new(folder::open_to_list(here, name)?), now);
+        let listing = ahead.and_then(|ahead| ahead.get(now)).map_or_else(list, Ok).map_err(cannot)?;
         if listing.id != id {
             return Err(changed(path));
         }
         self.trail.push(name, id, Arc::clone(&listing.fd));
+        if self.frames.len() > ahead::LEVELS {
+            let frame = self.frames.last_mut().expect("it was there");
+            frame.looks.forget(frame.next);
+        }
         Ok(Some(listing))
     }
 
@@ -254,7 +258,8 @@ impl<'a> Walk<'a> {
                     .join(name.to_bytes())
                     .is_some_and(|path| !self.options.exclude.matches(&path, true));
             if is_wanted {
-                frame.ahead.push_back((at, self.scouts.list(here, name)));
+                let now = (self.options.clock)();
+                frame.ahead.push_back((at, self.scouts.list(here, name, now)));
                 self.listed_ahead += 1;
             }
         }
@@ -268,7 +273,7 @@ impl<'a> Walk<'a> {
         if frame.next >= frame.looks.names.len() {
             return false;
         }
-        let stat = frame.looks.at(&self.scouts, here, frame.next);
+        let stat = frame.looks.at(&self.scouts, here, frame.next, self.options.clock);
         let name = frame.looks.names.get(frame.next).expect("below the count");
         frame.next += 1;
         let Some(path) = self.path.join(name.to_bytes()) else {

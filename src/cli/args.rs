@@ -57,7 +57,7 @@ pub struct Pace {
     /// Upload no more than this a second: 500K, 20M, 1G
     #[arg(long, env = "KIST_LIMIT_UPLOAD", global = true, value_name = "SIZE")]
     pub limit_upload: Option<String>,
-    /// CPU threads [default: one a core]
+    /// Threads that compress and encrypt [default: one a core]
     #[arg(long, env = "KIST_THREADS", global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Give way to other processes (low), for CPUs and, by the kernel's rule for nice processes, for disks
@@ -183,7 +183,7 @@ pub struct Cluster {
     /// Memory that a mover may use, as Kubernetes writes it
     #[arg(long, value_name = "SIZE", default_value = "512Mi")]
     pub mover_memory: String,
-    /// CPU threads of a mover that reads; one that restores takes what its node has to spare
+    /// Threads that compress and encrypt in a mover that reads; one that restores takes what its node has to spare
     #[arg(long, value_name = "N", default_value = "2")]
     pub mover_threads: NonZeroUsize,
     /// Priority of a mover that reads; one that restores has a normal one

@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
         },
         filter: args.choice.filter()?,
         again: args.again,
-        writer: WriterSettings::default(),
+        writer: WriterSettings::limited(settings.limits.upload),
         kist: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let from = Elsewhere {

@@ -43,6 +43,7 @@ use crate::cli::settings::Settings;
 /// Runs one command and gives its exit code.
 pub fn run() -> ExitCode {
     memory::bound();
+    pace::allow_open_files();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -65,9 +66,14 @@ pub fn run() -> ExitCode {
 
 fn execute(args: Args) -> Result<Exit, Failure> {
     pace::apply(&args.pace)?;
+    let threads = args.pace.threads;
     terminal::start_tracing(args.verbose);
     let settings = Settings::new(&args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Failure::other(format!("the runtime can't be started: {error}")))?;

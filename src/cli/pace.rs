@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use rustix::process::{Resource, Rlimit};
+
 use crate::cli::args::{Pace, Priority};
 use crate::cli::exit::Failure;
 use crate::pace::Limits;
@@ -12,8 +14,8 @@ const NICEST: i32 = 19;
 /// Sets what holds for the whole process. To be called first: threads that are there already keep what they have.
 pub fn apply(pace: &Pace) -> Result<(), Failure> {
     if pace.priority == Priority::Low {
-        rustix::process::setpriority_process(None, NICEST)
-            .map_err(|error| Failure::other(format!("the priority can't be lowered: {error}")))?;
+        // A courtesy: a pod whose system calls are filtered goes on without it.
+        _ = rustix::process::setpriority_process(None, NICEST);
     }
     if let Some(threads) = pace.threads {
         rayon::ThreadPoolBuilder::new()
@@ -22,6 +24,13 @@ pub fn apply(pace: &Pace) -> Result<(), Failure> {
             .map_err(|error| Failure::other(format!("{threads} threads can't be started: {error}")))?;
     }
     Ok(())
+}
+
+/// A walk holds folders open, and what waits to be read does too: as many files as the system lets us have.
+pub fn allow_open_files() {
+    let allowed = rustix::process::getrlimit(Resource::Nofile);
+    // With fewer it goes on, and tells of each file that could not be opened.
+    _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, ..allowed });
 }
 
 pub fn limits(pace: &Pace) -> Result<Limits, Failure> {

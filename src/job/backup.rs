@@ -16,6 +16,7 @@ use crate::format::entry::{Kind, escape};
 use crate::format::id::{ChunkPrefix, NodeId, SourceId};
 use crate::format::keys::KeyName;
 use crate::format::summary::{Counts, Missing, Source, Summary};
+use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::pace;
 use crate::progress::{Progress, Unit};
@@ -23,6 +24,7 @@ use crate::repo::{
     self, Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer,
     WriterSettings, begin, commit_again,
 };
+use crate::world::World;
 
 /// What to back up.
 pub struct Files {
@@ -77,12 +79,13 @@ impl Files {
     }
 
     /// Hands the walk over these paths to `work`.
-    fn walk<T>(&self, ids: &Ids, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
+    fn walk<T>(&self, ids: &Ids, world: &World, work: impl FnOnce(Walk<'_>) -> Result<T>) -> Result<T> {
         let options = Options {
             exclude: &self.exclude,
             one_file_system: self.one_file_system,
             exclude_caches: self.exclude_caches,
             link_group: &|first| ids.link_group(first),
+            clock: &|| world.now(),
         };
         let walk =
             Walk::of_paths(&self.paths, options).map_err(|problem| Error::BadPath { source: problem })?;
@@ -125,14 +128,14 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
     let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
-    let (writer, outcome) = run(files.clone(), writer, parent_tree, (ids, meta), progress).await;
-    let outcome = outcome?;
-    if outcome.cancelled {
+    let (writer, outcome) = run(files.clone(), writer, parent_tree, (ids, meta), progress.clone()).await;
+    if is_cut_short(&outcome, progress.as_ref()) {
         // What is open goes to the store if that is quick; if not, it is only uploaded again.
         let _ = tokio::time::timeout(crate::job::PUT_AWAY, writer.finish()).await;
         return Err(Error::Interrupted);
     }
-    let stats = writer.finish().await?;
+    let outcome = outcome?;
+    let stats = unless_cancelled(progress.as_ref(), async { Ok::<_, Error>(writer.finish().await?) }).await?;
     let summary = summarize(&files, (source, source_id), parent.as_ref(), &outcome, &stats);
     let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
     let complete = summary.missing.is_empty() && summary.more_missing == 0;
@@ -148,6 +151,11 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     };
     let snapshot = commit_again(repo, session, &before, to_commit).await?;
     Ok(Done { snapshot, summary, stats, parent })
+}
+
+/// Whether a backup ended because it was told to; what it was in the middle of may look like a failure then.
+pub(super) fn is_cut_short<E>(outcome: &std::result::Result<Outcome, E>, progress: &dyn Progress) -> bool {
+    outcome.as_ref().map_or_else(|_| progress.is_cancelled(), |outcome| outcome.cancelled)
 }
 
 /// Runs the archive on a thread of its own: it blocks.
@@ -168,7 +176,7 @@ async fn run(
             moving: Moving::LeaveOut,
             progress: progress.as_ref(),
         };
-        let outcome = files.walk(&ids, |walk| Ok(backup(walk, parent, setting)?));
+        let outcome = files.walk(&ids, &writer.repo().world, |walk| Ok(backup(walk, parent, setting)?));
         (writer, outcome)
     };
     tokio::task::spawn_blocking(work).await.expect("a backup does not panic")
@@ -241,9 +249,10 @@ pub async fn preview(repo: &Repository, files: Files, progress: Arc<dyn Progress
     let parent_tree = parent.and_then(|parent| parent_tree(repo, &index, parent, source_id));
     let bundle_below = u64::from(repo.config.chunker.bundle_below_bytes);
     let mut preview = Preview { parent: parent.map(Snapshot::name), ..Default::default() };
+    let world = repo.world.clone();
     let work = move || {
         let mut planner = Planner::new(parent_tree, index, bundle_below);
-        files.walk(&ids, |walk| {
+        files.walk(&ids, &world, |walk| {
             for step in walk {
                 if progress.is_cancelled() {
                     return Err(Error::Interrupted);

@@ -20,7 +20,7 @@ use crate::format::commit::{Root, RootKind};
 use crate::format::id::SourceId;
 use crate::format::limits;
 use crate::format::summary::{self, Counts, Missing, Source, Summary};
-use crate::job::backup::OldTree;
+use crate::job::backup::{OldTree, is_cut_short};
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
@@ -176,7 +176,9 @@ impl Run<'_> {
     ) -> Result<(Outcome, Stats)> {
         let documents = to_documents(&self.found.manifests);
         let parent = parent.map(|old| old.parent(self.repo, &index));
-        let writer = Writer::new(self.repo, index, lane, WriterSettings::default());
+        let stop = progress.clone();
+        let writer =
+            Writer::new(self.repo, index, lane, WriterSettings::limited(self.repo.store.upload_limit()));
         let (ids, meta) = (self.repo.keys.ids()?.clone(), self.repo.keys.own_meta_key(source)?);
         let work = move || {
             let chunker = Chunker::new(&writer.repo().config.chunker, &ids);
@@ -193,11 +195,11 @@ impl Run<'_> {
         };
         let (writer, saved) =
             tokio::task::spawn_blocking(work).await.expect("saving manifests does not panic");
-        let saved = saved?;
-        if saved.cancelled {
+        if is_cut_short(&saved, stop.as_ref()) {
             return Err(Error::Interrupted);
         }
-        Ok((saved, writer.finish().await?))
+        let finishing = async { Ok::<_, Error>(writer.finish().await?) };
+        Ok((saved?, unless_cancelled(stop.as_ref(), finishing).await?))
     }
 
     fn summarize(&self, source: Source, parent: Option<String>, stats: &Stats, read: Read) -> Summary {

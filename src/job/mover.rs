@@ -36,6 +36,7 @@ use crate::format::task::{
 };
 use crate::format::{limits, object};
 use crate::job::backup::OldTree;
+use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::pace;
 use crate::progress::{Progress, Unit};
@@ -307,12 +308,12 @@ async fn back_up(
         (writer, outcome)
     };
     let (writer, outcome) = tokio::task::spawn_blocking(work).await.expect("a backup does not panic");
-    let (outcome, changed) = outcome?;
-    if outcome.cancelled || asked.is_cancelled() {
+    if asked.is_cancelled() {
         let _ = tokio::time::timeout(crate::job::PUT_AWAY, writer.finish()).await;
         return Err(Error::Interrupted);
     }
-    let stats = writer.finish().await?;
+    let (outcome, changed) = outcome?;
+    let stats = unless_cancelled(asked.as_ref(), async { Ok::<_, Error>(writer.finish().await?) }).await?;
     let mut counts = outcome.counts;
     (counts.new_bytes, counts.stored_bytes) = (stats.new_bytes, stats.uploaded.pack_bytes);
     Ok(BackedUp {
@@ -340,6 +341,7 @@ fn read_volume(
         one_file_system: false,
         exclude_caches: false,
         link_group: &|first| ids.link_group(first),
+        clock: &|| repo.world.now(),
     };
     let walk = || {
         Walk::of_folder(Path::new(&volume.path), options.clone()).map_err(|source| Error::BadPath { source })

@@ -52,7 +52,7 @@ impl Carrier {
     }
 
     fn room_for(&mut self, len: usize) -> Result<&mut Open> {
-        let settings = WriterSettings::default();
+        let settings = WriterSettings::limited(self.repo.store.upload_limit());
         let target = match self.kind {
             PackKind::Data => settings.data_pack_bytes,
             PackKind::Nodes => settings.node_pack_bytes,

@@ -247,10 +247,14 @@ fn compress(plain: &[u8], level: i32) -> Option<Vec<u8>> {
         static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
     }
     COMPRESSOR.with_borrow_mut(|kept| {
-        if kept.as_ref().is_none_or(|(kept_level, _)| *kept_level != level) {
-            *kept = Some((level, zstd::bulk::Compressor::new(level).ok()?));
+        let (kept_level, compressor) = match kept {
+            Some(kept) => kept,
+            None => kept.insert((level, zstd::bulk::Compressor::new(level).ok()?)),
+        };
+        if *kept_level != level {
+            compressor.set_compression_level(level).ok()?;
+            *kept_level = level;
         }
-        let (_, compressor) = kept.as_mut()?;
         let packed = compressor.compress(plain).ok()?;
         let (of, parts) = WORTH_COMPRESSING;
         (packed.len() * parts <= plain.len() * of && !packed.is_empty()).then_some(packed)

@@ -42,8 +42,8 @@ impl Share {
     }
 }
 
-/// Buffers of packs that were uploaded. Together with those in use they never exceed the budget, as a new one is made
-/// only when there is no spare one.
+/// Buffers of packs that were uploaded. Together with those in use they do not exceed the budget by more than a table's
+/// length each: one of another size is made only when all of these are gone.
 type Spares = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// The way to the store. Dropping it ends the uploads without an index for the rest.
@@ -124,7 +124,11 @@ impl Uploads {
         let mut spares = self.spares.lock().expect("no holder of this lock panics");
         match spares.iter().position(|spare| spare.capacity() == bytes) {
             Some(at) => spares.swap_remove(at),
-            None => Vec::with_capacity(bytes),
+            None => {
+                // A record that is longer than a pack has a size that does not come again.
+                spares.clear();
+                Vec::with_capacity(bytes)
+            }
         }
     }
 

@@ -52,8 +52,8 @@ impl WriterSettings {
     /// For a store that takes no more than so many bytes a second: with packs of two seconds, uploads are spread.
     pub fn limited(upload: Option<NonZeroU64>) -> Self {
         let all = Self::default();
-        let seconds =
-            upload.map_or(usize::MAX, |limit| usize::try_from(limit.get() * 2).unwrap_or(usize::MAX));
+        let seconds = upload
+            .map_or(usize::MAX, |limit| usize::try_from(limit.get().saturating_mul(2)).unwrap_or(usize::MAX));
         let most = |bytes: usize| seconds.clamp(SMALLEST_PACK_BYTES, bytes);
         Self { data_pack_bytes: most(all.data_pack_bytes), node_pack_bytes: most(all.node_pack_bytes), ..all }
     }

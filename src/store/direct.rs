@@ -4,12 +4,11 @@
 //! processes need, and count as this process's memory in a cgroup. Copying it there also costs more than all
 //! else that writing does. Where the file system can't do that, the file is written as any other.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 /// What file systems ask of memory, offset and length at most.
@@ -18,15 +17,37 @@ const ALIGN: usize = 4096;
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Makes a file for its owner alone and writes `parts` into it, end to end. On return all of it is on disk, but not
-/// the entry in its folder.
+/// the entry in its folder; after an error there is no file, unless there was one before.
 pub(super) fn write_new(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<()> {
+    match attempt(path, parts, OFlags::DIRECT) {
+        // Said at open, at a write, or by a FUSE daemon of a tail that is not aligned.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(attempt(path, parts, OFlags::empty())?),
+        done => Ok(done?),
+    }
+}
+
+fn attempt(path: &Path, parts: &[impl AsRef<[u8]>], how: OFlags) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | how;
+    let file = match rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file,
+        Err(errno) => {
+            if errno == Errno::INVAL {
+                // Some file systems make the file before they refuse; where there was one the answer is another.
+                _ = std::fs::remove_file(path);
+            }
+            return Err(errno);
+        }
+    };
+    fill(&file, parts).inspect_err(|_| _ = std::fs::remove_file(path))
+}
+
+fn fill(file: &OwnedFd, parts: &[impl AsRef<[u8]>]) -> Result<(), Errno> {
     let len: usize = parts.iter().map(|part| part.as_ref().len()).sum();
-    let mut file = create(path)?;
     // It keeps the file in one piece, where the file system can do that, and finds out early that there is no room.
     if let Err(full @ (Errno::NOSPC | Errno::DQUOT)) =
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len as u64)
+        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len as u64)
     {
-        return Err(full.into());
+        return Err(full);
     }
     let mut room = vec![0; PIECE_BYTES + ALIGN];
     let start = room.as_ptr().align_offset(ALIGN);
@@ -40,61 +61,40 @@ pub(super) fn write_new(path: &Path, parts: &[impl AsRef<[u8]>]) -> io::Result<(
             filled += taken;
             rest = &rest[taken..];
             if filled == PIECE_BYTES {
-                write_all(&mut file, piece)?;
+                write_all(file, piece)?;
                 filled = 0;
             }
         }
     }
     let whole = filled - filled % ALIGN;
-    write_all(&mut file, &piece[..whole])?;
+    write_all(file, &piece[..whole])?;
     // The end of a file has any length.
-    by_cache(&file)?;
-    file.write_all(&piece[whole..filled])?;
-    file.sync_all()
+    by_cache(file)?;
+    write_all(file, &piece[whole..filled])?;
+    rustix::fs::fsync(file)
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    let options = |flags: OFlags| {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-        options.open(path)
-    };
-    match options(OFlags::DIRECT) {
-        // Some file systems make the file before they refuse.
-        Err(refused) if refused.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            _ = std::fs::remove_file(path);
-            options(OFlags::empty())
-        }
-        opened => opened,
-    }
-}
-
-/// Writes an aligned piece; by the page cache if the file system wants another alignment than ours.
-fn write_all(file: &mut File, mut piece: &[u8]) -> io::Result<()> {
+fn write_all(file: &OwnedFd, mut piece: &[u8]) -> Result<(), Errno> {
     while !piece.is_empty() {
-        match rustix::io::write(&*file, piece) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            // A short write may end anywhere; what is behind it is not aligned any more.
-            Ok(written) if written % ALIGN != 0 => {
-                by_cache(file)?;
+        match rustix::io::write(file, piece) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
                 piece = &piece[written..];
+                if written % ALIGN != 0 {
+                    // What is behind a short write is not aligned any more.
+                    by_cache(file)?;
+                }
             }
-            Ok(written) => piece = &piece[written..],
             Err(Errno::INTR) => {}
-            Err(Errno::INVAL) if is_direct(file)? => by_cache(file)?,
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
 }
 
-fn is_direct(file: &File) -> io::Result<bool> {
-    Ok(rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT))
-}
-
-fn by_cache(file: &File) -> io::Result<()> {
+fn by_cache(file: &OwnedFd) -> Result<(), Errno> {
     let flags = rustix::fs::fcntl_getfl(file)?;
-    Ok(rustix::fs::fcntl_setfl(file, flags.difference(OFlags::DIRECT))?)
+    rustix::fs::fcntl_setfl(file, flags.difference(OFlags::DIRECT))
 }
 
 #[cfg(test)]

@@ -140,10 +140,7 @@ fn put_large(file: &Path, payload: &PutPayload) -> io::Result<()> {
         match direct::write_new(&draft, &parts) {
             // Left by a run that was killed, or of another that is writing.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => {
-                _ = fs::remove_file(&draft);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
             Ok(()) => break draft,
         }
     };

@@ -22,6 +22,7 @@ pub mod testing;
 mod url;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ pub struct Store {
     /// Goes before each key; empty, or ends with a slash.
     prefix: Arc<str>,
     degraded: bool,
+    upload_limit: Option<NonZeroU64>,
 }
 
 /// An object as a listing shows it.
@@ -105,7 +107,7 @@ impl Store {
     fn named(inner: Arc<dyn ObjectStore>, name: &str, prefix: &str) -> Store {
         let slash = if prefix.is_empty() { "" } else { "/" };
         let prefix = format!("{prefix}{slash}");
-        Store { inner, name: name.into(), prefix: prefix.into(), degraded: false }
+        Store { inner, name: name.into(), prefix: prefix.into(), degraded: false, upload_limit: None }
     }
 
     /// The part of this store below a folder, which keys are relative to.
@@ -119,6 +121,11 @@ impl Store {
     pub fn degraded(mut self) -> Store {
         self.degraded = true;
         self
+    }
+
+    /// How many bytes a second it takes, if that is limited.
+    pub fn upload_limit(&self) -> Option<NonZeroU64> {
+        self.upload_limit
     }
 
     /// Tells whether this store does without the exclusive create.

@@ -30,7 +30,10 @@ impl Store {
     pub fn open(url: &StoreUrl, settings: &StoreSettings) -> Result<Store> {
         let store = Self::unlimited(url, settings)?;
         Ok(match settings.upload_limit {
-            Some(limit) => store.decorated(|inner| limit::over(inner, limit)),
+            Some(limit) => {
+                let store = store.decorated(|inner| limit::over(inner, limit));
+                Store { upload_limit: Some(limit), ..store }
+            }
             None => store,
         })
     }

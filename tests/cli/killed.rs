@@ -47,8 +47,8 @@ fn objects(kist: &Kist, folder: &str) -> usize {
     count
 }
 
-fn start(kist: &Kist, source: &Path) -> Child {
-    let mut command = kist.command(&["--json", LIMIT, "backup", "files"], &[source]);
+fn start(kist: &Kist, source: &Path, limit: &str) -> Child {
+    let mut command = kist.command(&["--json", limit, "backup", "files"], &[source]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -92,7 +92,7 @@ fn after_kill_9_the_next_run_just_runs_and_takes_up_what_was_uploaded() {
     let kist = Kist::new();
     let source = kist.path("source");
     much(&source);
-    let mut child = start(&kist, &source);
+    let mut child = start(&kist, &source, LIMIT);
     wait_for_a_pack(&kist, &mut child);
     wait_for_a_delta(&kist, &mut child);
     child.kill().unwrap();
@@ -108,7 +108,7 @@ fn ctrl_c_ends_within_seconds_and_the_next_run_takes_up_what_was_uploaded() {
     let kist = Kist::new();
     let source = kist.path("source");
     much(&source);
-    let mut child = start(&kist, &source);
+    let mut child = start(&kist, &source, LIMIT);
     wait_for_a_pack(&kist, &mut child);
     let pressed = Instant::now();
     send(&child, Signal::INT);
@@ -122,4 +122,19 @@ fn ctrl_c_ends_within_seconds_and_the_next_run_takes_up_what_was_uploaded() {
     let is_put_away = objects(&kist, "index") > 0;
     let new = goes_on(&kist, &source);
     assert!(!is_put_away || new < FILES * FILE_BYTES - 8 * MIB, "{new} bytes were uploaded again");
+}
+
+#[test]
+fn ctrl_c_ends_within_seconds_though_uploads_wait_for_their_limit() {
+    let kist = Kist::new();
+    let source = kist.path("source");
+    much(&source);
+    let mut child = start(&kist, &source, "--limit-upload=512K");
+    wait_for_a_pack(&kist, &mut child);
+    let pressed = Instant::now();
+    send(&child, Signal::INT);
+    let run = kist.ended(child.wait_with_output().unwrap());
+    assert!(pressed.elapsed() < SECONDS, "{:?}", pressed.elapsed());
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(objects(&kist, "commits"), 0);
 }

@@ -10,6 +10,7 @@ use kist::archive::target::{Device, Target};
 use kist::archive::walk::{Found, FoundKind, Options, Step, Walk, XattrReader};
 use kist::format::entry::{Attributes, TreePath};
 use kist::format::id::LinkGroup;
+use kist::world::Time;
 
 /// A path from its text.
 pub fn path(text: &str) -> TreePath {
@@ -24,7 +25,13 @@ pub fn link_group(first: &TreePath) -> LinkGroup {
 }
 
 pub fn options(exclude: &Exclude) -> Options<'_> {
-    Options { exclude, one_file_system: false, exclude_caches: false, link_group: &link_group }
+    Options {
+        exclude,
+        one_file_system: false,
+        exclude_caches: false,
+        link_group: &link_group,
+        clock: &|| Time(0),
+    }
 }
 
 pub fn split(walk: Walk<'_>) -> (Vec<Found>, Vec<Problem>) {

@@ -20,6 +20,7 @@ use kist::progress::Silent;
 use kist::repo::{Index, Reader, Repository, Snapshot, Snapshots, ToCommit, Writer, begin, commit};
 use kist::store::Store;
 use kist::store::testing::{Log, Recording};
+use kist::world::Time;
 
 use crate::copy::{Elsewhere, copy_all, data_read};
 use crate::scene::{Scene, WRITER, check, described, noise};
@@ -68,6 +69,7 @@ async fn back_up(repo: &Repository, volumes: &BTreeMap<&'static str, PathBuf>) -
                 one_file_system: false,
                 exclude_caches: false,
                 link_group: &link_group,
+                clock: &|| Time(0),
             };
             let walk = || Walk::of_folder(folder, options.clone()).unwrap();
             let tree = saved(source, &|setting| backup(walk(), None, setting).unwrap());

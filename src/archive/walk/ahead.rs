@@ -3,8 +3,9 @@
 //! Most of a walk's time goes into `statx` and listing: into the kernel, which reads inodes from the disk, or asks a
 //! server. That can be done side by side, while the walk itself goes through the tree in order. What was found out
 //! ahead is what the walk would have found; it decides what to do with it.
+//! What was found out more than a second ago, because the walk was held up meanwhile, is found out again.
 //! Invariants: whoever needs what nobody has begun does it by himself, so no order of the work can block; the folders
-//! that are open ahead and the names that were asked for ahead are bounded, however large the tree.
+//! that are open ahead, the names in them and what was asked for ahead are bounded, however large and deep the tree.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::archive::folder::{self, FileId, Names};
 use crate::archive::walk::attributes::is_folder;
+use crate::world::Time;
 
 /// Threads that look ahead. More than most machines' disks need; a network's latency wants them.
 const SCOUTS: usize = 4;
@@ -30,28 +32,42 @@ pub(super) const FOLDERS: usize = 16;
 /// The same for the whole walk: each is an open file.
 pub(super) const ALL_FOLDERS: usize = 48;
 
+/// A folder of more names is not listed ahead.
+const NAMES: usize = 16 * 1024;
+/// How long what was found out ahead is good for.
+const FRESH_NANOS: i64 = 1_000_000_000;
+
+/// Below so many levels a folder's names are asked for again when the walk comes back to it.
+pub(super) const LEVELS: usize = 64;
+
 type Stats = Vec<Result<Statx, Errno>>;
 
-/// The threads. They end when this and all that was asked of them is dropped.
-pub(super) struct Scouts(rayon::ThreadPool);
+/// The threads; none where the system does not let us have any. They end when this is dropped.
+pub(super) struct Scouts(Option<rayon::ThreadPool>);
 
 impl Scouts {
     pub fn new() -> Self {
         let named = rayon::ThreadPoolBuilder::new().num_threads(SCOUTS).thread_name(|_| "kist-walk".into());
-        Self(named.build().expect("a few threads can be started"))
+        Self(named.build().ok())
     }
 
     fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Ahead<T> {
         let task = Arc::new(Task { state: Mutex::new(State::Waiting(Box::new(work))), done: Condvar::new() });
         let asked = Arc::clone(&task);
-        self.0.spawn(move || asked.run());
+        if let Some(threads) = &self.0 {
+            threads.spawn(move || asked.run());
+        }
         Ahead(task)
     }
 
-    /// Lists `name` in `parent`.
-    pub fn list(&self, parent: &Arc<OwnedFd>, name: &CStr) -> Ahead<Result<Listing, Errno>> {
+    /// Lists `name` in `parent`. None where that is better done when it is needed.
+    pub fn list(&self, parent: &Arc<OwnedFd>, name: &CStr, now: Time) -> AheadListing {
         let (parent, name) = (Arc::clone(parent), CString::from(name));
-        self.ask(move || Listing::of(Arc::new(folder::open_to_list(&parent, name.as_c_str())?)))
+        let list = move || {
+            let fd = Arc::new(folder::open_to_list(&parent, name.as_c_str()).ok()?);
+            Listing::below(fd, NAMES, now).ok().flatten()
+        };
+        AheadListing { listing: self.ask(list), since: now }
     }
 }
 
@@ -117,6 +133,23 @@ impl<T> Drop for Ahead<T> {
     }
 }
 
+/// A folder that is being listed.
+pub(super) struct AheadListing {
+    listing: Ahead<Option<Listing>>,
+    since: Time,
+}
+
+impl AheadListing {
+    /// None if it is to be listed now.
+    pub fn get(self, now: Time) -> Option<Listing> {
+        if is_fresh(self.since, now) { self.listing.get() } else { None }
+    }
+}
+
+fn is_fresh(since: Time, now: Time) -> bool {
+    (0..FRESH_NANOS).contains(&now.0.saturating_sub(since.0))
+}
+
 /// An open folder, its names in byte order, and what the file system says of the first of them.
 pub(super) struct Listing {
     pub fd: Arc<OwnedFd>,
@@ -125,20 +158,32 @@ pub(super) struct Listing {
     /// What has ended the list too early.
     pub error: Option<Errno>,
     first: Stats,
+    since: Time,
 }
 
 impl Listing {
-    pub fn of(fd: Arc<OwnedFd>) -> Result<Self, Errno> {
+    pub fn of(fd: Arc<OwnedFd>, now: Time) -> Result<Self, Errno> {
+        Ok(Self::below(fd, usize::MAX, now)?.expect("no folder has as many names"))
+    }
+
+    fn below(fd: Arc<OwnedFd>, most: usize, since: Time) -> Result<Option<Self>, Errno> {
         let id = FileId::of_open(&fd)?;
-        let (names, error) = Names::list(&fd);
+        let Some((names, error)) = Names::list_below(&fd, most) else { return Ok(None) };
         let first = stats(&fd, &names, 0);
-        Ok(Self { fd, id, names: Arc::new(names), error, first })
+        Ok(Some(Self { fd, id, names: Arc::new(names), error, first, since }))
     }
 
     /// To ask what the names are.
     pub fn looks(self) -> Looks {
         let next = self.first.len();
-        Looks { names: self.names, start: 0, here: self.first, coming: VecDeque::new(), next }
+        Looks {
+            names: self.names,
+            start: 0,
+            here: self.first,
+            since: self.since,
+            coming: VecDeque::new(),
+            next,
+        }
     }
 }
 
@@ -154,8 +199,10 @@ pub(super) struct Looks {
     /// Where the names of `here` begin.
     start: usize,
     here: Stats,
-    /// The windows behind it.
-    coming: VecDeque<Ahead<Stats>>,
+    /// When these were asked for.
+    since: Time,
+    /// The windows behind it, and when they were asked for.
+    coming: VecDeque<(Time, Ahead<Stats>)>,
     /// The first name that was not asked for yet.
     next: usize,
 }
@@ -163,23 +210,41 @@ pub(super) struct Looks {
 impl Looks {
     /// For names that were not asked for.
     pub fn new(names: Names) -> Self {
-        Self { names: Arc::new(names), start: 0, here: Vec::new(), coming: VecDeque::new(), next: 0 }
+        let names = Arc::new(names);
+        Self { names, start: 0, here: Vec::new(), since: Time(0), coming: VecDeque::new(), next: 0 }
     }
 
     /// What the name at `at` is; `at` never goes back.
-    pub fn at(&mut self, scouts: &Scouts, fd: &Arc<OwnedFd>, at: usize) -> Result<Statx, Errno> {
+    pub fn at(
+        &mut self,
+        scouts: &Scouts,
+        fd: &Arc<OwnedFd>,
+        at: usize,
+        clock: &dyn Fn() -> Time,
+    ) -> Result<Statx, Errno> {
+        let now = clock();
+        if !is_fresh(self.since, now) {
+            self.forget(at);
+        }
         while at >= self.start + self.here.len() {
-            self.ask(scouts, fd);
-            match self.coming.pop_front() {
-                Some(window) => {
-                    self.start += self.here.len();
-                    self.here = window.get();
-                }
-                None => return Err(Errno::NOENT),
+            self.ask(scouts, fd, now);
+            let Some((since, window)) = self.coming.pop_front() else { return Err(Errno::NOENT) };
+            if is_fresh(since, now) {
+                self.start += self.here.len();
+                (self.here, self.since) = (window.get(), since);
+            } else {
+                self.forget(at);
             }
-            self.ask(scouts, fd);
+            self.ask(scouts, fd, now);
         }
         self.here[at - self.start]
+    }
+
+    /// Forgets what was found out, of the names from `at` on too.
+    pub fn forget(&mut self, at: usize) {
+        (self.start, self.next) = (at, at);
+        self.here = Vec::new();
+        self.coming.clear();
     }
 
     /// Whether the name at `at` is a folder, and on which device; only of names that come soon.
@@ -188,10 +253,10 @@ impl Looks {
         Some(stat.as_ref().map_or((false, 0), |stat| (is_folder(stat), FileId::of(stat).device)))
     }
 
-    fn ask(&mut self, scouts: &Scouts, fd: &Arc<OwnedFd>) {
+    fn ask(&mut self, scouts: &Scouts, fd: &Arc<OwnedFd>, now: Time) {
         while self.coming.len() < WINDOWS && self.next < self.names.len() {
             let (fd, names, start) = (Arc::clone(fd), Arc::clone(&self.names), self.next);
-            self.coming.push_back(scouts.ask(move || stats(&fd, &names, start)));
+            self.coming.push_back((now, scouts.ask(move || stats(&fd, &names, start))));
             self.next += WINDOW_NAMES;
         }
     }
@@ -213,12 +278,39 @@ mod tests {
         }
         let scouts = Scouts::new();
         let fd = Arc::new(OwnedFd::from(File::open(dir.path()).unwrap()));
-        let mut looks = Listing::of(Arc::clone(&fd)).unwrap().looks();
+        let mut looks = Listing::of(Arc::clone(&fd), Time(0)).unwrap().looks();
+        let clock = || Time(1);
         for number in 0..count {
-            assert_eq!(looks.at(&scouts, &fd, number as usize).unwrap().stx_size, number);
+            assert_eq!(looks.at(&scouts, &fd, number as usize, &clock).unwrap().stx_size, number);
             assert!(looks.coming.len() <= WINDOWS);
         }
-        assert!(looks.at(&scouts, &fd, count as usize).is_err());
+        assert!(looks.at(&scouts, &fd, count as usize, &clock).is_err());
+    }
+
+    #[test]
+    fn what_was_found_out_long_ago_is_found_out_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = 3 * WINDOW_NAMES;
+        let file = |number: usize| dir.path().join(format!("{number:06}"));
+        let grow =
+            |size| (0..count).for_each(|number| File::create(file(number)).unwrap().set_len(size).unwrap());
+        grow(1);
+        let scouts = Scouts::new();
+        let fd = Arc::new(OwnedFd::from(File::open(dir.path()).unwrap()));
+        let mut looks = Listing::of(Arc::clone(&fd), Time(0)).unwrap().looks();
+        let mut size = |at, now| looks.at(&scouts, &fd, at, &|| Time(now)).unwrap().stx_size;
+        assert_eq!(size(0, 0), 1);
+        grow(2);
+        assert_eq!((size(1, FRESH_NANOS - 1), size(2, FRESH_NANOS)), (1, 2));
+        grow(3);
+        // Another window, and a clock that was set back.
+        assert_eq!(size(WINDOW_NAMES + 5, 2 * FRESH_NANOS), 3);
+        grow(4);
+        assert_eq!(size(WINDOW_NAMES + 6, 0), 4);
+        let ahead = scouts.list(&fd, c".", Time(0));
+        assert!(ahead.get(Time(FRESH_NANOS)).is_none());
+        assert!(scouts.list(&fd, c".", Time(0)).get(Time(1)).is_some());
+        assert!(scouts.list(&fd, c"000000", Time(0)).get(Time(1)).is_none(), "it is no folder");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::repo::{self, Index, Reader, Repository, Snapshot, Snapshots, WriterSe
 impl Copying {
     /// Looks at another repository that may have what this one has lost; nothing is chosen.
     pub async fn from_other(source: &Repository, target: &Repository, kist: String) -> Result<Self> {
-        Ok(Self::plan(source, target, request(kist)).await?.0)
+        Ok(Self::plan(source, target, request(kist, target)).await?.0)
     }
 
     /// To make snapshots of one repository anew in it.
@@ -23,7 +23,7 @@ impl Copying {
         Ok(Self {
             source: repo.clone(),
             target: repo.clone(),
-            request: request(kist),
+            request: request(kist, repo),
             reader: Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?))),
             there: Snapshots::default(),
             before: snapshots,
@@ -67,12 +67,12 @@ impl Copying {
     }
 }
 
-fn request(kist: String) -> Request {
+fn request(kist: String, target: &Repository) -> Request {
     Request {
         chosen: Chosen::These(Vec::new()),
         filter: Filter::default(),
         again: false,
-        writer: WriterSettings::default(),
+        writer: WriterSettings::limited(target.store.upload_limit()),
         kist,
     }
 }
