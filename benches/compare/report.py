@@ -132,7 +132,7 @@ def head(results: dict[str, Any]) -> str:
     facts, settings = results["machine"], results["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     out = (f"{facts['cores']} cores ({facts['cpu']}), {facts['memory_mib']} MiB of memory, {settings['file_system']}, "
-           f"kernel {facts['kernel']}; {versions}; rounds: {settings['rounds']}, of `tree` one; "
+           f"kernel {facts['kernel']}; {versions}; rounds: {settings['rounds']}, of `small` and `tree` one; "
            f"scale: {settings['scale']:g}.\n")
     if settings["missing"]:
         out += f"\n**NOT COMPARED, because it could not be installed here: {', '.join(settings['missing'])}.**\n"
