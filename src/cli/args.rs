@@ -35,14 +35,15 @@ pub struct Args {
     /// Do without the local catalog
     #[arg(long, global = true)]
     pub no_catalog: bool,
-    #[command(flatten)]
-    pub pace: Pace,
     /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
     /// Print what is going on inside; more with -vv
     #[arg(long, short, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+    // Last, for its heading is for all that comes behind.
+    #[command(flatten)]
+    pub pace: Pace,
     #[command(subcommand)]
     pub verb: Verb,
 }
