@@ -83,7 +83,8 @@ def version_of(kist: Path) -> str:
 
 
 def bench(words: list[str]) -> None:
-    parts = chosen([word for word in words if word != "neighbour"]) if words != ["neighbour"] else {}
+    settings_asked = [word for word in words if word != "neighbour"]
+    parts = chosen(settings_asked) if settings_asked or not words else {}
     self_test()
     scale, rounds = number_from("BENCH_SCALE", 1), int(number_from("BENCH_ROUNDS", 3))
     folder = Path(os.environ.get("BENCH_FOLDER") or CACHE / "bench").resolve()

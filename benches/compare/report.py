@@ -130,9 +130,10 @@ def growth(results: dict[str, Any]) -> list[tuple[float, dict[str, dict[str, Run
 
 def head(results: dict[str, Any]) -> str:
     facts, settings = results["machine"], results["settings"]
+    once = " and ".join(f"`{name}`" for name, setting in SETTINGS.items() if setting.one_round)
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     out = (f"{facts['cores']} cores ({facts['cpu']}), {facts['memory_mib']} MiB of memory, {settings['file_system']}, "
-           f"kernel {facts['kernel']}; {versions}; rounds: {settings['rounds']}, of `small` and `tree` one; "
+           f"kernel {facts['kernel']}; {versions}; rounds: {settings['rounds']}, of {once} one; "
            f"scale: {settings['scale']:g}.\n")
     if settings["missing"]:
         out += f"\n**NOT COMPARED, because it could not be installed here: {', '.join(settings['missing'])}.**\n"

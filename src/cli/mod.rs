@@ -43,7 +43,6 @@ use crate::cli::settings::Settings;
 /// Runs one command and gives its exit code.
 pub fn run() -> ExitCode {
     memory::bound();
-    pace::allow_open_files();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -66,11 +65,10 @@ pub fn run() -> ExitCode {
 
 fn execute(args: Args) -> Result<Exit, Failure> {
     pace::apply(&args.pace)?;
-    let threads = args.pace.threads;
     terminal::start_tracing(args.verbose);
     let settings = Settings::new(&args)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
+    if let Some(threads) = args.pace.threads {
         builder.worker_threads(threads.get());
     }
     let runtime = builder

@@ -13,6 +13,7 @@ const NICEST: i32 = 19;
 
 /// Sets what holds for the whole process. To be called first: threads that are there already keep what they have.
 pub fn apply(pace: &Pace) -> Result<(), Failure> {
+    allow_open_files();
     if pace.priority == Priority::Low {
         // A courtesy: a pod whose system calls are filtered goes on without it.
         _ = rustix::process::setpriority_process(None, NICEST);
@@ -27,7 +28,7 @@ pub fn apply(pace: &Pace) -> Result<(), Failure> {
 }
 
 /// A walk holds folders open, and what waits to be read does too: as many files as the system lets us have.
-pub fn allow_open_files() {
+fn allow_open_files() {
     let allowed = rustix::process::getrlimit(Resource::Nofile);
     // With fewer it goes on, and tells of each file that could not be opened.
     _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, ..allowed });

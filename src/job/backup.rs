@@ -135,7 +135,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
         return Err(Error::Interrupted);
     }
     let outcome = outcome?;
-    let stats = unless_cancelled(progress.as_ref(), async { Ok::<_, Error>(writer.finish().await?) }).await?;
+    let stats = finish(writer, progress.as_ref()).await?;
     let summary = summarize(&files, (source, source_id), parent.as_ref(), &outcome, &stats);
     let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
     let complete = summary.missing.is_empty() && summary.more_missing == 0;
@@ -156,6 +156,11 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
 /// Whether a backup ended because it was told to; what it was in the middle of may look like a failure then.
 pub(super) fn is_cut_short<E>(outcome: &std::result::Result<Outcome, E>, progress: &dyn Progress) -> bool {
     outcome.as_ref().map_or_else(|_| progress.is_cancelled(), |outcome| outcome.cancelled)
+}
+
+/// Waits until all is in the store, or the run is told to stop.
+pub(super) async fn finish(writer: Writer, progress: &dyn Progress) -> Result<Stats> {
+    unless_cancelled(progress, async { Ok::<_, Error>(writer.finish().await?) }).await
 }
 
 /// Runs the archive on a thread of its own: it blocks.

@@ -20,7 +20,7 @@ use crate::format::commit::{Root, RootKind};
 use crate::format::id::SourceId;
 use crate::format::limits;
 use crate::format::summary::{self, Counts, Missing, Source, Summary};
-use crate::job::backup::{OldTree, is_cut_short};
+use crate::job::backup::{OldTree, finish, is_cut_short};
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
@@ -198,8 +198,7 @@ impl Run<'_> {
         if is_cut_short(&saved, stop.as_ref()) {
             return Err(Error::Interrupted);
         }
-        let finishing = async { Ok::<_, Error>(writer.finish().await?) };
-        Ok((saved?, unless_cancelled(stop.as_ref(), finishing).await?))
+        Ok((saved?, finish(writer, stop.as_ref()).await?))
     }
 
     fn summarize(&self, source: Source, parent: Option<String>, stats: &Stats, read: Read) -> Summary {

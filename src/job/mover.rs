@@ -35,8 +35,7 @@ use crate::format::task::{
     VERSION, Work,
 };
 use crate::format::{limits, object};
-use crate::job::backup::OldTree;
-use crate::job::volume::unless_cancelled;
+use crate::job::backup::{OldTree, finish};
 use crate::job::{Error, Result};
 use crate::pace;
 use crate::progress::{Progress, Unit};
@@ -313,7 +312,7 @@ async fn back_up(
         return Err(Error::Interrupted);
     }
     let (outcome, changed) = outcome?;
-    let stats = unless_cancelled(asked.as_ref(), async { Ok::<_, Error>(writer.finish().await?) }).await?;
+    let stats = finish(writer, asked.as_ref()).await?;
     let mut counts = outcome.counts;
     (counts.new_bytes, counts.stored_bytes) = (stats.new_bytes, stats.uploaded.pack_bytes);
     Ok(BackedUp {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kist::{Kist, noise};
+use crate::kist::{Kist, Run, noise};
 
 const MIB: u64 = 1024 * 1024;
 /// How much is backed up: enough to be in the middle of it for a while.
@@ -56,24 +56,28 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Waits until the run has uploaded something.
-fn wait_for_a_pack(kist: &Kist, child: &mut Child) {
+/// Waits until the run has put something into a folder of the repository: into `packs` soon, into `index` a delta every
+/// ten seconds.
+fn wait_for(folder: &str, kist: &Kist, child: &mut Child) {
     let since = Instant::now();
-    while objects(kist, "packs") == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before anything was uploaded");
-        assert!(since.elapsed() < DEADLINE, "nothing was uploaded");
+    while objects(kist, folder) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before anything was in {folder}");
+        assert!(since.elapsed() < DEADLINE, "nothing came into {folder}");
         std::thread::sleep(LOOK_RETRY);
     }
 }
 
-/// Waits until the run has written an index delta, as it does every ten seconds.
-fn wait_for_a_delta(kist: &Kist, child: &mut Child) {
-    let since = Instant::now();
-    while objects(kist, "index") == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
-        assert!(since.elapsed() < DEADLINE, "no index delta was written");
-        std::thread::sleep(LOOK_RETRY);
-    }
+/// Starts a run, presses Ctrl-C once it has uploaded something, and sees it end within seconds, with nothing committed.
+fn interrupted(kist: &Kist, source: &Path, limit: &str) -> Run {
+    let mut child = start(kist, source, limit);
+    wait_for("packs", kist, &mut child);
+    let pressed = Instant::now();
+    send(&child, Signal::INT);
+    let run = kist.ended(child.wait_with_output().unwrap());
+    assert!(pressed.elapsed() < SECONDS, "{:?}", pressed.elapsed());
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(objects(kist, "commits"), 0);
+    run
 }
 
 /// The next run is complete, restores, and is taken for sound. Gives how many bytes were new to it.
@@ -93,8 +97,8 @@ fn after_kill_9_the_next_run_just_runs_and_takes_up_what_was_uploaded() {
     let source = kist.path("source");
     much(&source);
     let mut child = start(&kist, &source, LIMIT);
-    wait_for_a_pack(&kist, &mut child);
-    wait_for_a_delta(&kist, &mut child);
+    wait_for("packs", &kist, &mut child);
+    wait_for("index", &kist, &mut child);
     child.kill().unwrap();
     let run = kist.ended(child.wait_with_output().unwrap());
     assert_eq!((run.code, run.out.as_str()), (-1, ""), "{run:?}");
@@ -108,16 +112,9 @@ fn ctrl_c_ends_within_seconds_and_the_next_run_takes_up_what_was_uploaded() {
     let kist = Kist::new();
     let source = kist.path("source");
     much(&source);
-    let mut child = start(&kist, &source, LIMIT);
-    wait_for_a_pack(&kist, &mut child);
-    let pressed = Instant::now();
-    send(&child, Signal::INT);
-    let run = kist.ended(child.wait_with_output().unwrap());
-    assert!(pressed.elapsed() < SECONDS, "{:?}", pressed.elapsed());
-    assert_eq!(run.code, 130, "{run:?}");
+    let run = interrupted(&kist, &source, LIMIT);
     let told = run.objects();
     assert_eq!((&told[0]["type"], &told[0]["exitCode"]), (&"error".into(), &130.into()), "{run:?}");
-    assert_eq!(objects(&kist, "commits"), 0);
     // Only a machine that is too slow to put things away in three seconds leaves no delta.
     let is_put_away = objects(&kist, "index") > 0;
     let new = goes_on(&kist, &source);
@@ -129,12 +126,5 @@ fn ctrl_c_ends_within_seconds_though_uploads_wait_for_their_limit() {
     let kist = Kist::new();
     let source = kist.path("source");
     much(&source);
-    let mut child = start(&kist, &source, "--limit-upload=512K");
-    wait_for_a_pack(&kist, &mut child);
-    let pressed = Instant::now();
-    send(&child, Signal::INT);
-    let run = kist.ended(child.wait_with_output().unwrap());
-    assert!(pressed.elapsed() < SECONDS, "{:?}", pressed.elapsed());
-    assert_eq!(run.code, 130, "{run:?}");
-    assert_eq!(objects(&kist, "commits"), 0);
+    interrupted(&kist, &source, "--limit-upload=512K");
 }
