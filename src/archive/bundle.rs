@@ -26,8 +26,10 @@ enum Id {
 
 /// The stream and its cuts, from the first one that a file still waits for.
 pub struct Bundle {
+    /// What is not cut yet begins at `from`: it is moved to the beginning only when there is no more room behind it.
     buffer: Vec<u8>,
-    /// Position in the stream of the first byte in the buffer.
+    from: usize,
+    /// Position in the stream of the first byte that is not cut yet.
     start: u64,
     cuts: VecDeque<Cut>,
 }
@@ -47,7 +49,7 @@ impl Default for Bundle {
 
 impl Bundle {
     pub fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, cuts: VecDeque::new() }
+        Self { buffer: Vec::new(), from: 0, start: 0, cuts: VecDeque::new() }
     }
 
     /// Adds bytes; `save` takes each chunk that is now complete.
@@ -57,9 +59,15 @@ impl Bundle {
         bytes: &[u8],
         save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>,
     ) -> Stretch {
-        let start = self.start + self.buffer.len() as u64;
+        let start = self.start + self.uncut().len() as u64;
+        if self.buffer.capacity() - self.buffer.len() < bytes.len() {
+            self.buffer.drain(..self.from);
+            self.from = 0;
+            // Once: what is not cut is shorter than the longest chunk.
+            self.buffer.reserve_exact((2 * chunker.max_bytes()).saturating_sub(self.buffer.len()));
+        }
         self.buffer.extend_from_slice(bytes);
-        while self.buffer.len() >= chunker.max_bytes() {
+        while self.uncut().len() >= chunker.max_bytes() {
             self.cut(chunker, save);
         }
         Stretch { start, len: bytes.len() as u64 }
@@ -67,17 +75,21 @@ impl Bundle {
 
     /// Cuts what is left, to the last byte.
     pub fn flush(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>) {
-        while !self.buffer.is_empty() {
+        while !self.uncut().is_empty() {
             self.cut(chunker, save);
         }
     }
 
     fn cut(&mut self, chunker: &Chunker, save: &mut dyn FnMut(Vec<u8>) -> Awaited<Result<ChunkRef>>) {
-        let len = chunker.first_cut(&self.buffer);
-        let rest = self.buffer.split_off(len);
-        let chunk = std::mem::replace(&mut self.buffer, rest);
+        let len = chunker.first_cut(self.uncut());
+        let chunk = self.uncut()[..len].to_vec();
+        self.from += len;
         self.cuts.push_back(Cut { start: self.start, len, id: Id::Awaited(save(chunk)) });
         self.start += len as u64;
+    }
+
+    fn uncut(&self) -> &[u8] {
+        &self.buffer[self.from..]
     }
 
     pub fn is_cut_behind(&self, stretch: &Stretch) -> bool {

@@ -4,7 +4,7 @@
 //! when it is uploaded, so whoever fills packs faster than the store takes them waits.
 //! Order (spec chapter 8): a delta is written only after all of its packs.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,12 +33,28 @@ const DELTA_WAIT: Duration = Duration::from_secs(10);
 pub struct Share {
     /// Empty. Reused from a pack that was uploaded: the kernel clears each page of new memory.
     buffer: Vec<u8>,
+    spares: Spares,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Share {
     pub fn take_buffer(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
+    }
+
+    fn give_back(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.buffer = buffer;
+    }
+}
+
+impl Drop for Share {
+    /// Also of one that nobody used, because another thread was first to open the next pack.
+    fn drop(&mut self) {
+        let buffer = self.take_buffer();
+        if buffer.capacity() > 0 {
+            self.spares.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
     }
 }
 
@@ -95,7 +111,6 @@ impl Uploads {
             lane,
             failure: failure.clone(),
             budget: budget.clone(),
-            spares: spares.clone(),
             pending: Filling::default(),
             next_delta: 0,
             done: Uploaded::default(),
@@ -115,7 +130,9 @@ impl Uploads {
         self.failure.check()?;
         let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).expect("packs are bounded");
         match self.runtime.block_on(self.budget.clone().acquire_many_owned(permits)) {
-            Ok(permit) => Ok(Share { buffer: self.buffer(bytes), _permit: permit }),
+            Ok(permit) => {
+                Ok(Share { buffer: self.buffer(bytes), spares: self.spares.clone(), _permit: permit })
+            }
             Err(_) => Err(self.failure.check().err().unwrap_or(Error::Abandoned)),
         }
     }
@@ -161,7 +178,6 @@ struct Worker {
     lane: Lane,
     failure: Failure,
     budget: Arc<Semaphore>,
-    spares: Spares,
     pending: Filling,
     next_delta: u32,
     done: Uploaded,
@@ -187,7 +203,7 @@ impl Worker {
         while open || !in_flight.is_empty() {
             tokio::select! {
                 next = packs.recv(), if open => match next {
-                    Some((pack, share)) => drop(in_flight.spawn(put(self.repo.clone(), pack, share, self.spares.clone()))),
+                    Some((pack, share)) => drop(in_flight.spawn(put(self.repo.clone(), pack, share))),
                     None => open = false,
                 },
                 Some(put) = in_flight.join_next() => {
@@ -238,14 +254,12 @@ impl Worker {
     }
 }
 
-async fn put(repo: Repository, pack: SealedPack, share: Share, spares: Spares) -> Result<IndexPack> {
+async fn put(repo: Repository, pack: SealedPack, mut share: Share) -> Result<IndexPack> {
     let bytes = Bytes::from(pack.bytes);
     repo.store.put(&object::pack_key(pack.index.id), bytes.clone()).await?;
     // A store that still holds on to it keeps it.
     if let Ok(bytes) = bytes.try_into_mut() {
-        let mut buffer = Vec::from(bytes);
-        buffer.clear();
-        spares.lock().expect("no holder of this lock panics").push(buffer);
+        share.give_back(Vec::from(bytes));
     }
     drop(share);
     Ok(pack.index)
