@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo build image check test bench bench-micro soak fuzz lab-up lab-down
+.PHONY: help demo build image check test bench bench-micro soak fuzz mutants lab-up lab-down
 .PHONY: _begin _tools _format _lint _build _fast _slow _examples _summary
 
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -69,6 +69,11 @@ fuzz: ## Fuzzes each decoder for FUZZ_SECONDS (20); the first build takes some t
 	        $(CACHE)/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),20) -verbosity=0 -print_final_stats=1; \
 	done
 	@$(STEP) --summary
+
+mutants: ## Changes crypto and gc expression by expression, which some test has to notice: hours (WHAT="src/crypto/*.rs")
+	@test -x $(CACHE)/cargo-mutants/bin/cargo-mutants || \
+	    RUSTFLAGS= $(STEP) "cargo-mutants, once" cargo install --locked --root $(CACHE)/cargo-mutants cargo-mutants
+	@set -f; tests/mutants/run.sh $(WHAT)
 
 lab-up: build ## Leaves a real cluster and an S3 server running: make lab-up NAME=one (root)
 	@$(OUT)/$(TARGET)/release/examples/lab up $(or $(NAME),$(error say which: NAME=…))

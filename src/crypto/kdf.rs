@@ -56,6 +56,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_slot_may_ask_for_is_2_gib_64_passes_and_16_lanes() {
+        let most = Params { memory_kib: 2_097_152, passes: 64, lanes: 16 };
+        assert!(most.allowed());
+        assert!(!Params { memory_kib: 2_097_153, ..most }.allowed());
+        assert!(!Params { passes: 65, ..most }.allowed());
+        assert!(!Params { lanes: 17, ..most }.allowed());
+    }
+
+    #[test]
     fn passphrase_and_salt_decide_the_key() {
         let key = |pass: &[u8], salt| {
             passphrase_key(&Passphrase::new(pass.to_vec()), &[salt; 16], Params::CHEAP).unwrap()

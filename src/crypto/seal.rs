@@ -41,9 +41,6 @@ pub fn seal(key: &Key, nonce: [u8; NONCE_LEN], context: &[u8], plain: &[u8]) -> 
 
 /// Opens a box that was sealed with the same key and context.
 pub fn open(key: &Key, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
-    if sealed.len() < OVERHEAD {
-        return Err(Error::Seal);
-    }
     let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Error::Seal)?;
     let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(Error::Seal)?;
     let (cipher, nonce) = cipher(key, *nonce);

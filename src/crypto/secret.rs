@@ -60,13 +60,18 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         assert_eq!(format!("{:?}", Key::new([7; 32])), "Key(secret)");
-        let shown = format!("{:?}", Passphrase::new(b"hunter2".to_vec()));
-        assert!(!shown.contains("hunter2"));
+        assert_eq!(format!("{:?}", Passphrase::new(b"hunter2".to_vec())), "Passphrase(secret)");
     }
 
     #[test]
     fn passphrase_loses_one_line_end() {
         assert_eq!(Passphrase::new(b"a b\r\n".to_vec()).expose(), b"a b");
         assert_eq!(Passphrase::new(b"a b\n\n".to_vec()).expose(), b"a b\n");
+    }
+
+    #[test]
+    fn a_line_end_alone_is_no_passphrase() {
+        assert!(Passphrase::new(b"\n".to_vec()).is_empty());
+        assert!(!Passphrase::new(b" ".to_vec()).is_empty());
     }
 }
