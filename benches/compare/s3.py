@@ -34,7 +34,8 @@ class Server:
         self.children: list[subprocess.Popen[bytes]] = []
         port = free_port()
         env = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-        words = [program, "--port", f"127.0.0.1:{port}", "--iam-dir", folder / "iam", "posix", self.buckets]
+        # By default it closes each connection after one answer, which no provider's server does.
+        words = [program, "--port", f"127.0.0.1:{port}", "--keep-alive", "--iam-dir", folder / "iam", "posix", self.buckets]
         self.start([str(word) for word in words], env, folder / "server.log")
         if delay_ms > 0:
             near = free_port()
