@@ -13,7 +13,7 @@ SLOW = (
     "a_prune_killed",
     "a_first_backup_killed",
     "a_second_backup_killed",
-    "after_100_days",
+    "in_100_days",
     "costs",
     "never_silently",
     "whatever_is_damaged",
