@@ -3,40 +3,16 @@
 //! What the repository can't give is the file's misfortune and is told as such; what the target refuses is
 //! a problem. Neither stops the others.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::problem::Problem;
 use crate::archive::target::{Target, TargetFile};
-use crate::format::entry::{Attributes, Extent, TreePath};
-use crate::format::refs::ChunkRef;
+use crate::format::entry::{Attributes, TreePath};
+use crate::format::id::LinkGroup;
 use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Error, Reader, Result};
+use crate::repo::{Error, Result};
 use crate::store::Class;
-
-/// A file to be written once its chunks are there.
-pub(super) struct SmallFile {
-    pub(super) path: TreePath,
-    pub(super) attributes: Attributes,
-    pub(super) size: u64,
-    pub(super) extents: Vec<Extent>,
-}
-
-pub(super) type Chunks = HashMap<ChunkRef, std::result::Result<Arc<Vec<u8>>, String>>;
-
-pub(super) enum Written {
-    Lost(TreePath, String),
-    Problems(Vec<Problem>),
-}
-
-pub(super) enum Filled {
-    Whole,
-    Lost(String),
-    Problem(Problem),
-}
 
 /// Damage is the file's misfortune; what makes all further reading pointless ends the restore.
 pub(super) fn damage_or<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
@@ -57,59 +33,141 @@ pub(super) fn gap(after: Option<TreePath>, end: Option<TreePath>, why: &str) -> 
     Missing { what: end.unwrap_or_default().to_string(), why: format!("all entries{after}{up_to}: {why}") }
 }
 
-pub(super) fn write_files(
-    target: &Target,
-    files: &[SmallFile],
-    chunks: &Chunks,
-    progress: &dyn Progress,
-) -> Vec<Written> {
-    let write = |file: &SmallFile| {
-        let written = write_small(target, file, chunks);
-        progress.advance(Unit::Bytes, file.size);
-        written
-    };
-    files.par_iter().map(write).collect()
+/// A file on its way. Made when its first piece comes; whoever lets go of it last gives it its name.
+pub(super) struct Placing {
+    path: TreePath,
+    attributes: Attributes,
+    size: u64,
+    made: Mutex<Made>,
 }
 
-fn write_small(target: &Target, file: &SmallFile, chunks: &Chunks) -> Written {
-    let mut pieces = Vec::with_capacity(file.extents.len());
-    let mut at = 0;
-    for extent in &file.extents {
-        if let Extent::Data { chunk, offset, len } = extent {
-            match chunks.get(chunk) {
-                Some(Ok(plain)) => pieces.push((at, &plain[*offset as usize..][..*len as usize])),
-                Some(Err(why)) => return Written::Lost(file.path.clone(), why.clone()),
-                None => {
-                    return Written::Lost(file.path.clone(), format!("chunk {} was not fetched", chunk.id));
-                }
+enum Made {
+    NotYet,
+    File(Arc<TargetFile>),
+    /// It has failed, and that was told.
+    Failed,
+}
+
+/// Bytes of a chunk, and where they belong.
+pub(super) struct Piece {
+    pub(super) file: Arc<Placing>,
+    /// Where in the file.
+    pub(super) at: u64,
+    /// Where in the chunk.
+    pub(super) offset: u32,
+    pub(super) len: u32,
+}
+
+/// What came of some files.
+#[derive(Default)]
+pub(super) struct Placed {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) lost: Vec<LostFile>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A file whose content can't be had.
+pub(super) struct LostFile {
+    pub(super) path: TreePath,
+    pub(super) link: Option<LinkGroup>,
+    pub(super) why: String,
+}
+
+/// Puts files into a target, and tells how far that is.
+#[derive(Clone)]
+pub(super) struct Placer {
+    pub(super) target: Arc<Target>,
+    pub(super) progress: Arc<dyn Progress>,
+}
+
+impl Placer {
+    /// Puts the bytes of one chunk where they belong, and files whose last bytes these are into their places.
+    pub(super) fn pieces(&self, pieces: Vec<Piece>, read: std::result::Result<Vec<u8>, String>) -> Placed {
+        let mut placed = Placed::default();
+        for piece in pieces {
+            match &read {
+                Ok(plain) => self.write(&piece, plain, &mut placed),
+                Err(why) => piece.file.lose(why, &mut placed),
             }
+            self.let_go(piece.file, &mut placed);
         }
-        at += extent.len();
+        placed
     }
-    let placed = target.create_file(&file.path, file.size).and_then(|made| {
-        pieces.into_iter().try_for_each(|(at, piece)| made.write_at(at, piece))?;
-        Ok(made.place(&file.attributes))
-    });
-    Written::Problems(placed.unwrap_or_else(|problem| vec![problem]))
+
+    fn write(&self, piece: &Piece, plain: &[u8], placed: &mut Placed) {
+        if self.progress.is_cancelled() {
+            *piece.file.made() = Made::Failed;
+        }
+        let bytes = &plain[piece.offset as usize..][..piece.len as usize];
+        let written = piece.file.open(&self.target).and_then(|file| match file {
+            Some(file) => file.write_at(piece.at, bytes),
+            None => Ok(()),
+        });
+        if let Err(problem) = written {
+            piece.file.fail(problem, placed);
+        }
+        self.progress.advance(Unit::Bytes, u64::from(piece.len));
+    }
+
+    /// Ends a file if nobody else holds it: to be called by each who has held it.
+    pub(super) fn let_go(&self, file: Arc<Placing>, placed: &mut Placed) {
+        let Some(file) = Arc::into_inner(file) else { return };
+        // Files without data are made only here.
+        if let Err(problem) = file.open(&self.target) {
+            return placed.problems.push(problem);
+        }
+        let Placing { made, attributes, size, .. } = file;
+        let Made::File(made) = made.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
+        let made = Arc::into_inner(made).expect("whoever writes into it holds the file too");
+        let problems = made.place(&attributes);
+        if problems.iter().all(Problem::is_of_attribute) {
+            placed.files += 1;
+            placed.bytes += size;
+        }
+        placed.problems.extend(problems);
+    }
 }
 
-pub(super) async fn write_extent(
-    reader: &Arc<Reader>,
-    file: Arc<TargetFile>,
-    extent: Extent,
-    at: u64,
-    progress: Arc<dyn Progress>,
-) -> Result<Filled> {
-    let Extent::Data { chunk, offset, len } = extent else { return Ok(Filled::Whole) };
-    let plain = match damage_or(reader.chunk(chunk).await)? {
-        Ok(plain) => plain,
-        Err(why) => return Ok(Filled::Lost(why)),
-    };
-    let write = move || file.write_at(at, &plain[offset as usize..][..len as usize]);
-    let written = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
-    progress.advance(Unit::Bytes, u64::from(len));
-    Ok(match written {
-        Ok(()) => Filled::Whole,
-        Err(problem) => Filled::Problem(problem),
-    })
+impl Placing {
+    pub(super) fn new(path: TreePath, attributes: Attributes, size: u64) -> Arc<Self> {
+        Arc::new(Self { path, attributes, size, made: Mutex::new(Made::NotYet) })
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file in the target; none if it has failed.
+    fn open(&self, target: &Target) -> std::result::Result<Option<Arc<TargetFile>>, Problem> {
+        let mut made = self.made();
+        if let Made::NotYet = &*made {
+            *made = Made::File(Arc::new(target.create_file(&self.path, self.size)?));
+        }
+        match &*made {
+            Made::File(file) => Ok(Some(file.clone())),
+            Made::NotYet | Made::Failed => Ok(None),
+        }
+    }
+
+    /// Its content can't be had: it is not left behind, and what was there before stays.
+    pub(super) fn lose(&self, why: &str, placed: &mut Placed) {
+        if self.is_given_up() {
+            return;
+        }
+        let (path, why) = (self.path.clone(), why.to_owned());
+        placed.lost.push(LostFile { path, link: self.attributes.link, why });
+    }
+
+    fn fail(&self, problem: Problem, placed: &mut Placed) {
+        if !self.is_given_up() {
+            placed.problems.push(problem);
+        }
+    }
+
+    /// Gives it up; whether it was before.
+    fn is_given_up(&self) -> bool {
+        let before = std::mem::replace(&mut *self.made(), Made::Failed);
+        matches!(before, Made::Failed)
+    }
 }

@@ -1,35 +1,34 @@
 //! A restore of files: walk the tree → decide → fetch chunks → write → attributes.
 //!
-//! Small files are written in windows whose chunks are fetched together; large ones chunk by
-//! chunk, in any order. Folders get their attributes at the end, innermost first. A file that can't be
+//! The walk makes folders and lists what files need, in batches: the chunks of a batch are fetched in the order in
+//! which they lie in the packs, and each is written, by several threads, to all places where it belongs. While they come
+//! the walk goes on. Then come hard links, and the folders' attributes, innermost first. A file that can't be
 //! had whole is not left behind: it is listed, and everything else is restored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-
-use futures::StreamExt;
 
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::delete::delete_beside;
-use crate::archive::place::{Chunks, Filled, SmallFile, Written, damage_or, gap, write_extent, write_files};
+use crate::archive::place::{LostFile, Piece, Placed, Placer, Placing, damage_or, gap};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
-use crate::archive::target::{Device, Target, TargetFile};
+use crate::archive::target::{Device, Target};
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{LinkGroup, NodeId};
 use crate::format::refs::ChunkRef;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Error, Reader, Result};
+use crate::repo::{Error, Fetch, Reader, Result};
 
-/// Files up to this are written whole, from chunks that are fetched for many of them together.
-const SMALL_BYTES: u64 = 1024 * 1024;
-/// A window of small files ends at so many entries, bytes, or distinct chunks.
-const WINDOW_ENTRIES: usize = 2048;
-const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
-const WINDOW_CHUNKS: usize = 12;
-/// Chunks that are fetched and opened at the same time.
-const PARALLEL_CHUNKS: usize = 6;
+/// A batch ends at so many bytes of chunks, …
+const BATCH_BYTES: u64 = 128 * 1024 * 1024;
+/// … or pieces of files, …
+const BATCH_PIECES: usize = 8 * 1024;
+/// … or files of more than one chunk, which stay open until the last of it comes.
+const BATCH_OPEN: usize = 256;
+/// Hard links that are made together, when the files are there.
+const LINKS: usize = 8 * 1024;
 
 /// Restores what lies below `from` into `target`. `NotFound` is for the caller to tell: an empty report
 /// with no entry written means that there is no such path.
@@ -42,16 +41,21 @@ pub async fn restore(
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome> {
     let mut cursor = Cursor::new(reader.clone(), root);
+    let placer = Placer { target: target.clone(), progress: progress.clone() };
+    let putting = placer.clone();
+    let put = move |_, pieces, read| Ok(putting.pieces(pieces, damage_or(read)?));
     let mut run = Run {
+        fetch: Fetch::new(reader.clone(), put),
         reader,
         target,
+        placer,
         options,
         progress,
         report: Report::default(),
-        window: Window::default(),
-        fetched: HashMap::new(),
+        batch: Batch::default(),
         folders: Vec::new(),
-        linked: HashMap::new(),
+        first_names: HashMap::new(),
+        links: Vec::new(),
         blocked: None,
         from: from.clone(),
         last: TreePath::root(),
@@ -72,11 +76,9 @@ pub async fn restore(
         _ => return Ok(Outcome::NotThere),
     };
     while let Some(entry) = next.filter(|entry| entry.path.is_within(from)) {
-        if run.progress.is_cancelled() {
-            return Ok(Outcome::Cancelled);
-        }
-        if let Some(full) = run.take(entry, &base).await? {
-            return Ok(Outcome::Full(run.report, full));
+        let full = run.take(entry, &base).await?;
+        if let Some(ended) = run.is_ended(full).await? {
+            return Ok(ended);
         }
         next = run.next(&mut cursor).await?;
     }
@@ -93,26 +95,59 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What files need, to be fetched together.
 #[derive(Default)]
-struct Window {
-    files: Vec<SmallFile>,
+struct Batch {
+    pieces: HashMap<ChunkRef, Vec<Piece>>,
+    count: usize,
     bytes: u64,
-    chunks: HashSet<ChunkRef>,
+    open: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.count >= BATCH_PIECES || self.open >= BATCH_OPEN
+    }
+
+    fn add(&mut self, chunk: ChunkRef, piece: Piece) {
+        self.count += 1;
+        let pieces = self.pieces.entry(chunk).or_default();
+        if pieces.is_empty() {
+            self.bytes += u64::from(chunk.len);
+        }
+        pieces.push(piece);
+    }
+}
+
+/// The first name of a file with several.
+struct FirstName {
+    path: TreePath,
+    /// Why its content can't be had.
+    lost: Option<String>,
+}
+
+/// Another name of a file, to be made when that is there.
+struct Link {
+    group: LinkGroup,
+    path: TreePath,
+    replace: bool,
+    /// What is counted when it is made.
+    placed: Placed,
 }
 
 struct Run {
     reader: Arc<Reader>,
     target: Arc<Target>,
+    placer: Placer,
+    fetch: Fetch<Vec<Piece>, Result<Placed>>,
     options: Options,
     progress: Arc<dyn Progress>,
     report: Report,
-    window: Window,
-    /// Chunks of the last window: the next one often goes on in the last of them.
-    fetched: Chunks,
+    batch: Batch,
     /// Folders whose attributes are still to be set.
     folders: Vec<(TreePath, Attributes)>,
-    /// Where the first file of a group of hard links was written.
-    linked: HashMap<LinkGroup, TreePath>,
+    first_names: HashMap<LinkGroup, FirstName>,
+    links: Vec<Link>,
     /// A folder that could not be made: what is in it can't either.
     blocked: Option<TreePath>,
     /// What is restored, in the tree.
@@ -189,14 +224,16 @@ impl Run {
             Err(problem) => return Ok(self.problem(problem)),
         };
         let action = decide(&entry, there, &self.options);
+        let is_file = matches!(entry.kind, Kind::File { .. });
         match action {
             Action::Keep => self.report.kept += 1,
             Action::InTheWay => {
                 let what = "something else is in the way, and was left as it is";
                 self.problem(Problem::found("restoring", &path, ProblemKind::InTheWay, what));
             }
-            Action::Create | Action::Replace => self.report.written += 1,
-            Action::Reuse => {}
+            Action::Create | Action::Replace if self.options.dry_run || !is_file => self.report.written += 1,
+            // A file is counted when it is there.
+            Action::Create | Action::Replace | Action::Reuse => {}
         }
         self.report.replaced += u64::from(action == Action::Replace);
         if matches!(entry.kind, Kind::Folder) && matches!(action, Action::Keep | Action::InTheWay) {
@@ -206,11 +243,11 @@ impl Run {
         if !action.writes() && action != Action::Reuse {
             return Ok(None);
         }
-        if let Kind::File { size, .. } = entry.kind {
-            self.report.files += 1;
-            self.report.bytes += size;
-        }
         if self.options.dry_run {
+            if let Kind::File { size, .. } = entry.kind {
+                self.report.files += 1;
+                self.report.bytes += size;
+            }
             return Ok(None);
         }
         self.write(entry, path, action == Action::Replace).await
@@ -219,17 +256,15 @@ impl Run {
     async fn write(&mut self, entry: Entry, path: TreePath, replace: bool) -> Result<Option<Problem>> {
         let Entry { attributes, kind, .. } = entry;
         if let Some(group) = attributes.link {
-            // The first name may still be in the window, and get lost there.
-            if self.linked.contains_key(&group)
-                && let Some(full) = self.write_window().await?
-            {
-                return Ok(Some(full));
+            if self.first_names.contains_key(&group) {
+                let placed = match kind {
+                    Kind::File { size, .. } => Placed { files: 1, bytes: size, ..Placed::default() },
+                    _ => Placed::default(),
+                };
+                self.links.push(Link { group, path, placed, replace });
+                return if self.links.len() >= LINKS { self.make_links().await } else { Ok(None) };
             }
-            if let Some(first) = self.linked.get(&group) {
-                let linked = self.replaced(&path, replace).and_then(|()| self.target.hard_link(first, &path));
-                return Ok(linked.err().and_then(|problem| self.problem(problem)));
-            }
-            self.linked.insert(group, path.clone());
+            self.first_names.insert(group, FirstName { path: path.clone(), lost: None });
         }
         match kind {
             Kind::Folder => {
@@ -256,12 +291,7 @@ impl Run {
                 {
                     return Ok(self.problem(problem));
                 }
-                match content {
-                    Content::Extents(extents) if size <= SMALL_BYTES => {
-                        self.add_small(SmallFile { path, attributes, size, extents }).await
-                    }
-                    content => self.write_large(path, attributes, size, &content).await,
-                }
+                self.add_file(path, attributes, size, &content).await
             }
             other => {
                 let made = self.replaced(&path, replace).and_then(|()| match &other {
@@ -303,141 +333,138 @@ impl Run {
         None
     }
 
-    /// The same for a file that was counted as restored when its turn came.
-    fn file_problem(&mut self, problem: Problem) -> Option<Problem> {
-        if !problem.is_of_attribute() {
-            self.report.files -= 1;
-            self.report.written -= 1;
-        }
-        self.problem(problem)
-    }
-
     fn attributes(&mut self, path: &TreePath, attributes: &Attributes) -> Option<Problem> {
         let problems = self.target.set_attributes(path, attributes);
         problems.into_iter().find_map(|problem| self.problem(problem))
     }
 
-    async fn add_small(&mut self, file: SmallFile) -> Result<Option<Problem>> {
-        let chunks = file.extents.iter().filter_map(|extent| match extent {
-            Extent::Data { chunk, .. } => Some(*chunk),
-            Extent::Hole { .. } => None,
-        });
-        self.window.chunks.extend(chunks);
-        self.window.bytes += file.size;
-        self.window.files.push(file);
-        let window = &self.window;
-        let is_full = window.files.len() >= WINDOW_ENTRIES
-            || window.bytes >= WINDOW_BYTES
-            || window.chunks.len() >= WINDOW_CHUNKS;
-        if is_full { self.write_window().await } else { Ok(None) }
-    }
-
-    async fn write_window(&mut self) -> Result<Option<Problem>> {
-        let window = std::mem::take(&mut self.window);
-        if window.files.is_empty() {
-            return Ok(None);
-        }
-        self.fetched.retain(|chunk, _| window.chunks.contains(chunk));
-        let wanted: Vec<ChunkRef> =
-            window.chunks.into_iter().filter(|chunk| !self.fetched.contains_key(chunk)).collect();
-        let mut fetching = futures::stream::iter(wanted)
-            .map(|chunk| {
-                let reader = self.reader.clone();
-                async move { (chunk, reader.chunk(chunk).await) }
-            })
-            .buffer_unordered(PARALLEL_CHUNKS);
-        let mut fetched = std::mem::take(&mut self.fetched);
-        while let Some((chunk, plain)) = fetching.next().await {
-            fetched.insert(chunk, damage_or(plain)?.map(Arc::new));
-        }
-        drop(fetching);
-        let (target, progress) = (self.target.clone(), self.progress.clone());
-        let write = move || {
-            let results = write_files(&target, &window.files, &fetched, progress.as_ref());
-            (fetched, results)
-        };
-        let (fetched, results) = tokio::task::spawn_blocking(write).await.expect("writing does not panic");
-        self.fetched = fetched;
-        let mut full = None;
-        for result in results {
-            match result {
-                Written::Lost(path, why) => self.lost(&path, why),
-                Written::Problems(problems) => {
-                    for problem in problems {
-                        full = self.file_problem(problem).or(full);
-                    }
-                }
-            }
-        }
-        Ok(full)
-    }
-
-    fn lost(&mut self, path: &TreePath, why: String) {
-        // Its other names must not become names of what is there instead.
-        self.linked.retain(|_, first| first != path);
-        self.report.files -= 1;
-        self.report.written -= 1;
-        self.report.lost.add(path.to_string(), why);
-    }
-
-    async fn write_large(
+    /// Adds what a file needs to the batches. Fetches those that are full.
+    async fn add_file(
         &mut self,
         path: TreePath,
         attributes: Attributes,
         size: u64,
         content: &Content,
     ) -> Result<Option<Problem>> {
-        let file = match self.target.create_file(&path, size) {
-            Ok(file) => Arc::new(file),
-            Err(problem) => return Ok(self.file_problem(problem)),
-        };
-        match self.fill(&file, content).await? {
-            Filled::Whole => {}
-            Filled::Lost(why) => {
-                // Dropped unplaced: what was there before stays.
-                self.lost(&path, why);
-                return Ok(None);
+        let file = Placing::new(path, attributes, size);
+        let mut extents = Extents::of(self.reader.clone(), content);
+        let (mut at, mut first, mut is_open) = (0, None, false);
+        let mut placed = Placed::default();
+        loop {
+            match damage_or(extents.next().await)? {
+                Ok(None) => break,
+                Ok(Some(Extent::Hole { len })) => {
+                    self.progress.advance(Unit::Bytes, len);
+                    at += len;
+                }
+                Ok(Some(Extent::Data { chunk, offset, len })) => {
+                    // What the next file needs of the same chunk belongs into this batch too.
+                    if self.batch.is_full() && !self.batch.pieces.contains_key(&chunk) {
+                        let full = self.fetch_batch().await?;
+                        if full.is_some() || self.progress.is_cancelled() {
+                            return Ok(full);
+                        }
+                    }
+                    if *first.get_or_insert(chunk) != chunk && !is_open {
+                        is_open = true;
+                        self.batch.open += 1;
+                    }
+                    self.batch.add(chunk, Piece { file: file.clone(), at, offset, len });
+                    at += u64::from(len);
+                }
+                Err(why) => {
+                    file.lose(&why, &mut placed);
+                    break;
+                }
             }
-            Filled::Problem(problem) => return Ok(self.file_problem(problem)),
         }
-        let problems = Arc::into_inner(file).map(|file| file.place(&attributes)).unwrap_or_default();
-        Ok(problems.into_iter().find_map(|problem| self.file_problem(problem)))
+        self.placer.let_go(file, &mut placed);
+        Ok(self.count(placed))
     }
 
-    async fn fill(&self, file: &Arc<TargetFile>, content: &Content) -> Result<Filled> {
-        let extents = Extents::of(self.reader.clone(), content);
-        let places = futures::stream::unfold((extents, 0), |(mut extents, at)| async move {
-            let extent = extents.next().await.transpose()?;
-            let len = extent.as_ref().map_or(0, Extent::len);
-            Some((extent.map(|extent| (extent, at)), (extents, at + len)))
-        });
-        let writes = places.map(|place| {
-            let (reader, file, progress) = (self.reader.clone(), file.clone(), self.progress.clone());
-            async move {
-                let (extent, at) = match damage_or(place)? {
-                    Ok(place) => place,
-                    Err(why) => return Ok(Filled::Lost(why)),
-                };
-                write_extent(&reader, file, extent, at, progress).await
+    /// Asks for what the batch needs; returns when all requests are under way.
+    async fn fetch_batch(&mut self) -> Result<Option<Problem>> {
+        let batch = std::mem::take(&mut self.batch);
+        let placed = self.fetch.ask(batch.pieces.into_iter().collect()).await;
+        self.count_all(placed)
+    }
+
+    /// Waits until every file that was begun is in its place.
+    async fn settle(&mut self) -> Result<Option<Problem>> {
+        let full = self.fetch_batch().await?;
+        let placed = self.fetch.rest().await;
+        Ok(self.count_all(placed)?.or(full))
+    }
+
+    fn count_all(&mut self, placed: Vec<Result<Placed>>) -> Result<Option<Problem>> {
+        let mut full = None;
+        for placed in placed {
+            full = self.count(placed?).or(full);
+        }
+        Ok(full)
+    }
+
+    fn count(&mut self, placed: Placed) -> Option<Problem> {
+        let Placed { files, bytes, lost, problems } = placed;
+        self.report.files += files;
+        self.report.written += files;
+        self.report.bytes += bytes;
+        for LostFile { path, link, why } in lost {
+            if let Some(first) = link.and_then(|group| self.first_names.get_mut(&group)) {
+                first.lost = Some(why.clone());
             }
-        });
-        let mut writes = std::pin::pin!(writes.buffer_unordered(PARALLEL_CHUNKS));
-        while let Some(filled) = writes.next().await {
-            match filled? {
-                Filled::Whole if self.progress.is_cancelled() => {
-                    return Ok(Filled::Lost("interrupted".into()));
+            self.report.lost.add(path.to_string(), why);
+        }
+        let mut full = None;
+        for problem in problems {
+            full = self.problem(problem).or(full);
+        }
+        full
+    }
+
+    /// Makes the hard links that wait for their files.
+    async fn make_links(&mut self) -> Result<Option<Problem>> {
+        if let Some(full) = self.settle().await? {
+            return Ok(Some(full));
+        }
+        for Link { group, path, replace, placed } in std::mem::take(&mut self.links) {
+            let Some(FirstName { path: first, lost }) = self.first_names.get(&group) else { continue };
+            if let Some(why) = lost {
+                // Its other names must not become names of what is there instead.
+                self.report.lost.add(path.to_string(), why.clone());
+                continue;
+            }
+            match self.replaced(&path, replace).and_then(|()| self.target.hard_link(first, &path)) {
+                Ok(()) => drop(self.count(placed)),
+                Err(problem) => {
+                    if let Some(full) = self.problem(problem) {
+                        return Ok(Some(full));
+                    }
                 }
-                Filled::Whole => {}
-                other => return Ok(other),
             }
         }
-        Ok(Filled::Whole)
+        Ok(None)
+    }
+
+    /// How the run ends if the disk is full, or it was told to stop: when nothing is under way any more.
+    async fn is_ended(&mut self, full: Option<Problem>) -> Result<Option<Outcome>> {
+        if full.is_none() && !self.progress.is_cancelled() {
+            return Ok(None);
+        }
+        self.batch = Batch::default();
+        let placed = self.fetch.rest().await;
+        self.count_all(placed)?;
+        Ok(Some(match full {
+            Some(full) => Outcome::Full(std::mem::take(&mut self.report), full),
+            None => Outcome::Cancelled,
+        }))
     }
 
     /// Writes what is left, deletes if asked to, and sets the folders' attributes.
     async fn finish(mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<Outcome> {
-        if let Some(full) = self.write_window().await? {
-            return Ok(Outcome::Full(self.report, full));
+        let full = self.make_links().await?;
+        if let Some(ended) = self.is_ended(full).await? {
+            return Ok(ended);
         }
         if self.options.delete && self.has_gaps {
             // What is lost can't be told from what was never there.

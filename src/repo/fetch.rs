@@ -1,37 +1,44 @@
-//! Reading many chunks: those that lie near each other in a pack come by one request.
+//! Reading many chunks: those that lie near each other in a pack come by one request, and many requests are under way.
 //!
 //! For who knows beforehand what it will need. What can't be had that way is asked for by itself, so that
 //! every copy of a chunk is tried. Each chunk is compared with its id and length, as [`Reader::chunk`] does.
 
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::join_all;
-use futures::{Stream, StreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::format::id::{PackId, RecordId};
 use crate::format::object;
 use crate::format::refs::ChunkRef;
-use crate::repo::{Error, Index, Place, Reader, Result};
+use crate::repo::{Index, Place, Reader, Result};
 
 /// Bytes between two records that are read along, because a request costs more.
 const GAP_BYTES: u32 = 256 * 1024;
 /// A request asks for no more than this, if more than one record is in it.
-const REQUEST_BYTES: u32 = 8 * 1024 * 1024;
-/// Requests under way.
-const PARALLEL_REQUESTS: usize = 4;
+const REQUEST_BYTES: u32 = 4 * 1024 * 1024;
+/// Requests under way, and the bytes that they bring: a store far away is waited for once and not for each.
+const PARALLEL_REQUESTS: usize = 32;
+const PARALLEL_BYTES: u32 = 32 * 1024 * 1024;
+/// Chunks that are opened and taken at the same time, beyond one for each CPU: some wait for a disk.
+const OPENED_MORE: usize = 2;
+const OPENED_AT_MOST: usize = 16;
 
-/// Records of one pack that are read together, in the order in which they lie there.
+/// Records of one pack that are read together, in the order in which they lie there; each with what it is wanted for.
 #[derive(Debug, PartialEq, Eq)]
-struct Run {
+struct Run<W> {
     pack: PackId,
-    records: Vec<(ChunkRef, Place)>,
+    records: Vec<(ChunkRef, Place, W)>,
 }
 
-impl Run {
+impl<W> Run<W> {
     fn range(&self) -> Range<u32> {
-        let start = self.records.first().map_or(0, |(_, place)| place.offset);
-        let end = self.records.iter().map(|(_, place)| place.offset.saturating_add(place.len)).max();
+        let start = self.records.first().map_or(0, |(_, place, _)| place.offset);
+        let end = self.records.iter().map(|(_, place, _)| place.offset.saturating_add(place.len)).max();
         start..end.unwrap_or(start)
     }
 
@@ -44,61 +51,149 @@ impl Run {
 }
 
 /// Which records are read together, by the best place of each; and what is in no pack.
-fn plan(index: &Index, wanted: Vec<ChunkRef>) -> (Vec<Run>, Vec<ChunkRef>) {
+fn plan<W>(index: &Index, wanted: Vec<(ChunkRef, W)>) -> (Vec<Run<W>>, Vec<(ChunkRef, W)>) {
     let mut placed = Vec::with_capacity(wanted.len());
     let mut unknown = Vec::new();
-    for chunk in wanted {
+    for (chunk, what) in wanted {
         match index.places(&RecordId::Chunk(chunk.id)).next() {
-            Some(place) => placed.push((chunk, place)),
-            None => unknown.push(chunk),
+            Some(place) => placed.push((chunk, place, what)),
+            None => unknown.push((chunk, what)),
         }
     }
-    placed.sort_by_key(|(_, place)| (place.pack, place.offset));
-    let mut runs: Vec<Run> = Vec::new();
-    for (chunk, place) in placed {
+    placed.sort_by_key(|(_, place, _)| (place.pack, place.offset));
+    let mut runs: Vec<Run<W>> = Vec::new();
+    for record in placed {
         match runs.last_mut() {
-            Some(run) if run.takes(&place) => run.records.push((chunk, place)),
-            _ => runs.push(Run { pack: place.pack, records: vec![(chunk, place)] }),
+            Some(run) if run.takes(&record.1) => run.records.push(record),
+            _ => runs.push(Run { pack: record.1.pack, records: vec![record] }),
         }
     }
     (runs, unknown)
 }
 
-impl Reader {
-    /// Reads chunks, each asked for once, in the order in which they come.
-    pub fn chunks(
-        self: &Arc<Self>,
-        wanted: Vec<ChunkRef>,
-    ) -> impl Stream<Item = (ChunkRef, Result<Vec<u8>>)> + Send + use<> {
-        let (runs, unknown) = plan(self.index(), wanted);
-        let missing = |chunk: ChunkRef| (chunk, Err(Error::Unknown { id: RecordId::Chunk(chunk.id) }));
-        let unknown = unknown.into_iter().map(missing);
-        let reader = self.clone();
-        let reading = stream::iter(runs).map(move |run| reader.clone().read(run));
-        reading.buffer_unordered(PARALLEL_REQUESTS).flat_map(stream::iter).chain(stream::iter(unknown))
+type Take<W, T> = Arc<dyn Fn(ChunkRef, W, Result<Vec<u8>>) -> T + Send + Sync>;
+
+/// Chunks on their way. Holds as many bytes of packs as are under way, and a chunk for each that is being taken.
+pub struct Fetch<W, T> {
+    reader: Arc<Reader>,
+    take: Take<W, T>,
+    under_way: JoinSet<Vec<T>>,
+    room: Arc<Semaphore>,
+    opening: Arc<Semaphore>,
+}
+
+impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
+    /// `take` is handed each chunk with what it is wanted for, in any order, by several threads that may block.
+    pub fn new(
+        reader: Arc<Reader>,
+        take: impl Fn(ChunkRef, W, Result<Vec<u8>>) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            reader,
+            take: Arc::new(take),
+            under_way: JoinSet::new(),
+            room: Arc::new(Semaphore::new(PARALLEL_BYTES as usize)),
+            opening: Arc::new(Semaphore::new((cpus + OPENED_MORE).min(OPENED_AT_MOST))),
+        }
     }
 
-    async fn read(self: Arc<Self>, run: Run) -> Vec<(ChunkRef, Result<Vec<u8>>)> {
+    /// Asks for chunks, each named once. Returns when the last of them has been asked for, with what has come of any
+    /// meanwhile.
+    pub async fn ask(&mut self, wanted: Vec<(ChunkRef, W)>) -> Vec<T> {
+        let (runs, unknown) = plan(self.reader.index(), wanted);
+        let mut taken = Vec::new();
+        for run in runs {
+            if self.under_way.len() >= PARALLEL_REQUESTS {
+                taken.extend(self.next().await.into_iter().flatten());
+            }
+            let Range { start, end } = run.range();
+            let bytes = (end - start).min(PARALLEL_BYTES);
+            let room = self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed");
+            let (reader, take, opening) = (self.reader.clone(), self.take.clone(), self.opening.clone());
+            self.under_way.spawn(async move {
+                let taken = reader.read(run, &take, &opening).await;
+                drop(room);
+                taken
+            });
+        }
+        for (chunk, what) in unknown {
+            // It may have been moved since the index was loaded.
+            let (reader, take, opening) = (self.reader.clone(), self.take.clone(), self.opening.clone());
+            self.under_way.spawn(async move {
+                let read = reader.chunk(chunk).await;
+                vec![take_on(opening, move || take(chunk, what, read)).await]
+            });
+            if self.under_way.len() >= PARALLEL_REQUESTS {
+                taken.extend(self.next().await.into_iter().flatten());
+            }
+        }
+        taken
+    }
+
+    /// What comes of one of the requests that are under way; none if there are none.
+    pub async fn next(&mut self) -> Option<Vec<T>> {
+        let ended = self.under_way.join_next().await?;
+        Some(ended.expect("what takes a chunk does not panic"))
+    }
+
+    /// Waits for all that was asked for.
+    pub async fn rest(&mut self) -> Vec<T> {
+        let mut taken = Vec::new();
+        while let Some(more) = self.next().await {
+            taken.extend(more);
+        }
+        taken
+    }
+}
+
+/// Runs `work` on a thread that may block, when one of those that open chunks is free.
+async fn take_on<T: Send + 'static>(opening: Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let turn = opening.acquire_owned().await.expect("it is never closed");
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    working.await.expect("what takes a chunk does not panic")
+}
+
+impl Reader {
+    async fn read<W: Send + 'static, T: Send + 'static>(
+        self: Arc<Self>,
+        run: Run<W>,
+        take: &Take<W, T>,
+        opening: &Arc<Semaphore>,
+    ) -> Vec<T> {
         let Range { start, end } = run.range();
         let range = u64::from(start)..u64::from(end);
-        let bytes = self.repo().store.get_range(&object::pack_key(run.pack), range).await;
-        let opening = run.records.into_iter().map(|(chunk, place)| {
-            let from = (place.offset - start) as usize;
-            let whole = bytes.as_ref().ok().filter(|bytes| bytes.len() >= from + place.len as usize);
-            let record = whole.map(|bytes| bytes.slice(from..from + place.len as usize));
-            let reader = self.clone();
-            async move {
-                let opened = match record {
-                    Some(record) => reader.clone().open_on_cpu(chunk, place, record).await.ok(),
-                    None => None,
-                };
-                match opened {
-                    Some(plain) => (chunk, Ok(plain)),
-                    None => (chunk, reader.chunk(chunk).await),
-                }
-            }
+        let bytes = self.repo().store.get_range(&object::pack_key(run.pack), range).await.ok();
+        let taking = run.records.into_iter().map(|(chunk, place, what)| {
+            let record = bytes.as_ref().and_then(|bytes| {
+                let from = (place.offset - start) as usize;
+                let to = from + place.len as usize;
+                (to <= bytes.len()).then(|| bytes.slice(from..to))
+            });
+            let (reader, take) = (self.clone(), take.clone());
+            take_on(opening.clone(), move || {
+                let plain = reader.open_or_ask(chunk, &place, record);
+                take(chunk, what, plain)
+            })
         });
-        join_all(opening).await
+        join_all(taking).await
+    }
+
+    /// Opens a chunk from its record, or reads it from wherever it lies if that is not to be had. Blocks.
+    fn open_or_ask(
+        self: &Arc<Self>,
+        chunk: ChunkRef,
+        place: &Place,
+        record: Option<Bytes>,
+    ) -> Result<Vec<u8>> {
+        match record.map(|record| self.open_as(chunk, place, &record)) {
+            Some(Ok(plain)) => Ok(plain),
+            _ => self.runtime().block_on(self.chunk(chunk)),
+        }
     }
 }
 
@@ -133,16 +228,12 @@ mod tests {
         let second = vec![record(7, 200), record(5, 10), record(6, REQUEST_BYTES)];
         builder.add(&pack(2, second), None, true).unwrap();
         let index = builder.finish().unwrap();
-        let wanted = |n| ChunkRef { id: id(n), len: 1 };
+        let wanted = |n| (ChunkRef { id: id(n), len: 1 }, n);
         let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(wanted).to_vec());
         let shapes: Vec<_> = runs
             .iter()
             .map(|run| {
-                (
-                    run.pack.0[0],
-                    run.records.iter().map(|(chunk, _)| chunk.id.0[0]).collect::<Vec<_>>(),
-                    run.range(),
-                )
+                (run.pack.0[0], run.records.iter().map(|(.., what)| *what).collect::<Vec<_>>(), run.range())
             })
             .collect();
         let expected = [

@@ -33,6 +33,7 @@ mod writer;
 pub use check::{Finding, Lost, Reading, Report, Told, Touched, check};
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
+pub use fetch::Fetch;
 pub use forget::{forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned, prune, prune_plan};
 pub use ids::Ids;

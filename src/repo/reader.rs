@@ -61,6 +61,10 @@ impl Reader {
         &self.index
     }
 
+    pub(super) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
     /// A node's content; needs the meta key of its entries.
     pub async fn node(&self, id: NodeId) -> Result<Node> {
         let parts = self.node_parts(id).await?;
@@ -286,24 +290,22 @@ impl Reader {
         Err(last)
     }
 
-    /// Opens a chunk for who was told of it by a node, and holds it against what that says.
-    pub(super) async fn open_on_cpu(
-        self: Arc<Self>,
-        chunk: ChunkRef,
-        place: Place,
-        record: Bytes,
-    ) -> Result<Vec<u8>> {
+    /// The same, on a CPU thread, for who was told of the chunk by a node.
+    async fn open_on_cpu(self: Arc<Self>, chunk: ChunkRef, place: Place, record: Bytes) -> Result<Vec<u8>> {
         let (opened, awaited) = tokio::sync::oneshot::channel();
         rayon::spawn(move || {
             // Nobody listens any more if the reading was given up.
-            let _ = opened.send(self.open_chunk(chunk.id, &place, &record));
+            let _ = opened.send(self.open_as(chunk, &place, &record));
         });
-        let plain = awaited.await.unwrap_or(Err(Error::Abandoned))?;
+        awaited.await.unwrap_or(Err(Error::Abandoned))
+    }
+
+    /// Opens a chunk for who was told of it by a node, and holds it against what that says.
+    pub(super) fn open_as(&self, chunk: ChunkRef, place: &Place, record: &[u8]) -> Result<Vec<u8>> {
+        let plain = self.open_chunk(chunk.id, place, record)?;
         match plain.len() == chunk.len as usize {
             true => Ok(plain),
-            false => {
-                Err(damaged(RecordId::Chunk(chunk.id), &place, "a node says that it has another length"))
-            }
+            false => Err(damaged(RecordId::Chunk(chunk.id), place, "a node says that it has another length")),
         }
     }
 

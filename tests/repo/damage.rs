@@ -6,14 +6,13 @@
 //! pack whose length is right. That is for check.
 
 use bytes::Bytes;
-use futures::StreamExt;
 use kist::format::id::RecordId;
 use kist::format::object;
 use kist::format::pack::{PackKind, TRAILER_LEN, Toc};
 use kist::format::refs::ChunkRef;
 use kist::job;
 use kist::job::find::{Filter, list};
-use kist::repo::{Class, Error, Index, Reader, Repository};
+use kist::repo::{Class, Error, Fetch, Index, Reader, Repository};
 use kist::store::testing::{Failure, Faulty, Moment};
 use kist::store::{Store, Verb};
 use std::collections::HashMap;
@@ -177,7 +176,10 @@ async fn a_chunk_that_is_not_as_long_as_a_node_says_is_refused() {
     }
     assert_eq!(sound.len(), 1, "{sound:?}");
     let wanted = vec![said(sound[0]), said(sound[0] + 1)];
-    let read: HashMap<_, _> = reader.chunks(wanted.clone()).collect().await;
+    let mut fetch = Fetch::new(reader, |chunk, (), read| (chunk, read));
+    let mut read = fetch.ask(wanted.iter().map(|chunk| (*chunk, ())).collect()).await;
+    read.extend(fetch.rest().await);
+    let read: HashMap<_, _> = read.into_iter().collect();
     assert_eq!(read[&wanted[0]].as_ref().unwrap().len(), sound[0] as usize);
     assert!(matches!(read[&wanted[1]], Err(Error::Damaged { .. })));
 }

@@ -1,12 +1,10 @@
 //! Carries a window of steps over: reads its chunks, saves them in the copy, and says what became of each step.
 //!
-//! Chunks are read together, opened and compared with their ids, and saved on the CPU threads, which wait if
-//! the copy's store is slower. Data is held only as long as hashes of files are made of it.
+//! Chunks are read together, opened, compared with their ids and saved by several threads, which wait if the copy's
+//! store is slower. Data is held only as long as hashes of files are made of it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::archive::copy::Setting;
@@ -14,10 +12,7 @@ use crate::archive::copy::plan::{Step, extents_of};
 use crate::archive::place::damage_or;
 use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::format::refs::ChunkRef;
-use crate::repo::{Error, Ids, Result, Writer};
-
-/// Chunks that are saved at the same time.
-const PARALLEL_SAVES: usize = 8;
+use crate::repo::{Error, Fetch, Ids, Result, Writer};
 
 /// What the builder takes.
 pub enum Built {
@@ -62,19 +57,21 @@ pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
         }
     }
     wanted.extend(&kept);
-    let kept = Arc::new(kept);
-    let saving = setting.reader.chunks(wanted.into_iter().collect()).map(|(chunk, read)| {
-        let (writer, kept) = (setting.writer.clone(), kept.clone());
-        async move {
-            let saved = match damage_or(read)? {
-                Ok(plain) => Ok(on_cpu(move || save(&writer, chunk, plain, kept.contains(&chunk))).await??),
+    let writer = setting.writer.clone();
+    let mut saving = Fetch::new(setting.reader.clone(), move |chunk, keep, read| {
+        Ok::<_, Error>((
+            chunk,
+            match damage_or(read)? {
+                Ok(plain) => Ok(save(&writer, chunk, plain, keep)?),
                 Err(why) => Err(why),
-            };
-            Ok::<_, Error>((chunk, saved))
-        }
+            },
+        ))
     });
-    let mut saving = std::pin::pin!(saving.buffer_unordered(PARALLEL_SAVES));
-    while let Some((chunk, saved)) = saving.try_next().await? {
+    let wanted = wanted.into_iter().map(|chunk| (chunk, kept.contains(&chunk))).collect();
+    let mut saved = saving.ask(wanted).await;
+    saved.extend(saving.rest().await);
+    for saved in saved {
+        let (chunk, saved) = saved?;
         if let Ok(Chunk { copy, .. }) = &saved {
             setting.known.insert(chunk, *copy);
         }
