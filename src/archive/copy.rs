@@ -10,6 +10,7 @@
 mod build;
 mod carry;
 mod follow;
+mod gaps;
 mod known;
 mod plan;
 

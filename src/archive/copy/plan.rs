@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::archive::backup::MissingList;
+use crate::archive::copy::gaps::Gaps;
 use crate::archive::copy::{Setting, follow::Pairs};
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::place::{damage_or, gap};
@@ -115,10 +116,7 @@ pub struct Planner {
     /// The last path that was planned.
     last: Option<TreePath>,
     lost: MissingList,
-    /// Parts of the tree can't be read.
-    has_gaps: bool,
-    /// The folders that the last path lies in, or is, if there are gaps.
-    folders: Vec<TreePath>,
+    gaps: Gaps,
     /// Seen in the midst of a file, which is of no use then.
     pub(super) cancelled: bool,
 }
@@ -131,8 +129,7 @@ impl Planner {
             groups: HashMap::new(),
             last: None,
             lost: MissingList::default(),
-            has_gaps: false,
-            folders: Vec::new(),
+            gaps: Gaps::default(),
             cancelled: false,
         }
     }
@@ -157,7 +154,7 @@ impl Planner {
                 Err(error) if cursor.failed_at().is_root() => return Err(error),
                 Err(error) => {
                     if let Err(why) = damage_or::<()>(Err(error))? {
-                        self.begin_gap();
+                        self.gaps.begin();
                         let end = cursor.failed_at().clone();
                         self.lost.list(gap(self.last.clone(), Some(end), &why));
                     }
@@ -201,35 +198,15 @@ impl Planner {
         }
     }
 
-    /// From here on entries of folders may be missing.
-    fn begin_gap(&mut self) {
-        if !self.has_gaps
-            && let Some(last) = &self.last
-        {
-            self.folders = std::iter::successors(last.parent(), TreePath::parent).collect();
-            self.folders.reverse();
-        }
-        self.has_gaps = true;
-    }
-
     /// Makes up the folders above an entry whose own entries are lost: without them it would lie nowhere. Nobody
     /// but root may enter them.
     async fn bridge_gap(&mut self, entry: &Entry) -> Result<()> {
-        if !self.has_gaps || !self.setting.has_folders {
+        if !self.setting.has_folders {
             return Ok(());
         }
-        self.folders.retain(|folder| entry.path.is_within(folder));
-        let known = |folder: &TreePath| self.folders.contains(folder);
-        let mut missing: Vec<_> = std::iter::successors(entry.path.parent(), TreePath::parent)
-            .take_while(|up| !known(up))
-            .collect();
-        while let Some(path) = missing.pop() {
-            self.folders.push(path.clone());
+        for path in self.gaps.missing_above(entry) {
             let attributes = Attributes { mode: 0o700, ..Default::default() };
             self.windows.push(Step::Entry(Box::new(Entry { path, attributes, kind: Kind::Folder }))).await?;
-        }
-        if matches!(entry.kind, Kind::Folder) {
-            self.folders.push(entry.path.clone());
         }
         Ok(())
     }
