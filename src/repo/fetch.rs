@@ -3,7 +3,6 @@
 //! For who knows beforehand what it will need. What can't be had that way is asked for by itself, so that
 //! every copy of a chunk is tried. Each chunk is compared with its id and length, as [`Reader::chunk`] does.
 
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,9 +23,6 @@ const REQUEST_BYTES: u32 = 4 * 1024 * 1024;
 /// Requests under way, and the bytes that they bring: a store far away is waited for once and not for each.
 const PARALLEL_REQUESTS: usize = 32;
 const PARALLEL_BYTES: u32 = 32 * 1024 * 1024;
-/// Chunks that are opened and taken at the same time, beyond one for each CPU: some wait for a disk.
-const OPENED_MORE: usize = 2;
-const OPENED_AT_MOST: usize = 16;
 
 /// Records of one pack that are read together, in the order in which they lie there; each with what it is wanted for.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,22 +75,19 @@ pub struct Fetch<W, T> {
     take: Take<W, T>,
     under_way: JoinSet<Vec<T>>,
     room: Arc<Semaphore>,
-    opening: Arc<Semaphore>,
 }
 
 impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
-    /// `take` is handed each chunk with what it is wanted for, in any order, by several threads that may block.
+    /// `take` is handed each chunk with what it is wanted for, in any order, by the CPU threads.
     pub fn new(
         reader: Arc<Reader>,
         take: impl Fn(ChunkRef, W, Result<Vec<u8>>) -> T + Send + Sync + 'static,
     ) -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             reader,
             take: Arc::new(take),
             under_way: JoinSet::new(),
             room: Arc::new(Semaphore::new(PARALLEL_BYTES as usize)),
-            opening: Arc::new(Semaphore::new((cpus + OPENED_MORE).min(OPENED_AT_MOST))),
         }
     }
 
@@ -110,19 +103,19 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
             let Range { start, end } = run.range();
             let bytes = (end - start).min(PARALLEL_BYTES);
             let room = self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed");
-            let (reader, take, opening) = (self.reader.clone(), self.take.clone(), self.opening.clone());
+            let (reader, take) = (self.reader.clone(), self.take.clone());
             self.under_way.spawn(async move {
-                let taken = reader.read(run, &take, &opening).await;
+                let taken = reader.read(run, &take).await;
                 drop(room);
                 taken
             });
         }
         for (chunk, what) in unknown {
             // It may have been moved since the index was loaded.
-            let (reader, take, opening) = (self.reader.clone(), self.take.clone(), self.opening.clone());
+            let (reader, take) = (self.reader.clone(), self.take.clone());
             self.under_way.spawn(async move {
                 let read = reader.chunk(chunk).await;
-                vec![take_on(opening, move || take(chunk, what, read)).await]
+                vec![on_cpu(move || take(chunk, what, read)).await]
             });
             if self.under_way.len() >= PARALLEL_REQUESTS {
                 taken.extend(self.next().await.into_iter().flatten());
@@ -147,15 +140,12 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
     }
 }
 
-/// Runs `work` on a thread that may block, when one of those that open chunks is free.
-async fn take_on<T: Send + 'static>(opening: Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let turn = opening.acquire_owned().await.expect("it is never closed");
-    let working = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(turn);
-        done
-    });
-    working.await.expect("what takes a chunk does not panic")
+/// Runs `work` on a CPU thread.
+async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, awaited) = tokio::sync::oneshot::channel();
+    // Nobody listens any more if the reading was given up.
+    rayon::spawn(move || drop(done.send(work())));
+    awaited.await.expect("what takes a chunk does not panic")
 }
 
 impl Reader {
@@ -163,7 +153,6 @@ impl Reader {
         self: Arc<Self>,
         run: Run<W>,
         take: &Take<W, T>,
-        opening: &Arc<Semaphore>,
     ) -> Vec<T> {
         let Range { start, end } = run.range();
         let range = u64::from(start)..u64::from(end);
@@ -174,25 +163,31 @@ impl Reader {
                 let to = from + place.len as usize;
                 (to <= bytes.len()).then(|| bytes.slice(from..to))
             });
-            let (reader, take) = (self.clone(), take.clone());
-            take_on(opening.clone(), move || {
-                let plain = reader.open_or_ask(chunk, &place, record);
-                take(chunk, what, plain)
-            })
+            self.clone().open_and_take(chunk, place, record, what, take.clone())
         });
         join_all(taking).await
     }
 
-    /// Opens a chunk from its record, or reads it from wherever it lies if that is not to be had. Blocks.
-    fn open_or_ask(
-        self: &Arc<Self>,
+    /// Opens a chunk from its record, or reads it from wherever it lies if that is not to be had.
+    async fn open_and_take<W: Send + 'static, T: Send + 'static>(
+        self: Arc<Self>,
         chunk: ChunkRef,
-        place: &Place,
+        place: Place,
         record: Option<Bytes>,
-    ) -> Result<Vec<u8>> {
-        match record.map(|record| self.open_as(chunk, place, &record)) {
-            Some(Ok(plain)) => Ok(plain),
-            _ => self.runtime().block_on(self.chunk(chunk)),
+        what: W,
+        take: Take<W, T>,
+    ) -> T {
+        let (reader, then) = (self.clone(), take.clone());
+        let opened = on_cpu(move || match record.map(|record| reader.open_as(chunk, &place, &record)) {
+            Some(Ok(plain)) => Ok(then(chunk, what, Ok(plain))),
+            _ => Err(what),
+        });
+        match opened.await {
+            Ok(taken) => taken,
+            Err(what) => {
+                let read = self.chunk(chunk).await;
+                on_cpu(move || take(chunk, what, read)).await
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Carries a window of steps over: reads its chunks, saves them in the copy, and says what became of each step.
 //!
-//! Chunks are read together, opened, compared with their ids and saved by several threads, which wait if the copy's
+//! Chunks are read together, opened, compared with their ids and saved on the CPU threads, which wait if the copy's
 //! store is slower. Data is held only as long as hashes of files are made of it.
 
 use std::collections::{HashMap, HashSet};
