@@ -2,6 +2,10 @@
 //!
 //! The library counts and never shows: a terminal, a log or a test decides what becomes of it.
 
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
@@ -22,6 +26,18 @@ pub trait Progress: Send + Sync {
     /// Whether the run shall end soon; asked often.
     fn is_cancelled(&self) -> bool {
         false
+    }
+}
+
+/// How soon a cancelled run is noticed by who waits.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Ends when the run is cancelled.
+pub async fn cancelled(progress: &dyn Progress) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    while !progress.is_cancelled() {
+        look.tick().await;
     }
 }
 

@@ -11,6 +11,7 @@ pub mod delete;
 pub mod documents;
 pub mod exclude;
 pub mod file;
+mod filling;
 mod folder;
 pub mod large;
 mod place;

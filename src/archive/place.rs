@@ -3,9 +3,10 @@
 //! What the repository can't give is the file's misfortune and is told as such; what the target refuses is
 //! a problem. Neither stops the others.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::archive::problem::Problem;
+use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::target::{Target, TargetFile};
 use crate::format::entry::{Attributes, TreePath};
 use crate::format::id::LinkGroup;
@@ -33,11 +34,14 @@ pub(super) fn gap(after: Option<TreePath>, end: Option<TreePath>, why: &str) -> 
     Missing { what: end.unwrap_or_default().to_string(), why: format!("all entries{after}{up_to}: {why}") }
 }
 
-/// A file on its way. Made when its first piece comes; whoever lets go of it last gives it its name.
+/// A file on its way. Made when its first piece comes; whoever lets go of it last gives it its name, if all of it is
+/// there.
 pub(super) struct Placing {
     path: TreePath,
     attributes: Attributes,
     size: u64,
+    /// Bytes, holes among them, that are still to come.
+    left: AtomicU64,
     made: Mutex<Made>,
 }
 
@@ -63,8 +67,31 @@ pub(super) struct Piece {
 pub(super) struct Placed {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Those of them that have other names too.
+    pub(super) linked: Vec<LinkGroup>,
     pub(super) lost: Vec<LostFile>,
     pub(super) problems: Vec<Problem>,
+}
+
+impl Placed {
+    pub(super) fn merge(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.linked.extend(other.linked);
+        self.lost.extend(other.lost);
+        self.problems.extend(other.problems);
+    }
+
+    pub(super) fn all(placed: Vec<Result<Self>>) -> Result<Self> {
+        let mut all = Self::default();
+        placed.into_iter().try_for_each(|placed| placed.map(|placed| all.merge(placed)))?;
+        Ok(all)
+    }
+
+    /// Whether the disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == ProblemKind::Full)
+    }
 }
 
 /// A file whose content can't be had.
@@ -90,6 +117,7 @@ impl Placer {
                 Ok(plain) => self.write(&piece, plain, &mut placed),
                 Err(why) => piece.file.lose(why, &mut placed),
             }
+            self.progress.advance(Unit::Bytes, u64::from(piece.len));
             self.let_go(piece.file, &mut placed);
         }
         placed
@@ -104,15 +132,19 @@ impl Placer {
             Some(file) => file.write_at(piece.at, bytes),
             None => Ok(()),
         });
-        if let Err(problem) = written {
-            piece.file.fail(problem, placed);
+        match written {
+            Ok(()) => piece.file.passed(u64::from(piece.len)),
+            Err(problem) => piece.file.fail(problem, placed),
         }
-        self.progress.advance(Unit::Bytes, u64::from(piece.len));
     }
 
     /// Ends a file if nobody else holds it: to be called by each who has held it.
     pub(super) fn let_go(&self, file: Arc<Placing>, placed: &mut Placed) {
         let Some(file) = Arc::into_inner(file) else { return };
+        if file.left.load(Ordering::Acquire) > 0 {
+            // What was to come was given up, and whoever did that tells why.
+            return;
+        }
         // Files without data are made only here.
         if let Err(problem) = file.open(&self.target) {
             return placed.problems.push(problem);
@@ -124,6 +156,7 @@ impl Placer {
         if problems.iter().all(Problem::is_of_attribute) {
             placed.files += 1;
             placed.bytes += size;
+            placed.linked.extend(attributes.link);
         }
         placed.problems.extend(problems);
     }
@@ -131,7 +164,13 @@ impl Placer {
 
 impl Placing {
     pub(super) fn new(path: TreePath, attributes: Attributes, size: u64) -> Arc<Self> {
-        Arc::new(Self { path, attributes, size, made: Mutex::new(Made::NotYet) })
+        let (left, made) = (AtomicU64::new(size), Mutex::new(Made::NotYet));
+        Arc::new(Self { path, attributes, size, left, made })
+    }
+
+    /// So many bytes are where they belong, or are a hole.
+    pub(super) fn passed(&self, bytes: u64) {
+        self.left.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     fn made(&self) -> MutexGuard<'_, Made> {

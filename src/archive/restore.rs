@@ -8,25 +8,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::archive::cursor::{Cursor, Extents};
+use crate::archive::cursor::Cursor;
 use crate::archive::delete::delete_beside;
-use crate::archive::place::{LostFile, Piece, Placed, Placer, Placing, damage_or, gap};
+use crate::archive::filling::Filling;
+use crate::archive::place::{LostFile, Placed, damage_or, gap};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
 use crate::archive::target::{Device, Target};
-use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
+use crate::format::entry::{Attributes, Entry, Kind, TreePath};
 use crate::format::id::{LinkGroup, NodeId};
-use crate::format::refs::ChunkRef;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Error, Fetch, Reader, Result};
+use crate::repo::{Error, Reader, Result};
 
-/// A batch ends at so many bytes of chunks, …
-const BATCH_BYTES: u64 = 128 * 1024 * 1024;
-/// … or pieces of files, …
-const BATCH_PIECES: usize = 8 * 1024;
-/// … or files of more than one chunk, which stay open until the last of it comes.
-const BATCH_OPEN: usize = 256;
 /// Hard links that are made together, when the files are there.
 const LINKS: usize = 8 * 1024;
 
@@ -40,19 +34,13 @@ pub async fn restore(
     options: Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome> {
-    let mut cursor = Cursor::new(reader.clone(), root);
-    let placer = Placer { target: target.clone(), progress: progress.clone() };
-    let putting = placer.clone();
-    let put = move |_, pieces, read| Ok(putting.pieces(pieces, damage_or(read)?));
     let mut run = Run {
-        fetch: Fetch::new(reader.clone(), put),
+        filling: Filling::new(reader.clone(), target.clone(), progress.clone()),
         reader,
         target,
-        placer,
         options,
         progress,
         report: Report::default(),
-        batch: Batch::default(),
         folders: Vec::new(),
         first_names: HashMap::new(),
         links: Vec::new(),
@@ -61,28 +49,10 @@ pub async fn restore(
         last: TreePath::root(),
         has_gaps: false,
     };
-    while let Err(error) = cursor.seek(from).await {
-        run.lost_part(error, &cursor)?;
-    }
-    let mut next = run.next(&mut cursor).await?;
-    let base = match &next {
-        // A file goes into the target under its own name; of a folder, what is in it.
-        Some(first) if first.path == *from && !matches!(first.kind, Kind::Folder) => {
-            from.parent().unwrap_or_default()
-        }
-        Some(first) if first.path == *from => from.clone(),
-        // The folder's own entry may be in what is lost.
-        _ if run.has_gaps => from.clone(),
-        _ => return Ok(Outcome::NotThere),
-    };
-    while let Some(entry) = next.filter(|entry| entry.path.is_within(from)) {
-        let full = run.take(entry, &base).await?;
-        if let Some(ended) = run.is_ended(full).await? {
-            return Ok(ended);
-        }
-        next = run.next(&mut cursor).await?;
-    }
-    run.finish(root, from, &base).await
+    let outcome = run.carry_out(root).await;
+    // However it has ended: nothing is written any more, and files that are not whole are gone.
+    run.filling.abandon().await;
+    outcome
 }
 
 /// How a restore ended.
@@ -95,35 +65,18 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// What files need, to be fetched together.
-#[derive(Default)]
-struct Batch {
-    pieces: HashMap<ChunkRef, Vec<Piece>>,
-    count: usize,
-    bytes: u64,
-    open: usize,
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.count >= BATCH_PIECES || self.open >= BATCH_OPEN
-    }
-
-    fn add(&mut self, chunk: ChunkRef, piece: Piece) {
-        self.count += 1;
-        let pieces = self.pieces.entry(chunk).or_default();
-        if pieces.is_empty() {
-            self.bytes += u64::from(chunk.len);
-        }
-        pieces.push(piece);
-    }
-}
-
 /// The first name of a file with several.
 struct FirstName {
     path: TreePath,
-    /// Why its content can't be had.
-    lost: Option<String>,
+    came: Came,
+}
+
+/// What has come of it.
+enum Came {
+    NotYet,
+    ToItsPlace,
+    /// Its content can't be had: why.
+    Lost(String),
 }
 
 /// Another name of a file, to be made when that is there.
@@ -138,12 +91,10 @@ struct Link {
 struct Run {
     reader: Arc<Reader>,
     target: Arc<Target>,
-    placer: Placer,
-    fetch: Fetch<Vec<Piece>, Result<Placed>>,
+    filling: Filling,
     options: Options,
     progress: Arc<dyn Progress>,
     report: Report,
-    batch: Batch,
     /// Folders whose attributes are still to be set.
     folders: Vec<(TreePath, Attributes)>,
     first_names: HashMap<LinkGroup, FirstName>,
@@ -159,6 +110,33 @@ struct Run {
 }
 
 impl Run {
+    async fn carry_out(&mut self, root: NodeId) -> Result<Outcome> {
+        let from = self.from.clone();
+        let mut cursor = Cursor::new(self.reader.clone(), root);
+        while let Err(error) = cursor.seek(&from).await {
+            self.lost_part(error, &cursor)?;
+        }
+        let mut next = self.next(&mut cursor).await?;
+        let base = match &next {
+            // A file goes into the target under its own name; of a folder, what is in it.
+            Some(first) if first.path == from && !matches!(first.kind, Kind::Folder) => {
+                from.parent().unwrap_or_default()
+            }
+            Some(first) if first.path == from => from.clone(),
+            // The folder's own entry may be in what is lost.
+            _ if self.has_gaps => from.clone(),
+            _ => return Ok(Outcome::NotThere),
+        };
+        while let Some(entry) = next.filter(|entry| entry.path.is_within(&from)) {
+            let full = self.take(entry, &base).await?;
+            if full.is_some() || self.progress.is_cancelled() {
+                return self.end_early(full).await;
+            }
+            next = self.next(&mut cursor).await?;
+        }
+        self.finish(root, &from, &base).await
+    }
+
     /// The next entry that can be read.
     async fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Entry>> {
         loop {
@@ -264,7 +242,7 @@ impl Run {
                 self.links.push(Link { group, path, placed, replace });
                 return if self.links.len() >= LINKS { self.make_links().await } else { Ok(None) };
             }
-            self.first_names.insert(group, FirstName { path: path.clone(), lost: None });
+            self.first_names.insert(group, FirstName { path: path.clone(), came: Came::NotYet });
         }
         match kind {
             Kind::Folder => {
@@ -291,7 +269,8 @@ impl Run {
                 {
                     return Ok(self.problem(problem));
                 }
-                self.add_file(path, attributes, size, &content).await
+                let placed = self.filling.add(path, attributes, size, &content).await?;
+                Ok(self.count(placed))
             }
             other => {
                 let made = self.replaced(&path, replace).and_then(|()| match &other {
@@ -308,6 +287,9 @@ impl Run {
                 });
                 if let Err(problem) = made {
                     return Ok(self.problem(problem));
+                }
+                if let Some(group) = attributes.link {
+                    self.came(group, Came::ToItsPlace);
                 }
                 Ok(self.attributes(&path, &attributes))
             }
@@ -338,80 +320,17 @@ impl Run {
         problems.into_iter().find_map(|problem| self.problem(problem))
     }
 
-    /// Adds what a file needs to the batches. Fetches those that are full.
-    async fn add_file(
-        &mut self,
-        path: TreePath,
-        attributes: Attributes,
-        size: u64,
-        content: &Content,
-    ) -> Result<Option<Problem>> {
-        let file = Placing::new(path, attributes, size);
-        let mut extents = Extents::of(self.reader.clone(), content);
-        let (mut at, mut first, mut is_open) = (0, None, false);
-        let mut placed = Placed::default();
-        loop {
-            match damage_or(extents.next().await)? {
-                Ok(None) => break,
-                Ok(Some(Extent::Hole { len })) => {
-                    self.progress.advance(Unit::Bytes, len);
-                    at += len;
-                }
-                Ok(Some(Extent::Data { chunk, offset, len })) => {
-                    // What the next file needs of the same chunk belongs into this batch too.
-                    if self.batch.is_full() && !self.batch.pieces.contains_key(&chunk) {
-                        let full = self.fetch_batch().await?;
-                        if full.is_some() || self.progress.is_cancelled() {
-                            return Ok(full);
-                        }
-                    }
-                    if *first.get_or_insert(chunk) != chunk && !is_open {
-                        is_open = true;
-                        self.batch.open += 1;
-                    }
-                    self.batch.add(chunk, Piece { file: file.clone(), at, offset, len });
-                    at += u64::from(len);
-                }
-                Err(why) => {
-                    file.lose(&why, &mut placed);
-                    break;
-                }
-            }
-        }
-        self.placer.let_go(file, &mut placed);
-        Ok(self.count(placed))
-    }
-
-    /// Asks for what the batch needs; returns when all requests are under way.
-    async fn fetch_batch(&mut self) -> Result<Option<Problem>> {
-        let batch = std::mem::take(&mut self.batch);
-        let placed = self.fetch.ask(batch.pieces.into_iter().collect()).await;
-        self.count_all(placed)
-    }
-
-    /// Waits until every file that was begun is in its place.
-    async fn settle(&mut self) -> Result<Option<Problem>> {
-        let full = self.fetch_batch().await?;
-        let placed = self.fetch.rest().await;
-        Ok(self.count_all(placed)?.or(full))
-    }
-
-    fn count_all(&mut self, placed: Vec<Result<Placed>>) -> Result<Option<Problem>> {
-        let mut full = None;
-        for placed in placed {
-            full = self.count(placed?).or(full);
-        }
-        Ok(full)
-    }
-
     fn count(&mut self, placed: Placed) -> Option<Problem> {
-        let Placed { files, bytes, lost, problems } = placed;
+        let Placed { files, bytes, linked, lost, problems } = placed;
         self.report.files += files;
         self.report.written += files;
         self.report.bytes += bytes;
+        for group in linked {
+            self.came(group, Came::ToItsPlace);
+        }
         for LostFile { path, link, why } in lost {
-            if let Some(first) = link.and_then(|group| self.first_names.get_mut(&group)) {
-                first.lost = Some(why.clone());
+            if let Some(group) = link {
+                self.came(group, Came::Lost(why.clone()));
             }
             self.report.lost.add(path.to_string(), why);
         }
@@ -422,49 +341,61 @@ impl Run {
         full
     }
 
+    fn came(&mut self, group: LinkGroup, came: Came) {
+        if let Some(first) = self.first_names.get_mut(&group) {
+            first.came = came;
+        }
+    }
+
     /// Makes the hard links that wait for their files.
     async fn make_links(&mut self) -> Result<Option<Problem>> {
-        if let Some(full) = self.settle().await? {
-            return Ok(Some(full));
+        let placed = self.filling.settle().await?;
+        let full = self.count(placed);
+        if full.is_some() || self.progress.is_cancelled() {
+            return Ok(full);
         }
         for Link { group, path, replace, placed } in std::mem::take(&mut self.links) {
-            let Some(FirstName { path: first, lost }) = self.first_names.get(&group) else { continue };
-            if let Some(why) = lost {
-                // Its other names must not become names of what is there instead.
-                self.report.lost.add(path.to_string(), why.clone());
-                continue;
-            }
-            match self.replaced(&path, replace).and_then(|()| self.target.hard_link(first, &path)) {
-                Ok(()) => drop(self.count(placed)),
-                Err(problem) => {
-                    if let Some(full) = self.problem(problem) {
-                        return Ok(Some(full));
-                    }
+            let Some(FirstName { path: first, came }) = self.first_names.get(&group) else { continue };
+            // Its other names must not become names of what is there instead.
+            let problem = match came {
+                Came::Lost(why) => {
+                    self.report.lost.add(path.to_string(), why.clone());
+                    continue;
                 }
+                Came::NotYet => {
+                    let what = format!("the file's first name, {first}, could not be restored");
+                    Some(Problem::found("making the hard link", &path, ProblemKind::Other, what))
+                }
+                // A folder has to go before; all else gives way when the link is there.
+                Came::ToItsPlace => {
+                    let gone = if self.is_folder(&path) { self.replaced(&path, replace) } else { Ok(()) };
+                    gone.and_then(|()| self.target.hard_link(first, &path)).err()
+                }
+            };
+            let full = match problem {
+                None => self.count(placed),
+                Some(problem) => self.problem(problem),
+            };
+            if full.is_some() {
+                return Ok(full);
             }
         }
         Ok(None)
     }
 
-    /// How the run ends if the disk is full, or it was told to stop: when nothing is under way any more.
-    async fn is_ended(&mut self, full: Option<Problem>) -> Result<Option<Outcome>> {
-        if full.is_none() && !self.progress.is_cancelled() {
-            return Ok(None);
-        }
-        self.batch = Batch::default();
-        let placed = self.fetch.rest().await;
-        self.count_all(placed)?;
-        Ok(Some(match full {
-            Some(full) => Outcome::Full(std::mem::take(&mut self.report), full),
-            None => Outcome::Cancelled,
-        }))
+    /// Ends because the disk is full, or the run was told to stop.
+    async fn end_early(&mut self, full: Option<Problem>) -> Result<Outcome> {
+        let Some(full) = full else { return Ok(Outcome::Cancelled) };
+        let placed = self.filling.rest().await?;
+        self.count(placed);
+        Ok(Outcome::Full(std::mem::take(&mut self.report), full))
     }
 
     /// Writes what is left, deletes if asked to, and sets the folders' attributes.
-    async fn finish(mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<Outcome> {
+    async fn finish(&mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<Outcome> {
         let full = self.make_links().await?;
-        if let Some(ended) = self.is_ended(full).await? {
-            return Ok(ended);
+        if full.is_some() || self.progress.is_cancelled() {
+            return self.end_early(full).await;
         }
         if self.options.delete && self.has_gaps {
             // What is lost can't be told from what was never there.
@@ -478,9 +409,9 @@ impl Run {
         }
         for (path, attributes) in std::mem::take(&mut self.folders).into_iter().rev() {
             if let Some(full) = self.attributes(&path, &attributes) {
-                return Ok(Outcome::Full(self.report, full));
+                return Ok(Outcome::Full(std::mem::take(&mut self.report), full));
             }
         }
-        Ok(Outcome::Done(self.report))
+        Ok(Outcome::Done(std::mem::take(&mut self.report)))
     }
 }

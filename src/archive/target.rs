@@ -128,16 +128,8 @@ impl Target {
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (folder, _) = self.place(path).map_err(cannot)?;
-        let (fd, unplaced) = loop {
-            let number = self.unplaced.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{UNPLACED}{}-{number}", rustix::process::getpid().as_raw_nonzero());
-            match rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => break (fd, name),
-                // Left by a restore that was killed.
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(cannot(errno)),
-            }
-        };
+        let make = |name: &str| rustix::fs::openat(&folder, name, flags, Mode::RUSR | Mode::WUSR);
+        let (fd, unplaced) = self.unplaced(make).map_err(cannot)?;
         let file = TargetFile { fd, path: path.clone(), folder, unplaced: Some(unplaced) };
         if size > 0 {
             rustix::fs::ftruncate(&file.fd, size).map_err(cannot)?;
@@ -166,16 +158,36 @@ impl Target {
         self.make("making the device", path, |folder, name| node(folder, name, kind, number))
     }
 
-    /// Makes `path` another name of `first`.
+    /// Makes `path` another name of `first`. What lies there gives way when the name is there: of folders only empty
+    /// ones.
     pub fn hard_link(&self, first: &TreePath, path: &TreePath) -> Result<(), Problem> {
         if first == path {
             return Ok(());
         }
+        let cannot = |errno| Problem::system("making the hard link", path, errno);
         let (from, from_name) =
             self.place(first).map_err(|errno| Problem::system("opening the folder of", first, errno))?;
-        self.make("making the hard link", path, |folder, name| {
-            rustix::fs::linkat(&from, from_name, folder, name, AtFlags::empty())
-        })
+        let (folder, name) = self.place(path).map_err(cannot)?;
+        let ((), unplaced) = self
+            .unplaced(|unplaced| rustix::fs::linkat(&from, from_name, &folder, unplaced, AtFlags::empty()))
+            .map_err(cannot)?;
+        let renamed = rename_over(&folder, &unplaced, name);
+        // Where `path` was a name of that file before, the rename has done nothing.
+        _ = rustix::fs::unlinkat(&folder, &unplaced, AtFlags::empty());
+        renamed.map_err(cannot)
+    }
+
+    /// Makes something under a name of its own.
+    fn unplaced<T>(&self, make: impl Fn(&str) -> Result<T, Errno>) -> Result<(T, String), Errno> {
+        loop {
+            let number = self.unplaced.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{UNPLACED}{}-{number}", rustix::process::getpid().as_raw_nonzero());
+            match make(&name) {
+                // Left by a restore that was killed.
+                Err(Errno::EXIST) => {}
+                made => return made.map(|made| (made, name)),
+            }
+        }
     }
 
     /// Sets owner, mode, xattrs and times of what lies at `path`, in the order in which none undoes another.
@@ -307,6 +319,15 @@ impl Target {
     }
 }
 
+/// Gives what lies in a folder another name there, in place of what has it; of folders only an empty one.
+fn rename_over(folder: &OwnedFd, from: &str, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::renameat(folder, from, folder, name) {
+        Err(Errno::ISDIR) => rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
+            .and_then(|()| rustix::fs::renameat(folder, from, folder, name)),
+        other => other,
+    }
+}
+
 fn node(folder: &OwnedFd, name: &[u8], kind: FileType, device: u64) -> Result<(), Errno> {
     rustix::fs::mknodat(folder, name, kind, Mode::RUSR | Mode::WUSR, device)
 }
@@ -377,12 +398,7 @@ impl TargetFile {
         let mut problems = attributes::set(&attributes::Handle::Open(&self.fd), &self.path, wanted);
         let Some(unplaced) = &self.unplaced else { return problems };
         let name = self.path.name();
-        let renamed = match rustix::fs::renameat(&self.folder, unplaced, &self.folder, name) {
-            Err(Errno::ISDIR) => rustix::fs::unlinkat(&self.folder, name, AtFlags::REMOVEDIR)
-                .and_then(|()| rustix::fs::renameat(&self.folder, unplaced, &self.folder, name)),
-            other => other,
-        };
-        match renamed {
+        match rename_over(&self.folder, unplaced, name) {
             Ok(()) => self.unplaced = None,
             Err(errno) => problems.push(Problem::system("giving its name to", &self.path, errno)),
         }

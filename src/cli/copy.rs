@@ -34,7 +34,6 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
     let target = settings.open().await?;
     let (mut copying, plan) = Copying::plan(&source, &target, request).await?;
     let mut exit = show_plan(settings, &plan, args.dry_run);
-    let mut last = None;
     let mut count = 0;
     for snapshot in plan.snapshots.iter().filter(|_| !args.dry_run) {
         let shown = Shown::start(settings.json);
@@ -45,7 +44,6 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
                 show(settings, snapshot, &copied);
                 count += 1;
                 exit = if copied.lost.is_empty() { exit } else { worse(exit, Exit::Incomplete) };
-                last = Some(copied.snapshot);
             }
             // The others may be fine.
             Err(error) if is_lost(&error) => {
@@ -56,8 +54,8 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(last) = last {
-        fill_catalog(settings, &target, &last).await;
+    if count > 0 {
+        fill_catalog(settings, &target, copying.known()).await;
     }
     show_end(settings, &plan, (args.dry_run, count));
     Ok(exit)

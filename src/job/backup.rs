@@ -49,6 +49,8 @@ pub struct Done {
     pub stats: Stats,
     /// The snapshot that this one was compared with.
     pub parent: Option<Snapshot>,
+    /// The snapshots before it, and itself.
+    pub known: Snapshots,
 }
 
 /// What a backup would do.
@@ -121,10 +123,11 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     let source_id = ids.source_id(&source);
     let meta = repo.keys.own_meta_key(source_id)?;
     // The order is law (spec chapter 8): session, log, commits, index.
-    let Begun { session, mut lanes, view } = begin(repo, 1).await?;
-    let before = Snapshots::load_before(repo).await?;
-    let index = Arc::new(Index::load_to_add(repo, session).await?);
-    let parent = before.parent_of(repo, source_id).cloned();
+    let begun = begin(repo, 1).await?;
+    let (mut known, index) = begun.load_before(repo).await?;
+    let Begun { session, mut lanes, view, .. } = begun;
+    let index = Arc::new(index);
+    let parent = known.parent_of(repo, source_id).cloned();
     let lane = lanes.pop().expect("one lane was asked for");
     let writer = Writer::new(repo, index.clone(), lane, files.writer);
     let parent_tree = parent.as_ref().and_then(|parent| parent_tree(repo, &index, parent, source_id));
@@ -149,8 +152,9 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
         roots: vec![root],
         summary: summary.clone(),
     };
-    let snapshot = commit_again(repo, session, &before, to_commit).await?;
-    Ok(Done { snapshot, summary, stats, parent })
+    let snapshot = commit_again(repo, session, &known, to_commit).await?;
+    known.all.push(snapshot.clone());
+    Ok(Done { snapshot, summary, stats, parent, known })
 }
 
 /// Whether a backup ended because it was told to; what it was in the middle of may look like a failure then.

@@ -49,6 +49,8 @@ pub struct Done {
     pub summary: Summary,
     /// What was removed that dead runs had left behind.
     pub swept: Vec<String>,
+    /// The snapshots before it, and itself.
+    pub known: Snapshots,
 }
 
 /// The source of a whole snapshot.
@@ -93,8 +95,8 @@ pub async fn cluster(
     };
     let done = run.carry_out(progress).await;
     holds.release().await;
-    let (snapshot, summary) = done?;
-    Ok(Done { snapshot, summary, swept })
+    let (snapshot, summary, known) = done?;
+    Ok(Done { snapshot, summary, swept, known })
 }
 
 struct Run<'a> {
@@ -108,7 +110,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn carry_out(&self, progress: Arc<dyn Progress>) -> Result<(Snapshot, Summary)> {
+    async fn carry_out(&self, progress: Arc<dyn Progress>) -> Result<(Snapshot, Summary, Snapshots)> {
         let (repo, source) = (self.repo, source(&self.cluster.uid, &self.request.selection));
         let source_id = repo.keys.ids()?.source_id(&source);
         let groups = groups(self.claims, &self.hooks.pods);
@@ -120,9 +122,9 @@ impl Run<'_> {
         let stop = progress.as_ref();
         // The order is law (spec chapter 8): session, log, commits, index.
         let begun = unless_cancelled(stop, begin(repo, (1 + TRIES * claims) as u32)).await?;
-        let Begun { session, mut lanes, view } = begun;
-        let before = unless_cancelled(stop, Snapshots::load_before(repo)).await?;
-        let index = Arc::new(unless_cancelled(stop, Index::load_to_add(repo, session)).await?);
+        let (mut before, index) = unless_cancelled(stop, begun.load_before(repo)).await?;
+        let Begun { session, mut lanes, view, .. } = begun;
+        let index = Arc::new(index);
         let own = lanes.remove(0);
         let parent = before.parent_of(repo, source_id);
         let parent = parent.and_then(|parent| OldTree::of(repo, parent, source_id));
@@ -164,7 +166,8 @@ impl Run<'_> {
             summary: summary.clone(),
         };
         let snapshot = commit_again(repo, session, &before, to_commit).await?;
-        Ok((snapshot, summary))
+        before.all.push(snapshot.clone());
+        Ok((snapshot, summary, before))
     }
 
     async fn save_manifests(

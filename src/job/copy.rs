@@ -195,7 +195,7 @@ impl Copying {
         let unreadable = || Error::Unreadable { snapshot: snapshot.name() };
         let summary = repo::summary(&self.source, snapshot)?.ok_or_else(unreadable)?;
         // The order is law (spec chapter 8): session, log, commits, index.
-        let Begun { session, mut lanes, view } = begin(&self.target, 1).await?;
+        let Begun { session, mut lanes, view, .. } = begin(&self.target, 1).await?;
         self.refresh().await?;
         let index = Arc::new(Index::load_to_add(&self.target, session).await?);
         let lane = lanes.pop().expect("one lane was asked for");
@@ -254,6 +254,11 @@ impl Copying {
         self.copies.sort_by_key(|copy| copy.time);
         self.before.all.push(made.clone());
         Ok(Copied { snapshot: made, summary, stats, lost: lost.listed, more_lost: lost.more })
+    }
+
+    /// The target's snapshots, those that were made among them.
+    pub fn known(self) -> Snapshots {
+        self.before
     }
 
     /// Takes in what others have committed to the target since, and lets go of what is no longer there.

@@ -3,8 +3,11 @@
 //! The catalog takes in the difference of a tree to the one it has as the newest of the same source,
 //! so both ways go through the same code. Ground truth stays the repository.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+
+use tokio::sync::OnceCell;
 
 use crate::archive::cursor::{self, Difference};
 use crate::catalog::{self, Catalog, EntryRow, RootRow, SnapshotRow};
@@ -28,20 +31,20 @@ pub struct Rebuilt {
     pub unreadable: u64,
 }
 
-/// Takes a snapshot that was just made into the catalog; makes it anew if it is not usable.
-pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Result<()> {
+/// Takes into the catalog what it does not have yet of the snapshots that a run knows, its own among them; makes it
+/// anew if it is not usable.
+pub async fn add(repo: &Repository, path: &Path, known: Snapshots) -> Result<()> {
     let catalog = match Catalog::open(path, repo.catalog_id()) {
         Err(error) if error.needs_rebuild() => return rebuild(repo, path).await.map(drop),
         catalog => catalog?,
     };
-    let snapshots = Snapshots::load(repo).await?;
-    let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     // What other machines have committed since is taken in too, or the heads would not fit.
-    match take_in(repo, catalog, &snapshots, &reader).await {
+    let all = with_unknown(repo, &catalog, known).await?;
+    match take_in(repo, catalog, &all).await {
         Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
             rebuild(repo, path).await.map(drop)
         }
-        taken => taken.map(|_| tracing::debug!(snapshot = snapshot.name(), "catalog filled")),
+        taken => taken.map(|taken| tracing::debug!(snapshots = taken.snapshots, "catalog filled")),
     }
 }
 
@@ -49,20 +52,49 @@ pub async fn add(repo: &Repository, path: &Path, snapshot: Arc<Snapshot>) -> Res
 pub async fn rebuild(repo: &Repository, path: &Path) -> Result<Rebuilt> {
     Catalog::delete(path)?;
     let catalog = Catalog::open(path, repo.catalog_id())?;
-    let snapshots = Snapshots::load(repo).await?;
-    let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
-    take_in(repo, catalog, &snapshots, &reader).await
+    take_in(repo, catalog, &Snapshots::load(repo).await?.all).await
+}
+
+/// All that may have to be taken in, oldest first, and what that is compared with. What the catalog has is not fetched.
+async fn with_unknown(repo: &Repository, catalog: &Catalog, known: Snapshots) -> Result<Vec<Snapshot>> {
+    let mut all = known.all;
+    let mut missing = Vec::new();
+    for id in known.left_out {
+        if !catalog.contains(id)? {
+            missing.push(id);
+        }
+    }
+    let mut more = Snapshots::load_some(repo, &missing).await?.all;
+    all.append(&mut more);
+    let mut heads = HashSet::new();
+    for root in all.iter().flat_map(|snapshot| &snapshot.commit.roots) {
+        heads.extend(catalog.head(root.source)?);
+    }
+    heads.retain(|head| all.iter().all(|snapshot| snapshot.id != *head));
+    let heads: Vec<_> = heads.into_iter().collect();
+    all.append(&mut Snapshots::load_some(repo, &heads).await?.all);
+    all.sort_by_key(|snapshot| (snapshot.commit.time, snapshot.id));
+    Ok(all)
+}
+
+/// What reads trees, once there is one to be read.
+struct Trees<'a> {
+    repo: &'a Repository,
+    reader: OnceCell<Arc<Reader>>,
+}
+
+impl Trees<'_> {
+    async fn reader(&self) -> Result<&Arc<Reader>> {
+        let load = async { Ok(Arc::new(Reader::new(self.repo, Arc::new(Index::load(self.repo).await?)))) };
+        self.reader.get_or_try_init(|| load).await
+    }
 }
 
 /// Takes in all snapshots that the catalog does not have yet, oldest first.
-async fn take_in(
-    repo: &Repository,
-    mut catalog: Catalog,
-    snapshots: &Snapshots,
-    reader: &Arc<Reader>,
-) -> Result<Rebuilt> {
+async fn take_in(repo: &Repository, mut catalog: Catalog, snapshots: &[Snapshot]) -> Result<Rebuilt> {
+    let trees = Trees { repo, reader: OnceCell::new() };
     let mut rebuilt = Rebuilt::default();
-    for snapshot in &snapshots.all {
+    for snapshot in snapshots {
         let Some(summary) = repo::summary(repo, snapshot).ok().flatten() else {
             rebuilt.unreadable += 1;
             continue;
@@ -72,7 +104,7 @@ async fn take_in(
             continue;
         }
         let row = snapshot_row(snapshot, &summary, snapshots);
-        catalog = take_in_one(catalog, row, &snapshot.commit.roots, snapshots, reader).await?;
+        catalog = take_in_one(catalog, row, &snapshot.commit.roots, snapshots, &trees).await?;
     }
     Ok(rebuilt)
 }
@@ -82,8 +114,8 @@ async fn take_in_one(
     catalog: Catalog,
     row: SnapshotRow,
     roots: &[Root],
-    snapshots: &Snapshots,
-    reader: &Arc<Reader>,
+    snapshots: &[Snapshot],
+    trees: &Trees<'_>,
 ) -> Result<Catalog> {
     let bases: Vec<Option<SessionId>> =
         roots.iter().map(|root| catalog.head(root.source)).collect::<Result<_, _>>()?;
@@ -92,7 +124,12 @@ async fn take_in_one(
     let ingesting = tokio::task::spawn_blocking(move || ingest(catalog, &row, &for_ingest, for_catalog));
     for (place, root) in roots.iter().enumerate() {
         let before = bases[place].and_then(|base| node_of(snapshots, base, root));
-        let mut difference = Difference::new(reader, before, root.node);
+        if before == Some(root.node) {
+            // Nothing has to be read to know that nothing differs.
+            let _ = to_catalog.send((place, Vec::new())).await;
+            continue;
+        }
+        let mut difference = Difference::new(trees.reader().await?, before, root.node);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let change = difference.next().await?;
@@ -138,8 +175,8 @@ fn ingest(
     Ok(catalog)
 }
 
-fn node_of(snapshots: &Snapshots, snapshot: SessionId, root: &Root) -> Option<NodeId> {
-    let base = snapshots.all.iter().find(|found| found.id == snapshot)?;
+fn node_of(snapshots: &[Snapshot], snapshot: SessionId, root: &Root) -> Option<NodeId> {
+    let base = snapshots.iter().find(|found| found.id == snapshot)?;
     base.commit.roots.iter().find(|found| found.source == root.source).map(|found| found.node)
 }
 
@@ -152,7 +189,7 @@ fn to_row(change: cursor::Change) -> catalog::Change {
     }
 }
 
-fn snapshot_row(snapshot: &Snapshot, summary: &Summary, snapshots: &Snapshots) -> SnapshotRow {
+fn snapshot_row(snapshot: &Snapshot, summary: &Summary, snapshots: &[Snapshot]) -> SnapshotRow {
     let commit = &snapshot.commit;
     let source_text = serde_json::to_string(&summary.source).unwrap_or_default();
     let parent = summary.parent.as_ref();
@@ -169,7 +206,7 @@ fn snapshot_row(snapshot: &Snapshot, summary: &Summary, snapshots: &Snapshots) -
         files: summary.counts.files,
         bytes: summary.counts.bytes,
         parent: parent
-            .and_then(|name| snapshots.all.iter().find(|found| found.name() == *name))
+            .and_then(|name| snapshots.iter().find(|found| found.name() == *name))
             .map(|found| found.id),
         roots: commit
             .roots

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 
 use crate::cluster::mover::Mover;
 use crate::format::frame::{Message, kind};
@@ -18,7 +17,7 @@ use crate::format::id::SessionId;
 use crate::format::keys::KeyName;
 use crate::format::task::{self, Direct, Failure, FailureClass, Hex, Report, Task, Work};
 use crate::job::{Error, Result};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Unit, cancelled};
 use crate::repo::{Reader, Repository, chain};
 use crate::store::{May, Relayed};
 use crate::wire::{Limits, Receiver, Sender, link};
@@ -75,15 +74,6 @@ where
     tokio::select! {
         done = work => Ok(done?),
         () = cancelled(progress) => Err(Error::Interrupted),
-    }
-}
-
-/// Ends when the run is cancelled.
-async fn cancelled(progress: &dyn Progress) {
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while !progress.is_cancelled() {
-        look.tick().await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::format::object;
 use crate::repo::index::{load_delta, put_delta};
 use crate::repo::session::load_session;
 use crate::repo::{
-    Begun, Error, Index, Lane, Log, Reader, Repository, Result, Snapshot, Snapshots, ToCommit, begin, commit,
+    Begun, Error, Lane, Log, Reader, Repository, Result, Snapshot, Snapshots, ToCommit, begin, commit,
 };
 
 /// How often a session is begun anew before its writer is told that it was fenced.
@@ -32,12 +32,11 @@ pub async fn commit_again(
     };
     for _ in 0..ATTEMPTS {
         tracing::info!("the session was fenced while it ran: its records go on in a new one");
-        let Begun { session, lanes, view } = begin(repo, 1).await?;
-        let lane = &lanes[0];
-        name_again(repo, &fenced, lane).await?;
-        let before = Snapshots::load_before(repo).await?;
-        let index = Arc::new(Index::load_to_add(repo, session).await?);
-        let reader = Arc::new(Reader::new(repo, index));
+        let begun = begin(repo, 1).await?;
+        name_again(repo, &fenced, &begun.lanes[0]).await?;
+        let (before, index) = begun.load_before(repo).await?;
+        let Begun { session, view, .. } = begun;
+        let reader = Arc::new(Reader::new(repo, Arc::new(index)));
         if !is_whole(&reader, &what.roots).await? {
             return Err(Error::Fenced);
         }

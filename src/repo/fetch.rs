@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::format::id::{PackId, RecordId};
 use crate::format::object;
 use crate::format::refs::ChunkRef;
 use crate::repo::{Index, Place, Reader, Result};
+use crate::store::Class;
 
 /// Bytes between two records that are read along, because a request costs more.
 const GAP_BYTES: u32 = 256 * 1024;
@@ -75,34 +76,35 @@ pub struct Fetch<W, T> {
     take: Take<W, T>,
     under_way: JoinSet<Vec<T>>,
     room: Arc<Semaphore>,
+    /// Ends when nothing holds `take` any more.
+    let_go: oneshot::Receiver<()>,
 }
 
 impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
-    /// `take` is handed each chunk with what it is wanted for, in any order, by the CPU threads.
+    /// `take` is handed each chunk with what it is wanted for, in any order, by the CPU threads; if the store can't be
+    /// reached, or refuses, only one of those that lie together.
     pub fn new(
         reader: Arc<Reader>,
         take: impl Fn(ChunkRef, W, Result<Vec<u8>>) -> T + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            reader,
-            take: Arc::new(take),
-            under_way: JoinSet::new(),
-            room: Arc::new(Semaphore::new(PARALLEL_BYTES as usize)),
-        }
+        let (held, let_go) = oneshot::channel();
+        let take = move |chunk, what, read| {
+            let _held: &oneshot::Sender<()> = &held;
+            take(chunk, what, read)
+        };
+        let room = Arc::new(Semaphore::new(PARALLEL_BYTES as usize));
+        Self { reader, take: Arc::new(take), under_way: JoinSet::new(), room, let_go }
     }
 
     /// Asks for chunks, each named once. Returns when the last of them has been asked for, with what has come of any
-    /// meanwhile.
-    pub async fn ask(&mut self, wanted: Vec<(ChunkRef, W)>) -> Vec<T> {
+    /// meanwhile; or earlier, if something has come after which the rest is of no use.
+    pub async fn ask(&mut self, wanted: Vec<(ChunkRef, W)>, is_end: impl Fn(&T) -> bool) -> Vec<T> {
         let (runs, unknown) = plan(self.reader.index(), wanted);
         let mut taken = Vec::new();
         for run in runs {
-            if self.under_way.len() >= PARALLEL_REQUESTS {
-                taken.extend(self.next().await.into_iter().flatten());
-            }
             let Range { start, end } = run.range();
             let bytes = (end - start).min(PARALLEL_BYTES);
-            let room = self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed");
+            let Some(room) = self.room(bytes, &mut taken, &is_end).await else { return taken };
             let (reader, take) = (self.reader.clone(), self.take.clone());
             self.under_way.spawn(async move {
                 let taken = reader.read(run, &take).await;
@@ -112,16 +114,40 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
         }
         for (chunk, what) in unknown {
             // It may have been moved since the index was loaded.
+            let Some(room) = self.room(chunk.len, &mut taken, &is_end).await else { return taken };
             let (reader, take) = (self.reader.clone(), self.take.clone());
             self.under_way.spawn(async move {
                 let read = reader.chunk(chunk).await;
-                vec![on_cpu(move || take(chunk, what, read)).await]
+                let taken = vec![on_cpu(move || take(chunk, what, read)).await];
+                drop(room);
+                taken
             });
-            if self.under_way.len() >= PARALLEL_REQUESTS {
-                taken.extend(self.next().await.into_iter().flatten());
-            }
         }
         taken
+    }
+
+    /// Waits until one more request may be under way. None if something has come after which it is of no use.
+    async fn room(
+        &mut self,
+        bytes: u32,
+        taken: &mut Vec<T>,
+        is_end: &impl Fn(&T) -> bool,
+    ) -> Option<OwnedSemaphorePermit> {
+        let bytes = bytes.min(PARALLEL_BYTES);
+        loop {
+            if self.under_way.len() < PARALLEL_REQUESTS
+                && let Ok(room) = self.room.clone().try_acquire_many_owned(bytes)
+            {
+                return Some(room);
+            }
+            // There is one: without any there is room.
+            let more = self.next().await.unwrap_or_default();
+            let ends = more.iter().any(is_end);
+            taken.extend(more);
+            if ends {
+                return None;
+            }
+        }
     }
 
     /// What comes of one of the requests that are under way; none if there are none.
@@ -138,11 +164,19 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
         }
         taken
     }
+
+    /// Gives up what is under way. Returns when nothing is being taken any more.
+    pub async fn abandon(mut self) {
+        self.under_way.shutdown().await;
+        drop(self.take);
+        // What it is told is that the other end is gone.
+        let _ = self.let_go.await;
+    }
 }
 
 /// Runs `work` on a CPU thread.
 async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, awaited) = tokio::sync::oneshot::channel();
+    let (done, awaited) = oneshot::channel();
     // Nobody listens any more if the reading was given up.
     rayon::spawn(move || drop(done.send(work())));
     awaited.await.expect("what takes a chunk does not panic")
@@ -151,12 +185,22 @@ async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 impl Reader {
     async fn read<W: Send + 'static, T: Send + 'static>(
         self: Arc<Self>,
-        run: Run<W>,
+        mut run: Run<W>,
         take: &Take<W, T>,
     ) -> Vec<T> {
         let Range { start, end } = run.range();
         let range = u64::from(start)..u64::from(end);
-        let bytes = self.repo().store.get_range(&object::pack_key(run.pack), range).await.ok();
+        let read = self.repo().store.get_range(&object::pack_key(run.pack), range).await;
+        let bytes = match read {
+            Ok(bytes) => Some(bytes),
+            // Each record would wait as long as this request has, and be told the same.
+            Err(error) if matches!(error.class(), Class::Transient | Class::Denied) => {
+                let Some((chunk, _, what)) = run.records.pop() else { return Vec::new() };
+                let take = take.clone();
+                return vec![on_cpu(move || take(chunk, what, Err(error.into()))).await];
+            }
+            Err(_) => None,
+        };
         let taking = run.records.into_iter().map(|(chunk, place, what)| {
             let record = bytes.as_ref().and_then(|bytes| {
                 let from = (place.offset - start) as usize;
@@ -195,10 +239,57 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::crypto::kdf::Params;
+    use crate::format::config;
     use crate::format::id::{ChunkId, KeyId};
     use crate::format::index::{IndexPack, IndexRecord};
     use crate::format::pack::PackKind;
-    use crate::repo::IndexBuilder;
+    use crate::repo::{Degrade, IndexBuilder, Init, Repository, init};
+    use crate::store::Store;
+    use crate::store::testing::Far;
+    use crate::world::{Time, fixed};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_waits_for_no_answer_and_is_held_by_nobody() {
+        let how = Init {
+            passphrase: None,
+            cost: Params::CHEAP,
+            chunker: config::Chunker::DEFAULT,
+            degrade: Degrade::Refuse,
+            like: None,
+        };
+        let world = fixed::world(1, Time(0));
+        let (repo, _) = init(Store::memory(), &world, how).await.unwrap();
+        let away = Duration::from_secs(3600);
+        let repo = Repository { store: repo.store.decorated(|inner| Far::over(inner, away)), ..repo };
+        let mut builder = IndexBuilder::new(None, false);
+        let pack = IndexPack {
+            id: PackId([1; 16]),
+            kind: PackKind::Data,
+            len: 1000,
+            hash: [0; 32],
+            origin: KeyId([0; 16]),
+            verified: false,
+            sessions: Vec::new(),
+            records: vec![IndexRecord { id: [1; 32], len: 100 }],
+        };
+        builder.add(&pack, None, true).unwrap();
+        let reader = Arc::new(Reader::new(&repo, Arc::new(builder.finish().unwrap())));
+        let mut fetch = Fetch::new(reader, |_, what: Arc<()>, _| drop(what));
+        let what = Arc::new(());
+        let begin = tokio::time::Instant::now();
+        assert!(
+            fetch
+                .ask(vec![(ChunkRef { id: ChunkId([1; 32]), len: 1 }, what.clone())], |()| false)
+                .await
+                .is_empty()
+        );
+        assert_eq!(Arc::strong_count(&what), 2);
+        fetch.abandon().await;
+        assert_eq!((Arc::strong_count(&what), begin.elapsed()), (1, Duration::ZERO));
+    }
 
     #[test]
     fn records_that_lie_near_each_other_are_read_together() {

@@ -8,6 +8,7 @@
 mod bytes;
 mod deltas;
 mod filter;
+mod load;
 mod packs;
 mod recent;
 mod segment;
@@ -17,24 +18,17 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use futures::TryStreamExt;
-
 use crate::format::id::{KeyId, NodeId, PackId, RecordId, SessionId};
-use crate::format::index::{IndexDelta, IndexPack};
-use crate::format::keys::Trust;
-use crate::format::object;
+use crate::format::index::IndexPack;
 use crate::format::pack::PackKind;
 use crate::repo::bits::Bits;
 use crate::repo::index::recent::Recent;
 use crate::repo::index::segment::{Building, Segment};
 use crate::repo::session::Session;
-use crate::repo::snapshots::resolved_after;
-use crate::repo::{Error, Log, Repository, Result, Snapshots};
+use crate::repo::{Error, Log, Result};
 pub use bytes::Scratch;
 pub(super) use deltas::{Listed, Records, load_delta, parts, put_delta, records_of};
-
-/// Loads that are begun again because a newer checkpoint has replaced what was being read.
-const ATTEMPTS: usize = 8;
+pub(super) use load::{ListedPack, listed_packs};
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,98 +116,9 @@ pub struct Index {
 }
 
 impl Index {
-    /// Loads the index: the newest checkpoint's, and the deltas of the epochs after it. What can't be read becomes a
-    /// problem, not an error: its records only count as missing.
-    pub async fn load(repo: &Repository) -> Result<Self> {
-        Ok(Self::load_with_log(repo).await?.0)
-    }
-
-    /// Loads the index, and the log that it was loaded by.
-    pub(super) async fn load_with_log(repo: &Repository) -> Result<(Self, Log)> {
-        Self::load_by_log(repo, Log::load(repo).await?).await
-    }
-
-    /// Loads the index by a log that was read, or by a newer one if that has become old meanwhile.
-    pub(super) async fn load_by_log(repo: &Repository, mut log: Log) -> Result<(Self, Log)> {
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let loaded = Self::load_once(repo, &log).await;
-            // What a newer checkpoint stands for may have been deleted while this one's was being read.
-            if log.is_of_newest(repo).await? {
-                let index = Self { loaded_by: (log.head, log.base_slot()), ..loaded? };
-                return Ok((index, log));
-            }
-            last = loaded.err();
-            log = Log::load(repo).await?;
-        }
-        Err(last.unwrap_or(Error::Moving))
-    }
-
-    async fn load_once(repo: &Repository, log: &Log) -> Result<Self> {
-        let mut builder = IndexBuilder::new(repo.scratch.clone(), repo.keys.trust() == Trust::Shared);
-        let take = |delta, session| builder.take_in(repo, log, delta, session);
-        let (sessions, problems) = deltas::each(repo, log, take).await?;
-        (builder.sessions, builder.problems) = (sessions, problems);
-        let finishing = tokio::task::spawn_blocking(move || builder.finish());
-        let mut index = finishing.await.expect("sorting an index does not panic")?;
-        let damaged = log.damaged.iter().flat_map(|pack| index.segment.packs_with(*pack));
-        index.damaged = damaged.collect();
-        index.damaged.sort_unstable();
-        Ok(index)
-    }
-
-    /// Loads the index for a session that will refer to what is there, and bars what it may not refer to
-    /// (spec chapter 11). Packs that the store does not list, or in another length, are barred too: their records
-    /// are uploaded again. What has changed inside of a pack no listing shows; that is for a check.
-    pub async fn load_to_add(repo: &Repository, session: SessionId) -> Result<Self> {
-        // Commits first, then the index: a committed session's deltas are all there.
-        let mut log = Log::load(repo).await?;
-        let before = resolved_after(repo, &mut log).await?;
-        let others: Vec<_> = before.into_iter().filter(|id| id.epoch() != session.epoch()).collect();
-        let (mut index, log) = Self::load_by_log(repo, log).await?;
-        let committed = committed_of(repo, &log, &others).await?;
-        // Listed after the deltas: a pack was there before the delta that names it.
-        let there = index.listed(repo).await?;
-        for number in 0..index.segment.packs() {
-            let pack = index.segment.pack(number);
-            let is_there = there.contains(number);
-            // Another epoch's delta whose session has not committed may come too late for what replaces it.
-            let is_sure = pack.session.is_none_or(|s| s.epoch() == session.epoch() || committed.contains(&s));
-            // Whoever holds what a revoked key's slot held may go on to write deltas in its old sessions.
-            let is_distrusted = !pack.own && !pack.verified && log.state.revoked.contains_key(&pack.origin);
-            if !is_there || !is_sure || is_distrusted || log.is_barred(pack.id) {
-                index.usable.remove(number);
-            }
-        }
-        let lost = index.packs().by_id().filter(|(_, numbers)| !numbers.clone().any(|n| there.contains(n)));
-        let lost = lost.count();
-        if lost > 0 {
-            tracing::warn!(
-                packs = lost,
-                "packs are missing or cut: run `kist check`; what can be is uploaded again"
-            );
-        }
-        Ok(index)
-    }
-
     /// Whether nothing has come since.
     pub(super) fn is_loaded_by(&self, log: &Log) -> bool {
         self.loaded_by == (log.head, log.base_slot())
-    }
-
-    /// Which packs the store lists in the length that the index has.
-    async fn listed(&self, repo: &Repository) -> Result<Bits> {
-        let mut there = Bits::new(self.segment.packs());
-        let mut listed = repo.store.list_stream(object::PACKS);
-        while let Some(found) = listed.try_next().await? {
-            let Some(id) = found.key.rsplit('/').next().and_then(PackId::parse) else { continue };
-            for number in self.segment.packs_with(id) {
-                if u64::from(self.segment.pack(number).len) == found.size {
-                    there.insert(number);
-                }
-            }
-        }
-        Ok(there)
     }
 
     /// Whether the node was read since the index was loaded, and is what its id says.
@@ -382,55 +287,11 @@ impl IndexBuilder {
         let (sessions, problems) = (self.sessions, self.problems);
         Ok(Index { segment, usable, sessions, problems, ..Index::default() })
     }
-
-    fn take_in(
-        &mut self,
-        repo: &Repository,
-        log: &Log,
-        delta: IndexDelta,
-        session: Option<SessionId>,
-    ) -> Result<()> {
-        for mut pack in delta.packs {
-            if log.swept.contains(&pack.id) {
-                continue;
-            }
-            pack.verified = (pack.verified && session.is_none()) || log.is_verified(&pack);
-            let own = pack.origin == repo.keys.certificate.key;
-            self.add(&pack, session, own)?;
-        }
-        Ok(())
-    }
 }
 
 fn no_room(scratch: Option<&Scratch>) -> impl FnOnce(std::io::Error) -> Error {
     let folder = scratch.map(|scratch| scratch.folder().to_owned()).unwrap_or_default();
     move |source| Error::Scratch { folder, source }
-}
-
-/// Those of the given sessions that have committed a snapshot, or have copied records and are done.
-async fn committed_of(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<HashSet<SessionId>> {
-    let open = log.open_epochs();
-    let ids: Vec<_> = ids.iter().copied().filter(|id| open.contains(&id.epoch())).collect();
-    Ok(Snapshots::load_ids(repo, log, &ids).await?.committed())
-}
-
-/// A pack as the store lists it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ListedPack {
-    pub size: u64,
-    pub modified_unix_secs: i64,
-}
-
-/// Every pack that the store lists.
-pub(super) async fn listed_packs(repo: &Repository) -> Result<HashMap<PackId, ListedPack>> {
-    let mut listed = repo.store.list_stream(object::PACKS);
-    let mut packs = HashMap::new();
-    while let Some(found) = listed.try_next().await? {
-        let name = found.key.rsplit('/').next().and_then(PackId::parse);
-        let there = ListedPack { size: found.size, modified_unix_secs: found.modified_unix_secs };
-        packs.extend(name.map(|id| (id, there)));
-    }
-    Ok(packs)
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::stream::{self, StreamExt};
 
 use crate::format::id::{ChunkId, NodeId, RecordId};
 use crate::repo::bits::Bits;
 use crate::repo::{Error, Reader, Result};
 
-/// Nodes that are read at the same time; those of one pack come one behind the other.
-const PARALLEL_NODES: usize = 8;
+/// Packs of nodes that are read at the same time; the nodes of one come one behind the other. A node that is looked at in
+/// two packs takes both: few enough for [`Reader`] to keep them.
+const PARALLEL_PACKS: usize = 2;
 
 /// What is met on the way.
 pub enum Met {
@@ -43,17 +44,23 @@ pub async fn walk(
             }
         }
         // By place: each pack of nodes is fetched once for a level of the trees.
-        level.sort_by_key(|id| {
-            index.places(&RecordId::Node(*id)).next().map(|place| (place.pack, place.offset))
-        });
-        let read = |id| async move {
-            match is_each_needed {
-                true => reader.all_node_refs(id).await,
-                false => reader.node_refs(id).await,
+        let place = |id: &NodeId| index.places(&RecordId::Node(*id)).next();
+        let mut level: Vec<_> = level.into_iter().map(|id| (place(&id), id)).collect();
+        level.sort_by_key(|(place, _)| place.map(|place| (place.pack, place.offset)));
+        let packs = level.chunk_by(|(one, _), (other, _)| one.map(|at| at.pack) == other.map(|at| at.pack));
+        let reading = packs.map(|nodes| async move {
+            let mut read = Vec::with_capacity(nodes.len());
+            for (_, id) in nodes {
+                let refs = match is_each_needed {
+                    true => reader.all_node_refs(*id).await,
+                    false => reader.node_refs(*id).await,
+                };
+                read.push((*id, refs));
             }
-        };
-        let reading = level.into_iter().map(|id| async move { (id, read(id).await) });
-        let mut walked = futures::stream::iter(reading).buffered(PARALLEL_NODES);
+            read
+        });
+        let walked = stream::iter(reading).buffered(PARALLEL_PACKS).flat_map(stream::iter);
+        let mut walked = std::pin::pin!(walked);
         while let Some((id, refs)) = walked.next().await {
             match refs {
                 Ok((_, _, refs)) => {

@@ -4,31 +4,29 @@
 //! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
 
 mod broken;
+mod read;
 mod stored;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-use futures::StreamExt;
+use std::sync::Arc;
 
 use crate::crypto::hash;
 use crate::format::checkpoint::{Checkpoint, Fact, Observed, State};
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::IndexPack;
 use crate::format::log::{Action, Entry, Scope};
-use crate::format::{limits, object};
-use crate::repo::error::is_damage;
+use crate::format::object;
 use crate::repo::session::Session;
 use crate::repo::{Error, Repository, Result};
 use crate::store::Created;
 use crate::world::Time;
 pub(super) use broken::{Salvaged, verify};
+pub(super) use read::Latest;
 use stored::read_entry;
 pub(super) use stored::{entry_digest, newest_checkpoint, part};
 
 /// Slots that are asked for at the same time.
 const AHEAD: usize = 4;
-/// Loads that are begun again because a newer checkpoint has replaced what was being read.
-const ATTEMPTS: usize = 8;
 
 /// The log as far as it was read.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +42,8 @@ pub struct Log {
     /// Sweeps that count: the epochs below have ended.
     pub ended: u32,
     pub plan: Option<Plan>,
-    /// The checkpoint's, with all that came after.
-    pub state: State,
+    /// The checkpoint's, with all that came after. Shared by all that was read of one log, as long as it is the same.
+    pub state: Arc<State>,
     /// Packs of all sweeps.
     pub swept: HashSet<PackId>,
     /// Packs that were found damaged.
@@ -63,6 +61,8 @@ pub struct Log {
     /// The slot of the condemn that opened each epoch, from the last that has ended on; of none where entries are lost.
     opened: BTreeMap<u32, u64>,
     has_holes: bool,
+    /// It is what is left of one that does not hold.
+    salvaged: bool,
     /// The slot of the last renew that was read; 0 if there is none.
     renewed: u64,
 }
@@ -84,171 +84,6 @@ pub enum Appended {
 }
 
 impl Log {
-    /// Reads the newest checkpoint and the log behind it; what is left of them, for who goes on with that.
-    pub async fn load(repo: &Repository) -> Result<Self> {
-        match Self::load_whole(repo).await {
-            Err(error) if repo.goes_on && is_damage(&error) => {
-                let error = super::chain(&error);
-                tracing::warn!(error, "the log does not hold: going on with what is left of it");
-                Ok(Self::salvage(repo).await?.log)
-            }
-            loaded => loaded,
-        }
-    }
-
-    async fn load_whole(repo: &Repository) -> Result<Self> {
-        let mut last = Error::Moving;
-        for _ in 0..ATTEMPTS {
-            match Self::load_once(repo).await {
-                // A checkpoint may be replaced, and its parts deleted, while it is read.
-                Err(error) if error.class() == super::Class::Missing => last = error,
-                Err(error) => return Err(error),
-                Ok(log) => match log.unpublished {
-                    Some(_) if newest_checkpoint(repo).await? != log.base_slot() => {}
-                    Some(slot) => {
-                        let what = format!("the checkpoint of entry {slot} was there, and is missing");
-                        return Err(Error::Log { what });
-                    }
-                    None => {
-                        repo.seen.hold_against(repo, &log).await?;
-                        return Ok(log);
-                    }
-                },
-            }
-        }
-        Err(match last {
-            Error::Store(error) => {
-                Error::Log { what: format!("the newest checkpoint can't be read: {error}") }
-            }
-            last => last,
-        })
-    }
-
-    /// Reads the log as it was at a slot that the newest checkpoint does not stand for yet.
-    pub(super) async fn load_at(repo: &Repository, slot: u64) -> Result<Self> {
-        let mut log = match newest_checkpoint(repo).await? {
-            None => Self::default(),
-            Some(base) if base < slot => Self::from_checkpoint(repo, base).await?,
-            Some(_) => return Err(Error::Moving),
-        };
-        log.read_to(repo, slot).await?;
-        match log.head == slot {
-            true => Ok(log),
-            false => Err(Error::Log { what: format!("entry {slot} was there, and is missing") }),
-        }
-    }
-
-    async fn load_once(repo: &Repository) -> Result<Self> {
-        let mut log = match newest_checkpoint(repo).await? {
-            None => Self::default(),
-            Some(slot) => Self::from_checkpoint(repo, slot).await?,
-        };
-        log.read_on(repo).await?;
-        Ok(log)
-    }
-
-    async fn from_checkpoint(repo: &Repository, slot: u64) -> Result<Self> {
-        let key = object::checkpoint_key(slot);
-        let mut log = Self::from_checkpoint_alone(repo, slot).await?;
-        let (entry, digest) = match read_entry(repo, slot).await? {
-            Some(read) => read,
-            None => {
-                return Err(Error::Log { what: format!("entry {slot}, which {key} stands for, is missing") });
-            }
-        };
-        let Action::Sweep { condemned, .. } = entry.action else {
-            return Err(Error::Log { what: format!("{key} does not stand for a sweep") });
-        };
-        if digest != log.digest() {
-            return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
-        }
-        log.opened = BTreeMap::from([(log.epoch, condemned)]);
-        Ok(log)
-    }
-
-    /// By what the checkpoint says, without a look at the entry that it stands for.
-    async fn from_checkpoint_alone(repo: &Repository, slot: u64) -> Result<Self> {
-        let key = object::checkpoint_key(slot);
-        let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
-        let plain = repo.unseal("checkpoint", &key, &sealed)?;
-        let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
-        checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
-        repo.keys.check_domain(&checkpoint.certificate).map_err(Error::object(&key))?;
-        let mut state = Vec::new();
-        for (number, digest) in checkpoint.state.iter().enumerate() {
-            let piece = part(repo, slot, &checkpoint, number, digest).await?;
-            state.extend_from_slice(State::piece(&piece).map_err(Error::object(&key))?);
-        }
-        let state = State::decode(&state).map_err(Error::object(&key))?;
-        let author = &checkpoint.certificate;
-        if state.is_revoked(author.key, author.serial) {
-            return Err(Error::Log { what: format!("{key} is by a key that was revoked before") });
-        }
-        Ok(Self {
-            head: slot,
-            newest: Some(slot),
-            epoch: checkpoint.epoch,
-            ended: checkpoint.epoch,
-            plan: None,
-            last_sweep: slot,
-            swept: state.swept.iter().copied().collect(),
-            damaged: state.damaged.iter().copied().collect(),
-            state,
-            verified: HashMap::new(),
-            unpublished: None,
-            digests: BTreeMap::from([(slot, checkpoint.entry)]),
-            unreadable: None,
-            opened: BTreeMap::new(),
-            has_holes: false,
-            renewed: 0,
-            base: Some((slot, checkpoint)),
-        })
-    }
-
-    /// Takes in what was added since.
-    pub async fn read_on(&mut self, repo: &Repository) -> Result<()> {
-        self.read_to(repo, u64::MAX).await
-    }
-
-    async fn read_to(&mut self, repo: &Repository, last: u64) -> Result<()> {
-        while let Some(free) = self.read_until_free(repo, last).await? {
-            // It may have come while the ones behind it were asked for.
-            if read_entry(repo, free).await?.is_none() {
-                let what = format!("entry {free} of the log is missing, and there are some behind it");
-                return Err(Error::Log { what });
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads until a slot is free. Gives that if one of the next is not.
-    async fn read_until_free(&mut self, repo: &Repository, last: u64) -> Result<Option<u64>> {
-        let mut entries = futures::stream::iter(self.head + 1..=last)
-            .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-            .buffered(AHEAD);
-        while let Some((slot, read)) = entries.next().await {
-            let Some((entry, digest)) = read? else {
-                let mut behind = entries.take(AHEAD - 1);
-                while let Some((_, read)) = behind.next().await {
-                    // A store that fails says nothing of what is there.
-                    let is_there = read
-                        .map_or_else(|error| error.class() == super::Class::Corrupt, |read| read.is_some());
-                    if is_there {
-                        return Ok(Some(slot));
-                    }
-                }
-                return Ok(None);
-            };
-            if entry.previous != self.digest() {
-                let what =
-                    format!("entry {slot} does not continue the one before: the log was forked or changed");
-                return Err(Error::Log { what });
-            }
-            self.take(slot, entry, digest);
-        }
-        Ok(None)
-    }
-
     /// BLAKE3 of the entry at the head; zeros for an empty log.
     pub fn digest(&self) -> [u8; 32] {
         let unreadable = self.unreadable.filter(|(slot, _)| *slot == self.head).map(|(_, digest)| digest);
@@ -287,7 +122,7 @@ impl Log {
                     self.ended = self.epoch;
                     self.last_sweep = slot;
                     self.swept.extend(packs);
-                    self.state
+                    self.state_mut()
                         .facts
                         .values_mut()
                         .filter(|fact| fact.forgotten)
@@ -297,10 +132,10 @@ impl Log {
             Action::Observe { sessions } => self.observe(&sessions, entry.time),
             Action::Forget { sessions } => self.each(&sessions, |fact| fact.forgotten = true),
             Action::Recall { sessions } => self.each(&sessions, |fact| fact.forgotten = fact.gone),
-            Action::Hold(hold) => drop(self.state.holds.insert(hold.id, hold)),
+            Action::Hold(hold) => drop(self.state_mut().holds.insert(hold.id, hold)),
             Action::Lift { holds } => {
                 for id in holds {
-                    if self.state.holds.remove(&id).is_none() {
+                    if self.state_mut().holds.remove(&id).is_none() {
                         self.each(&[SessionId(id)], |fact| fact.lifted = true);
                     }
                 }
@@ -317,7 +152,7 @@ impl Log {
             // Whoever has the owner's root can certify what he likes: that can't be revoked.
             Action::Revoke { key: KeyId::OWNER, .. } => {}
             Action::Revoke { key, serial } => {
-                let known = self.state.revoked.entry(key).or_default();
+                let known = self.state_mut().revoked.entry(key).or_default();
                 *known = serial.max(*known);
             }
         }
@@ -327,7 +162,7 @@ impl Log {
         let not_before = self.state.last_observed.unwrap_or(Time(i64::MIN));
         // An author whose clock runs behind does not turn the order around.
         let not_after = time.max(not_before);
-        self.state.last_observed = Some(not_after);
+        self.state_mut().last_observed = Some(not_after);
         let seen = Observed { not_before, not_after };
         self.each(sessions, |fact| fact.observed = fact.observed.or(Some(seen)));
     }
@@ -337,9 +172,13 @@ impl Log {
         let ended_before = self.base_epoch();
         for id in sessions {
             if id.epoch() >= ended_before || self.state.rows.contains_key(id) {
-                change(self.state.facts.entry(*id).or_default());
+                change(self.state_mut().facts.entry(*id).or_default());
             }
         }
+    }
+
+    fn state_mut(&mut self) -> &mut State {
+        Arc::make_mut(&mut self.state)
     }
 
     pub fn fact(&self, id: SessionId) -> Fact {
@@ -393,6 +232,22 @@ impl Log {
     /// The epochs whose sessions, commits and deltas lie in folders of their own: those after the checkpoint.
     pub fn open_epochs(&self) -> std::ops::RangeInclusive<u32> {
         self.base_epoch()..=self.epoch
+    }
+
+    /// Whether the newest checkpoint, as it was when the log was read, stands for the last sweep.
+    pub(super) fn is_published(&self) -> bool {
+        self.last_sweep == 0 || self.newest.is_some_and(|slot| slot >= self.last_sweep)
+    }
+
+    /// Whether it holds together, and ends with the last sweep.
+    pub(super) fn ends_with_sweep(&self) -> bool {
+        !self.salvaged && self.head == self.last_sweep
+    }
+
+    /// Whether nothing has come since.
+    pub(super) async fn is_still(&self, repo: &Repository) -> Result<bool> {
+        let now = Self::load(repo).await?;
+        Ok((now.head, now.newest) == (self.head, self.newest))
     }
 
     /// Whether no newer checkpoint has come since.

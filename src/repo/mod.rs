@@ -78,6 +78,7 @@ pub struct Repository {
     pub world: World,
     /// How far the gc log was seen, by whoever has opened this; to be kept for the next time.
     pub seen: Seen,
+    latest: log::Latest,
     /// Where an index lies that is too long for memory; none: in memory all the same.
     pub scratch: Option<Scratch>,
     /// Go on with what is left of a log that does not hold: for who reads what is named by its id, and adds nothing.
@@ -100,7 +101,8 @@ impl Repository {
     pub(super) fn in_domain(&self, name: &str) -> Result<Self> {
         let keys = Arc::new(self.keys.in_domain(&self.config, name)?);
         let store = place_of(&self.top, keys.certificate.domain);
-        Ok(Self { store, keys, seen: Seen::default(), ..self.clone() })
+        let (seen, latest) = (Seen::default(), log::Latest::default());
+        Ok(Self { store, keys, seen, latest, ..self.clone() })
     }
 
     /// Seals what is to lie at `key` in the store.
@@ -131,13 +133,18 @@ impl Repository {
     ) -> Self {
         let store = if config.single_writer() { store.degraded() } else { store };
         let keys = Arc::new(Keys::mover(&config, keys, asked));
+        Self::of(store.clone(), store, config, keys, &world)
+    }
+
+    fn of(store: Store, top: Store, config: Config, keys: Arc<Keys>, world: &World) -> Self {
         Self {
-            top: store.clone(),
             store,
+            top,
             config,
             keys,
-            world,
+            world: world.clone(),
             seen: Seen::default(),
+            latest: log::Latest::default(),
             scratch: None,
             goes_on: false,
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use crate::crypto::kdf::Params;
 use crate::crypto::secret::{Key, Passphrase};
@@ -16,9 +17,12 @@ use crate::format::{limits, object};
 use crate::repo::keys::Keys;
 use crate::repo::owner::{LikeKeys, Owner};
 use crate::repo::slots::{NewSlot, Opens};
-use crate::repo::{Error, Repository, Result, Seen};
+use crate::repo::{Error, Repository, Result};
 use crate::store::{Class as StoreClass, Created, Store};
 use crate::world::World;
+
+/// Slots that are fetched at the same time.
+const PARALLEL_GETS: usize = 32;
 
 /// What unlocks a repository.
 #[derive(Clone, Debug)]
@@ -73,8 +77,8 @@ pub async fn init(store: Store, world: &World, init: Init) -> Result<(Repository
         Created::Other(_) => return Err(Error::Exists { store: store.to_string() }),
     }
     let keys = Arc::new(Keys::new(&config, RoleSecrets::Owner(Box::new(owner.secrets)), None)?);
-    let (top, world, seen) = (store.clone(), world.clone(), Seen::default());
-    Ok((Repository { store, top, config, keys, world, seen, scratch: None, goes_on: false }, key_file))
+    let top = store.clone();
+    Ok((Repository::of(store, top, config, keys, world), key_file))
 }
 
 async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
@@ -92,12 +96,12 @@ async fn probe(store: &Store, world: &World, degrade: Degrade) -> Result<u64> {
 /// Opens a repository with a passphrase or a key file. An owner opens the default domain or the one that is
 /// named; who else names one that is not his is refused.
 pub async fn open(store: Store, world: &World, unlock: &Unlock, domain: Option<&str>) -> Result<Repository> {
-    let encoded =
-        read_config(&store).await?.ok_or_else(|| Error::NotARepository { store: store.to_string() })?;
+    let (encoded, slots) = tokio::join!(read_config(&store), read_slots(&store, unlock));
+    let encoded = encoded?.ok_or_else(|| Error::NotARepository { store: store.to_string() })?;
     let config = Config::decode(&encoded).map_err(Error::object(object::CONFIG))?;
     let secrets = match unlock {
-        Unlock::Passphrase(passphrase) => unlock_by_passphrase(&store, &config, passphrase).await?,
-        Unlock::KeyFile(key_file) => unlock_by_file(&store, &config, key_file).await?,
+        Unlock::Passphrase(passphrase) => unlock_by_passphrase(slots?, &config, passphrase).await?,
+        Unlock::KeyFile(key_file) => unlock_by_file(slots?, &config, key_file)?,
     };
     if secrets.config_digest != config::digest(&encoded) {
         return Err(Error::ConfigChanged);
@@ -105,8 +109,7 @@ pub async fn open(store: Store, world: &World, unlock: &Unlock, domain: Option<&
     let keys = Arc::new(Keys::new(&config, secrets.holds, domain)?);
     let top = if config.single_writer() { store.degraded() } else { store };
     let store = place_of(&top, keys.certificate.domain);
-    let (world, seen) = (world.clone(), Seen::default());
-    Ok(Repository { store, top, config, keys, world, seen, scratch: None, goes_on: false })
+    Ok(Repository::of(store, top, config, keys, world))
 }
 
 /// Where the objects of a domain lie.
@@ -135,25 +138,43 @@ pub(super) async fn read_slot(store: &Store, key: &str) -> Result<Slot> {
     Slot::decode(&bytes).map_err(Error::object(key))
 }
 
-async fn unlock_by_file(store: &Store, config: &Config, file: &KeyFile) -> Result<Secrets> {
+/// The slots that may be opened, or why one can't be read: all for a passphrase, for a key file its own.
+async fn read_slots(store: &Store, unlock: &Unlock) -> Result<Vec<(SlotId, Result<Slot>)>> {
+    let ids = match unlock {
+        Unlock::KeyFile(file) => vec![file.slot],
+        Unlock::Passphrase(_) => {
+            let listed = store.list(object::KEYS).await?;
+            let name = |key: &str| SlotId::parse(key.rsplit('/').next().unwrap_or_default());
+            listed.iter().filter_map(|found| name(&found.key)).collect()
+        }
+    };
+    let reading =
+        ids.into_iter().map(|id| async move { (id, read_slot(store, &object::slot_key(id)).await) });
+    Ok(futures::stream::iter(reading).buffered(PARALLEL_GETS).collect().await)
+}
+
+fn unlock_by_file(slots: Vec<(SlotId, Result<Slot>)>, config: &Config, file: &KeyFile) -> Result<Secrets> {
     let wrong = || Error::WrongKeyFile { slot: file.slot.to_string() };
     if file.repo != config.repo {
         return Err(wrong());
     }
-    let slot = match read_slot(store, &object::slot_key(file.slot)).await {
+    let (id, slot) = slots.into_iter().next().ok_or_else(wrong)?;
+    let slot = match slot {
         Err(Error::Store(error)) if error.class() == StoreClass::Missing => return Err(wrong()),
         slot => slot?,
     };
-    slot.open(&file.unlock, config.repo, file.slot).map_err(|_| wrong())
+    slot.open(&file.unlock, config.repo, id).map_err(|_| wrong())
 }
 
 /// Tries each passphrase slot; a slot that can't be read does not hinder the others.
-async fn unlock_by_passphrase(store: &Store, config: &Config, passphrase: &Passphrase) -> Result<Secrets> {
+async fn unlock_by_passphrase(
+    slots: Vec<(SlotId, Result<Slot>)>,
+    config: &Config,
+    passphrase: &Passphrase,
+) -> Result<Secrets> {
     let mut unreadable = None;
-    for listed in store.list(object::KEYS).await? {
-        let name = listed.key.rsplit('/').next().unwrap_or_default();
-        let Some(id) = SlotId::parse(name) else { continue };
-        let opened = match read_slot(store, &listed.key).await {
+    for (id, slot) in slots {
+        let opened = match slot {
             Ok(slot) => try_passphrase(slot, config, passphrase, id).await,
             Err(error) => Err(error),
         };

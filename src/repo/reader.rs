@@ -3,10 +3,11 @@
 //! Nodes are read by whole packs (they are small and lie in the order in which they are
 //! read); data is read by the range that the caller plans. Opening is CPU work and sync.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use crate::crypto::hash;
 use crate::crypto::secret::Key;
@@ -33,7 +34,7 @@ pub struct Reader {
     index: Arc<Index>,
     /// Loaded since, because something was missing.
     newer: tokio::sync::Mutex<Option<Arc<Index>>>,
-    kept: tokio::sync::Mutex<Vec<(PackId, Bytes)>>,
+    kept: Mutex<VecDeque<(PackId, Arc<OnceCell<Bytes>>)>>,
     lane_keys: Mutex<HashMap<KeyName, Option<Key>>>,
     origins: Mutex<HashMap<SessionId, Option<KeyId>>>,
     runtime: tokio::runtime::Handle,
@@ -46,7 +47,7 @@ impl Reader {
             repo: repo.clone(),
             index,
             newer: tokio::sync::Mutex::default(),
-            kept: tokio::sync::Mutex::default(),
+            kept: Mutex::default(),
             lane_keys: Mutex::default(),
             origins: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
@@ -59,10 +60,6 @@ impl Reader {
 
     pub fn index(&self) -> &Arc<Index> {
         &self.index
-    }
-
-    pub(super) fn runtime(&self) -> &tokio::runtime::Handle {
-        &self.runtime
     }
 
     /// A node's content; needs the meta key of its entries.
@@ -229,19 +226,23 @@ impl Reader {
     }
 
     async fn whole_pack(&self, id: PackId) -> Result<Bytes> {
-        // Held while fetching: whoever wants the same pack waits for it instead of fetching it too.
-        let mut kept = self.kept.lock().await;
-        if let Some(at) = kept.iter().position(|(kept, _)| *kept == id) {
-            let found = kept.remove(at);
-            kept.push(found);
-        } else {
-            let bytes = self.repo.store.get(&object::pack_key(id)).await?;
-            if kept.len() >= KEPT_PACKS {
-                kept.remove(0);
-            }
-            kept.push((id, bytes));
+        // Whoever wants a pack that is being fetched waits for it instead of fetching it too.
+        let pack = self.kept_pack(id);
+        let key = object::pack_key(id);
+        let bytes = pack.get_or_try_init(|| self.repo.store.get(&key)).await?;
+        Ok(bytes.clone())
+    }
+
+    /// Where a pack is kept, or will be; the least used one gives way.
+    fn kept_pack(&self, id: PackId) -> Arc<OnceCell<Bytes>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().position(|(kept, _)| *kept == id).and_then(|at| kept.remove(at));
+        let pack = known.map(|(_, pack)| pack).unwrap_or_default();
+        kept.push_back((id, pack.clone()));
+        if kept.len() > KEPT_PACKS {
+            kept.pop_front();
         }
-        Ok(kept.last().expect("it was just put there").1.clone())
+        pack
     }
 
     /// Opens a chunk from the bytes of its record and compares its id. Needs who can read data.

@@ -11,7 +11,8 @@ use crate::crypto::sign;
 use crate::format::id::SessionId;
 use crate::format::session::{self as wire, Lane as WireLane, wrap_lane};
 use crate::format::{limits, object};
-use crate::repo::{Error, Log, Repository, Result};
+use crate::repo::snapshots::resolved_after;
+use crate::repo::{Error, Index, Log, Repository, Result, Snapshots};
 
 /// Sessions that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
@@ -39,6 +40,7 @@ pub struct Begun {
     pub session: SessionId,
     pub lanes: Vec<Lane>,
     pub view: View,
+    log: Log,
 }
 
 /// How far the session has read the gc log. What it commits says so.
@@ -65,10 +67,25 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
             // The owner may count the epochs otherwise, and may not have seen this session.
             log = Log::load(repo).await?;
         } else if log.epoch == epoch {
-            return Ok(Begun { session, lanes, view: View { slot: log.head, head: log.digest() } });
+            let view = View { slot: log.head, head: log.digest() };
+            return Ok(Begun { session, lanes, view, log });
         }
     }
     Err(Error::Fenced)
+}
+
+impl Begun {
+    /// What the session goes on from: the snapshots before it, and the index that it adds to.
+    pub async fn load_before(&self, repo: &Repository) -> Result<(Snapshots, Index)> {
+        let mut log = self.log.clone();
+        let ids = resolved_after(repo, &mut log).await?;
+        let log = log.held(repo).await?;
+        let (snapshots, index) = (
+            Snapshots::load_before_of(repo, log.clone(), ids.clone()),
+            Index::load_to_add_of(repo, self.session, log, &ids),
+        );
+        tokio::try_join!(snapshots, index)
+    }
 }
 
 async fn put(repo: &Repository, epoch: u32, lanes: u32) -> Result<(SessionId, Vec<Lane>)> {

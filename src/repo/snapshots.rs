@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::crypto::{hash, seal, sign};
@@ -20,6 +21,9 @@ use crate::world::Time;
 const ATTEMPTS: usize = 8;
 /// Commits that are fetched at the same time.
 const PARALLEL_GETS: usize = 32;
+
+/// Epochs that are listed at the same time.
+const PARALLEL_LISTS: usize = 16;
 
 /// A committed snapshot.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ pub struct Snapshots {
     pub remembered: BTreeMap<KeyId, Vec<(u64, [u8; 32])>>,
     /// Sessions that copied records and are done: no snapshots.
     pub repacks: HashSet<SessionId>,
+    /// Snapshots that are there and were not loaded.
+    pub left_out: Vec<SessionId>,
     pub problems: Vec<Error>,
 }
 
@@ -66,41 +72,57 @@ enum Ended {
 
 impl Snapshots {
     pub async fn load(repo: &Repository) -> Result<Self> {
-        Self::load_chosen(repo, |_, ids| ids).await
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?;
+        Self::load_chosen(repo, log, ids, |_, _| ()).await
     }
 
     /// What a session of this holder is compared with, and goes on from: the newest of its own of each source, and all
     /// of the epochs that no checkpoint stands for. So a backup's start does not grow with the number of snapshots.
     pub async fn load_before(repo: &Repository) -> Result<Self> {
+        let mut log = Log::load(repo).await?;
+        let ids = resolved_after(repo, &mut log).await?;
+        Self::load_before_of(repo, log, ids).await
+    }
+
+    /// The same, of the sessions that were listed before the log was read.
+    pub(super) async fn load_before_of(repo: &Repository, log: Log, ids: Vec<SessionId>) -> Result<Self> {
         let own = repo.keys.certificate.key;
-        Self::load_chosen(repo, |log, mut ids| {
+        Self::load_chosen(repo, log, ids, |log, ids| {
             let newest = newest_of(log, own);
             ids.retain(|id| newest.contains(id) || !log.state.rows.contains_key(id));
-            ids
         })
         .await
     }
 
     async fn load_chosen(
         repo: &Repository,
-        choose: impl Fn(&Log, Vec<SessionId>) -> Vec<SessionId>,
+        mut log: Log,
+        mut ids: Vec<SessionId>,
+        choose: impl Fn(&Log, &mut Vec<SessionId>),
     ) -> Result<Self> {
-        let mut log = Log::load(repo).await?;
         for _ in 0..ATTEMPTS {
-            let ids = resolved_after(repo, &mut log).await?;
-            let ids = choose(&log, ids);
-            let snapshots = Self::load_ids(repo, &log, &ids).await?;
+            let mut chosen = ids.clone();
+            choose(&log, &mut chosen);
+            let snapshots = Self::load_ids(repo, &log, &chosen).await?;
             if snapshots.problems.is_empty() || log.is_of_newest(repo).await? {
-                return Ok(snapshots);
+                let chosen: HashSet<SessionId> = chosen.into_iter().collect();
+                let is_there = |id: &SessionId| !log.fact(*id).forgotten && !log.fact(*id).gone;
+                let left_out = ids.into_iter().filter(|id| !chosen.contains(id) && is_there(id)).collect();
+                return Ok(Self { left_out, ..snapshots });
             }
             // A commit that is gone may be deleted while it is being read: the newer checkpoint does not list it.
             log = Log::load(repo).await?;
+            ids = resolved_after(repo, &mut log).await?;
         }
         Err(Error::Moving)
     }
 
     /// Those of the given sessions that are committed.
     pub async fn load_some(repo: &Repository, ids: &[SessionId]) -> Result<Self> {
+        if ids.is_empty() {
+            return Ok(Self::default());
+        }
         Self::load_ids(repo, &Log::load(repo).await?, ids).await
     }
 
@@ -259,12 +281,16 @@ pub(super) async fn resolved_after(repo: &Repository, log: &mut Log) -> Result<V
     let mut ids: Vec<SessionId> = log.state.rows.keys().copied().collect();
     let mut next = *log.open_epochs().start();
     loop {
-        for epoch in next..=log.epoch {
-            ids.extend(committed_in(repo, epoch).await?);
+        let epochs: Vec<u32> = (next..=log.epoch + 1).collect();
+        let mut beyond = Vec::new();
+        for some in epochs.chunks(PARALLEL_LISTS) {
+            ids.append(&mut beyond);
+            let mut listed = try_join_all(some.iter().map(|epoch| committed_in(repo, *epoch))).await?;
+            beyond = listed.pop().unwrap_or_default();
+            ids.extend(listed.into_iter().flatten());
         }
         next = log.epoch + 1;
         // Whoever commits in an epoch has read the entry that opened it.
-        let beyond = committed_in(repo, next).await?;
         log.read_on(repo).await?;
         if log.epoch >= next {
             continue;

@@ -1,14 +1,16 @@
-//! Decorators for tests: stores that fail, that remember, that rot.
+//! Decorators for tests: stores that fail, that remember, that rot, that are far away.
 //!
 //! Each is an `ObjectStore` over another one, so they can be stacked and put over any
 //! backend with [`Store::decorated`](crate::store::Store::decorated). They are compiled
 //! always, because tests of other layers and the benches use them; nothing in a running
 //! kist does. Invariant: deterministic; what happens depends on the calls alone.
 
+mod far;
 mod faulty;
 mod flip;
 mod recording;
 
+pub use far::Far;
 pub use faulty::{Failure, Faulty, Moment};
 pub use flip::Flip;
 pub use recording::{Event, Log, Recording};

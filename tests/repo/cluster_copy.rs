@@ -43,7 +43,7 @@ fn manifests() -> Vec<(TreePath, Vec<u8>)> {
 
 /// What a backup of a cluster leaves behind, made without one: volumes are folders.
 async fn back_up(repo: &Repository, volumes: &BTreeMap<&'static str, PathBuf>) -> Snapshot {
-    let kist::repo::Begun { session, mut lanes, view } = begin(repo, 1).await.unwrap();
+    let kist::repo::Begun { session, mut lanes, view, .. } = begin(repo, 1).await.unwrap();
     let before = Snapshots::load(repo).await.unwrap();
     let index = Arc::new(Index::load_to_add(repo, session).await.unwrap());
     let writer = Writer::new(repo, index, lanes.pop().unwrap(), WRITER);

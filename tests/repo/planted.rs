@@ -90,7 +90,7 @@ fn summary(source: Source) -> Summary {
 
 /// A snapshot as a cluster's backup makes it: manifests, and a summary that names volumes.
 async fn cluster_snapshot(repo: &Repository) {
-    let repo::Begun { session, mut lanes, view } = repo::begin(repo, 1).await.unwrap();
+    let repo::Begun { session, mut lanes, view, .. } = repo::begin(repo, 1).await.unwrap();
     let before = Snapshots::load(repo).await.unwrap();
     let index = std::sync::Arc::new(Index::load_to_add(repo, session).await.unwrap());
     let source = Source::Cluster { cluster: "uid".into(), object: "namespaces/planted-namespace".into() };

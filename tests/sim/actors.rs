@@ -134,10 +134,10 @@ pub async fn back_up(
     let source_id = ids.source_id(&source);
     let meta = repo.keys.own_meta_key(source_id)?;
     let time = repo.world.now();
-    let Begun { session, mut lanes, view } = repo::begin(repo, 1).await?;
+    let begun = repo::begin(repo, 1).await?;
     pause(&mut draw).await;
-    let before = Snapshots::load_before(repo).await?;
-    let index = Arc::new(Index::load_to_add(repo, session).await?);
+    let (before, index) = begun.load_before(repo).await?;
+    let (Begun { session, mut lanes, view, .. }, index) = (begun, Arc::new(index));
     pause(&mut draw).await;
     look_at_parent(repo, &before, &index, source_id).await?;
     let writer = Writer::new(repo, index, lanes.remove(0), WRITER);

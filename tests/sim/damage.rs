@@ -9,7 +9,7 @@ use std::time::Duration;
 use kist::format::id::SessionId;
 use kist::format::object;
 use kist::progress::Silent;
-use kist::repo::{self, Error, Index, PruneSettings, Reading, Repository, Snapshots, Unlock, chain};
+use kist::repo::{self, Error, Index, Log, PruneSettings, Reading, Repository, Snapshots, Unlock, chain};
 use kist::store::Store;
 use object_store::memory::InMemory;
 
@@ -59,6 +59,17 @@ impl Damage {
 
     fn is_of_a_pack(&self) -> bool {
         self.key.starts_with("packs/")
+    }
+
+    /// That bits have changed inside of a pack no listing shows, and a session whose epoch has ended is not read again:
+    /// both are for a check.
+    async fn shows_when_a_backup_begins(&self, repo: &Repository) -> bool {
+        match object::parse_session(object::SESSIONS, &self.key) {
+            Some(session) => {
+                Log::load(repo).await.is_ok_and(|log| log.open_epochs().contains(&session.epoch()))
+            }
+            None => self.is_lost || !self.is_of_a_pack(),
+        }
     }
 }
 
@@ -129,8 +140,7 @@ async fn goes_on(scene: &Scene, draw: &mut Draw, beneath: &InMemory, damage: &Da
     let writer = open(scene, beneath, &scene.writers[0], draw.number()).await;
     let tree = scene.ledger.lock().unwrap().runs.values().next_back().unwrap().clone();
     let saved = back_up(&writer, Draw::new(0), &tree, 0, 0).await;
-    // That bits have changed inside of a pack no listing shows: that is for a check.
-    if let (Ok((id, _)), true) = (saved, damage.is_lost || !damage.is_of_a_pack()) {
+    if let (Ok((id, _)), true) = (saved, damage.shows_when_a_backup_begins(&writer).await) {
         let owner = open(scene, beneath, &scene.owner, draw.number()).await;
         let shown = shown(&owner).await.unwrap_or_else(|error| panic!("{damage:?}: {}", chain(&error)));
         assert_eq!(shown.get(&id), Some(&Ok(tree)), "{damage:?}: the new snapshot is not whole");

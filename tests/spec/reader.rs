@@ -42,7 +42,7 @@ async fn written(store: &Store, world: &World, files: &BTreeMap<TreePath, Vec<u8
     let (owner, file) = repo::init(store.clone(), world, init).await.unwrap();
     let bundle = repo::add_key(&owner, &NewKey::of(Role::Writer, "shop")).await.unwrap();
     let repo = repo::open(store.clone(), world, &Unlock::KeyFile(bundle), None).await.unwrap();
-    let Begun { session, lanes, view } = repo::begin(&repo, 2).await.unwrap();
+    let Begun { session, lanes, view, .. } = repo::begin(&repo, 2).await.unwrap();
     let before = Snapshots::load(&repo).await.unwrap();
     let index = Arc::new(Index::load(&repo).await.unwrap());
     let lane = lanes.into_iter().nth(1).unwrap();

@@ -68,7 +68,7 @@ pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
         ))
     });
     let wanted = wanted.into_iter().map(|chunk| (chunk, kept.contains(&chunk))).collect();
-    let mut saved = saving.ask(wanted).await;
+    let mut saved = saving.ask(wanted, Result::is_err).await;
     saved.extend(saving.rest().await);
     for saved in saved {
         let (chunk, saved) = saved?;

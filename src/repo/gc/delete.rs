@@ -32,16 +32,13 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
         keys.extend(log.state.pending.iter().filter(may_go).cloned());
     }
     let epoch = checkpoint.epoch;
-    let ended = |key: &str, folder| object::parse_session(folder, key).is_some_and(|id| id.epoch() < epoch);
-    for found in repo.store.list(object::INDEX).await? {
-        let session = found.key.rsplit_once('/').map_or("", |(session, _)| session);
-        if ended(session, object::INDEX) {
-            keys.push(found.key);
-        }
-    }
-    keys.extend(unneeded_sessions(repo, log, epoch).await?);
-    keys.extend(older_generations(repo, log).await?);
-    keys.extend(older_checks(repo).await?);
+    let (deltas, sessions, generations, checks) = tokio::try_join!(
+        ended_deltas(repo, epoch),
+        unneeded_sessions(repo, log, epoch),
+        older_generations(repo, log),
+        older_checks(repo)
+    )?;
+    keys.extend([deltas, sessions, generations, checks].into_iter().flatten());
     let deleting = keys.into_iter().map(|key| async move {
         let deleted = repo.store.delete(&key).await;
         (key, deleted)
@@ -60,14 +57,24 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
     Ok(())
 }
 
+/// Deltas of epochs that the checkpoint stands for.
+async fn ended_deltas(repo: &Repository, epoch: u32) -> Result<Vec<String>> {
+    let has_ended = |key: &str| {
+        let session = key.rsplit_once('/').map_or("", |(session, _)| session);
+        object::parse_session(object::INDEX, session).is_some_and(|id| id.epoch() < epoch)
+    };
+    let listed = repo.store.list(object::INDEX).await?;
+    Ok(listed.into_iter().map(|found| found.key).filter(|key| has_ended(key)).collect())
+}
+
 /// Sessions of ended epochs whose commit is gone, and whose lane keys open no record that is left. One that was fenced
 /// stays for ever, as its fence does: its writer may come back and name its packs again.
 async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<Vec<String>> {
     let of = |folder, key: &str| object::parse_session(folder, key).filter(|id| id.epoch() < epoch);
-    let resolved = repo.store.list(object::COMMITS).await?;
+    let (resolved, listed) =
+        tokio::try_join!(repo.store.list(object::COMMITS), repo.store.list(object::SESSIONS))?;
     let resolved: HashSet<SessionId> =
         resolved.iter().filter_map(|found| of(object::COMMITS, &found.key)).collect();
-    let listed = repo.store.list(object::SESSIONS).await?;
     let gone: Vec<(SessionId, String)> = listed
         .into_iter()
         .filter_map(|found| Some((of(object::SESSIONS, &found.key)?, found.key)))
@@ -89,8 +96,9 @@ async fn unneeded_sessions(repo: &Repository, log: &Log, epoch: u32) -> Result<V
 async fn older_generations(repo: &Repository, log: &Log) -> Result<Vec<String>> {
     let Some((newest, checkpoint)) = &log.base else { return Ok(Vec::new()) };
     let slot = |key: &str| object::parse_slot(object::CHECKPOINTS, key);
-    let mut slots: Vec<u64> =
-        repo.store.list(object::CHECKPOINTS).await?.iter().filter_map(|found| slot(&found.key)).collect();
+    let (checkpoints, generations) =
+        tokio::try_join!(repo.store.list(object::CHECKPOINTS), repo.store.list(object::GENERATIONS))?;
+    let mut slots: Vec<u64> = checkpoints.iter().filter_map(|found| slot(&found.key)).collect();
     slots.sort_unstable();
     if slots.last() != Some(newest) {
         return Ok(Vec::new());
@@ -99,7 +107,7 @@ async fn older_generations(repo: &Repository, log: &Log) -> Result<Vec<String>> 
     let mut keys: Vec<String> =
         slots.iter().filter(|slot| **slot < kept_from).map(|slot| object::checkpoint_key(*slot)).collect();
     let named = object::generation_folder(*newest, checkpoint.name);
-    for found in repo.store.list(object::GENERATIONS).await? {
+    for found in generations {
         let folder = found.key.rsplit_once('/').map_or("", |(folder, _)| folder);
         let of =
             folder.rsplit('/').next().and_then(|name| name.split_once('-')).and_then(|(n, _)| n.parse().ok());

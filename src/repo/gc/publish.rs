@@ -13,7 +13,7 @@ use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::{Filling, IndexDelta, IndexPack};
 use crate::format::object;
 use crate::repo::error::is_damage;
-use crate::repo::gc::{ATTEMPTS, delete, is_published};
+use crate::repo::gc::{ATTEMPTS, delete};
 use crate::repo::index::{self, Listed};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
@@ -26,11 +26,15 @@ const PARALLEL_GETS: usize = 8;
 /// Publishes the last sweep, if nobody has yet.
 pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
     for _ in 0..ATTEMPTS {
-        if is_published(repo, log).await? {
+        if log.is_published() {
             return Ok(());
         }
         // Only the log up to the sweep goes in; what came after is read behind the checkpoint.
-        match Log::load_at(repo, log.last_sweep).await {
+        let upto = match log.ends_with_sweep() {
+            true => Ok(log.clone()),
+            false => Log::load_at(repo, log.last_sweep).await,
+        };
+        match upto {
             Ok(upto) => {
                 let base = upto.base_slot();
                 match publish(repo, upto).await {
@@ -131,7 +135,7 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     if let Some(damage) = snapshots.problems.first() {
         return Err(Error::Unsound { what: crate::repo::chain(damage) });
     }
-    state_with(repo, log, log.state.clone(), &snapshots).await
+    state_with(repo, log, log.state.as_ref().clone(), &snapshots).await
 }
 
 /// What the log has come to, with the commits of the epochs that have ended since `state` was made.

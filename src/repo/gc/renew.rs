@@ -111,7 +111,7 @@ async fn sweep(repo: &Repository, mut log: Log, newest: Option<u64>, renewed: &m
     }
     // Condemns and sweeps that are lost have ended epochs all the same.
     log.ended = log.epoch;
-    let mut state = log.state.clone();
+    let mut state = log.state.as_ref().clone();
     give_up(&mut state, &snapshots, renewed);
     let state = publish::state_with(repo, &log, state, &snapshots).await?;
     publish::publish_state(repo, log, state, newest, Some(&mut renewed.lost)).await

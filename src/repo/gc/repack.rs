@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::stream::{self, StreamExt};
+
 use crate::crypto::hash;
 use crate::format::id::{KeyId, PackId};
 use crate::format::object;
@@ -17,6 +19,9 @@ use crate::repo::gc::plan::Stays;
 use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
 use crate::repo::{Begun, Error, Index, Place, Repository, Result, begin};
+
+/// Packs that are fetched at the same time: one while the other is copied.
+const PARALLEL_GETS: usize = 2;
 
 /// Copies what is used of the packs. Gives those whose used records all have a copy now.
 pub async fn repack(
@@ -32,8 +37,15 @@ pub async fn repack(
     let mut done = BTreeSet::new();
     for ((kind, origin), packs) in groups {
         let mut filling = Carrier::new(repo, uploads.clone(), kind, origin);
-        for pack in packs {
-            let bytes = match repo.store.get(&object::pack_key(pack)).await.map_err(Error::from) {
+        // By tasks of their own: while a pack is copied nobody asks for the next one.
+        let fetching = packs.into_iter().map(|pack| {
+            let store = repo.store.clone();
+            tokio::spawn(async move { (pack, store.get(&object::pack_key(pack)).await) })
+        });
+        let mut fetching = stream::iter(fetching).buffered(PARALLEL_GETS);
+        while let Some(fetched) = fetching.next().await {
+            let (pack, fetched) = fetched.expect("fetching a pack does not panic");
+            let bytes = match fetched.map_err(Error::from) {
                 // Another prune was quicker, or it is damaged, and a check tells.
                 Err(error) if is_damage(&error) => continue,
                 bytes => bytes?,

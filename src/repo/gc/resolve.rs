@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use futures::future::try_join_all;
+
 use crate::format::id::SessionId;
 use crate::format::object;
 use crate::repo::gc::PruneSettings;
@@ -15,6 +17,9 @@ use crate::store::Object;
 
 /// Between two looks at sessions that are at work.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Epochs that are listed at the same time.
+const PARALLEL_LISTS: usize = 16;
 
 pub enum Resolved {
     All {
@@ -79,8 +84,8 @@ impl Signs {
 
 /// The sessions of an epoch that have no commit and no fence.
 async fn unresolved(repo: &Repository, epoch: u32) -> Result<BTreeMap<SessionId, Signs>> {
-    let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
-    let resolved = repo.store.list(&object::epoch_folder(object::COMMITS, epoch)).await?;
+    let folders = [object::SESSIONS, object::COMMITS].map(|folder| object::epoch_folder(folder, epoch));
+    let (sessions, resolved) = tokio::try_join!(repo.store.list(&folders[0]), repo.store.list(&folders[1]))?;
     let resolved: HashSet<SessionId> =
         resolved.iter().filter_map(|found| object::parse_session(object::COMMITS, &found.key)).collect();
     signs(repo, epoch, sessions, &resolved).await
@@ -117,9 +122,13 @@ pub async fn running(
 ) -> Result<(HashSet<SessionId>, Option<i64>)> {
     let mut running = HashSet::new();
     let mut since = None;
-    for epoch in log.open_epochs() {
-        let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
-        for (id, signs) in signs(repo, epoch, sessions, resolved).await? {
+    let epochs: Vec<u32> = log.open_epochs().collect();
+    for some in epochs.chunks(PARALLEL_LISTS) {
+        let open = some.iter().map(|epoch| async move {
+            let sessions = repo.store.list(&object::epoch_folder(object::SESSIONS, *epoch)).await?;
+            signs(repo, *epoch, sessions, resolved).await
+        });
+        for (id, signs) in try_join_all(open).await?.into_iter().flatten() {
             if signs.age(repo) < silence.as_secs() as i64 {
                 running.insert(id);
                 since = Some(since.unwrap_or(i64::MAX).min(signs.began));

@@ -1,7 +1,8 @@
 //! The deltas and parts that an index is made of, read one by one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use futures::future::{join_all, try_join_all};
 use futures::{Stream, StreamExt};
 
 use crate::format::id::{PackId, RecordId, SessionId};
@@ -10,13 +11,15 @@ use crate::format::keys::Role;
 use crate::format::{limits, object};
 use crate::repo::index::Place;
 use crate::repo::log::part;
-use crate::repo::session::{Session, load_sessions};
+use crate::repo::session::{Session, load_session, load_sessions};
 use crate::repo::{Error, Lane, Log, Repository, Result};
 
 /// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
 /// … and parts of a checkpoint's index, which are larger.
 const PARALLEL_PARTS: usize = 2;
+/// Epochs that are listed at the same time.
+const PARALLEL_LISTS: usize = 16;
 /// Records that are held of packs that are looked into: 60 bytes each.
 const HELD_RECORDS: usize = 1 << 19;
 /// Readings that are begun again because a newer checkpoint has replaced what was being read.
@@ -42,15 +45,17 @@ pub async fn each(
     while let Some(part) = parts.next().await {
         use_or_tell(&mut problems, part.map(|part| (None, part)))?;
     }
-    for epoch in log.open_epochs() {
-        let mut listed = Listed::of(repo, log, epoch).await?;
-        problems.append(&mut listed.problems);
-        let mut deltas = listed.deltas(repo, PARALLEL_GETS);
-        while let Some(delta) = deltas.next().await {
-            use_or_tell(&mut problems, delta.map(|(session, delta)| (Some(session), delta)))?;
+    let epochs: Vec<u32> = log.open_epochs().collect();
+    for some in epochs.chunks(PARALLEL_LISTS) {
+        for mut listed in try_join_all(some.iter().map(|epoch| Listed::of(repo, log, *epoch))).await? {
+            problems.append(&mut listed.problems);
+            let mut deltas = listed.deltas(repo, PARALLEL_GETS);
+            while let Some(delta) = deltas.next().await {
+                use_or_tell(&mut problems, delta.map(|(session, delta)| (Some(session), delta)))?;
+            }
+            drop(deltas);
+            all.extend(listed.sessions);
         }
-        drop(deltas);
-        all.extend(listed.sessions);
     }
     Ok((all, problems))
 }
@@ -84,9 +89,21 @@ pub struct Listed {
 
 impl Listed {
     pub async fn of(repo: &Repository, log: &Log, epoch: u32) -> Result<Self> {
-        // A delta's session was there before the delta.
-        let listed = repo.store.list(&object::epoch_folder(object::INDEX, epoch)).await?;
-        let (sessions, problems) = load_sessions(repo, epoch).await?;
+        let folder = object::epoch_folder(object::INDEX, epoch);
+        let list = async { Ok::<_, Error>(repo.store.list(&folder).await?) };
+        let (listed, (mut sessions, problems)) = tokio::try_join!(list, load_sessions(repo, epoch))?;
+        // A delta's session was there before the delta, but may have come after the sessions were listed.
+        let of_deltas: HashSet<_> =
+            listed.iter().filter_map(|found| object::parse_index(&found.key)).collect();
+        let late = of_deltas.into_iter().map(|(session, _)| session).filter(|id| !sessions.contains_key(id));
+        for loaded in join_all(late.map(|session| load_session(repo, session))).await {
+            match loaded {
+                Ok(session) => drop(sessions.insert(session.id, session)),
+                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                // Who opens the delta tells it.
+                Err(_) => {}
+            }
+        }
         let keys = listed.into_iter().map(|found| found.key).filter(|key| log.counts(key, &sessions));
         Ok(Self { keys: keys.collect(), sessions, problems })
     }

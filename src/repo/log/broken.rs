@@ -64,6 +64,7 @@ impl Log {
             }
         }
         log.unpublished = None;
+        log.salvaged = true;
         log.newest = newest;
         let begun = highest_epoch(repo, last).await?;
         log.epoch = log.epoch.max(begun);

@@ -1,5 +1,7 @@
 //! What the store has of the log: entries, checkpoints and their parts, each held to what it must be by itself.
 
+use futures::future::join_all;
+
 use crate::crypto::hash;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::log::Entry;
@@ -44,6 +46,16 @@ pub async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [
     entry.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
     repo.keys.check_domain(&entry.certificate).map_err(Error::object(&key))?;
     Ok(Some((entry, hash::plain(&sealed))))
+}
+
+/// The entries of some slots, all asked for at the same time.
+pub async fn read_entries(
+    repo: &Repository,
+    slots: impl Iterator<Item = u64>,
+) -> Vec<(u64, Result<Option<(Entry, [u8; 32])>>)> {
+    let slots: Vec<u64> = slots.collect();
+    let read = join_all(slots.iter().map(|slot| read_entry(repo, *slot))).await;
+    slots.into_iter().zip(read).collect()
 }
 
 /// BLAKE3 of the entry in a slot, as stored; none if the slot is free.

@@ -1,0 +1,155 @@
+//! What restored files need, fetched together: batches of pieces, with the next one listed while the last is coming.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::archive::cursor::Extents;
+use crate::archive::place::{Piece, Placed, Placer, Placing, damage_or};
+use crate::archive::target::Target;
+use crate::format::entry::{Attributes, Content, Extent, TreePath};
+use crate::format::refs::ChunkRef;
+use crate::progress::{Progress, Unit, cancelled};
+use crate::repo::{Fetch, Reader, Result};
+
+/// A batch ends at so many bytes of chunks, …
+const BATCH_BYTES: u64 = 128 * 1024 * 1024;
+/// … or pieces of files, …
+const BATCH_PIECES: usize = 8 * 1024;
+/// … or files of more than one chunk, which stay open until the last of it comes.
+const BATCH_OPEN: usize = 256;
+
+/// Files on their way into a target.
+pub struct Filling {
+    reader: Arc<Reader>,
+    placer: Placer,
+    progress: Arc<dyn Progress>,
+    fetch: Fetch<Vec<Piece>, Result<Placed>>,
+    batch: Batch,
+}
+
+/// What files need, to be fetched together.
+#[derive(Default)]
+struct Batch {
+    pieces: HashMap<ChunkRef, Vec<Piece>>,
+    count: usize,
+    bytes: u64,
+    open: usize,
+}
+
+impl Batch {
+    /// Whether a piece of a chunk belongs into the next one. What is fetched in any case may be used once more.
+    fn is_full_for(&self, chunk: &ChunkRef) -> bool {
+        self.count >= BATCH_PIECES
+            || self.open >= BATCH_OPEN
+            || (self.bytes >= BATCH_BYTES && !self.pieces.contains_key(chunk))
+    }
+
+    fn add(&mut self, chunk: ChunkRef, piece: Piece) {
+        self.count += 1;
+        let pieces = self.pieces.entry(chunk).or_default();
+        if pieces.is_empty() {
+            self.bytes += u64::from(chunk.len);
+        }
+        pieces.push(piece);
+    }
+}
+
+impl Filling {
+    pub fn new(reader: Arc<Reader>, target: Arc<Target>, progress: Arc<dyn Progress>) -> Self {
+        let placer = Placer { target, progress: progress.clone() };
+        let putting = placer.clone();
+        let put = move |_, pieces, read| Ok(putting.pieces(pieces, damage_or(read)?));
+        Self { fetch: Fetch::new(reader.clone(), put), reader, placer, progress, batch: Batch::default() }
+    }
+
+    /// Adds a file, and fetches batches that are full. Gives what has come of files meanwhile. A file that is added in
+    /// part, because the run was told to stop or the disk is full, never gets its name.
+    pub async fn add(
+        &mut self,
+        path: TreePath,
+        attributes: Attributes,
+        size: u64,
+        content: &Content,
+    ) -> Result<Placed> {
+        let file = Placing::new(path, attributes, size);
+        let mut extents = Extents::of(self.reader.clone(), content);
+        let (mut at, mut first, mut is_open) = (0, None, false);
+        let mut placed = Placed::default();
+        loop {
+            let extent = match damage_or(extents.next().await)? {
+                Ok(Some(extent)) => extent,
+                Ok(None) if at == size => break,
+                Ok(None) => {
+                    file.lose(&format!("its extents have {at} bytes, the file {size}"), &mut placed);
+                    break;
+                }
+                Err(why) => {
+                    file.lose(&why, &mut placed);
+                    break;
+                }
+            };
+            if extent.len() > size - at {
+                file.lose("its extents are longer than the file", &mut placed);
+                break;
+            }
+            match extent {
+                Extent::Hole { len } => {
+                    file.passed(len);
+                    self.progress.advance(Unit::Bytes, len);
+                }
+                Extent::Data { chunk, offset, len } => {
+                    if self.batch.is_full_for(&chunk) {
+                        is_open = false;
+                        placed.merge(self.fetch_batch().await?);
+                        if placed.is_full() || self.progress.is_cancelled() {
+                            return Ok(placed);
+                        }
+                    }
+                    if *first.get_or_insert(chunk) != chunk && !is_open {
+                        is_open = true;
+                        self.batch.open += 1;
+                    }
+                    self.batch.add(chunk, Piece { file: file.clone(), at, offset, len });
+                }
+            }
+            at += extent.len();
+        }
+        self.placer.let_go(file, &mut placed);
+        Ok(placed)
+    }
+
+    /// Asks for what the batch needs; returns when all requests are under way, or earlier if the rest is of no use.
+    async fn fetch_batch(&mut self) -> Result<Placed> {
+        let wanted = std::mem::take(&mut self.batch).pieces.into_iter().collect();
+        let progress = self.progress.clone();
+        let is_end = |placed: &Result<Placed>| placed.as_ref().map_or(true, Placed::is_full);
+        tokio::select! {
+            placed = self.fetch.ask(wanted, is_end) => Placed::all(placed),
+            () = cancelled(progress.as_ref()) => Ok(Placed::default()),
+        }
+    }
+
+    /// Waits until every file that was added is in its place, or is not to be.
+    pub async fn settle(&mut self) -> Result<Placed> {
+        let mut placed = self.fetch_batch().await?;
+        if !placed.is_full() {
+            placed.merge(self.rest().await?);
+        }
+        Ok(placed)
+    }
+
+    /// Waits for what is under way.
+    pub async fn rest(&mut self) -> Result<Placed> {
+        let progress = self.progress.clone();
+        tokio::select! {
+            placed = self.fetch.rest() => Placed::all(placed),
+            () = cancelled(progress.as_ref()) => Ok(Placed::default()),
+        }
+    }
+
+    /// Gives up what is under way: files that are not whole leave nothing behind.
+    pub async fn abandon(self) {
+        drop(self.batch);
+        self.fetch.abandon().await;
+    }
+}

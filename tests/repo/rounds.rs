@@ -1,0 +1,68 @@
+//! What a store that is far away costs: how often a run waits for an answer before it can ask on.
+//!
+//! Each request takes a second of a clock that goes on only when nothing else can be done, so the seconds that a run
+//! takes are the requests that waited for each other.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use kist::format::object;
+use kist::format::pack::PackKind;
+use kist::repo::{self, Index, Limits, Log, PruneSettings};
+use kist::store::testing::{self, Far, Recording};
+use tokio::time::Instant;
+
+use crate::scene::{Scene, backup, grow, now};
+
+/// How often it waited for an answer.
+async fn rounds<T>(work: impl Future<Output = T>) -> (u64, T) {
+    let begin = Instant::now();
+    let done = work.await;
+    (begin.elapsed().as_secs(), done)
+}
+
+/// The clock can't tell how often a restore waits: it goes on while CPU threads work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_reads_each_pack_of_data_by_one_request() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let near = scene.open(scene.store()).await.unwrap();
+    let done = backup(&near, &scene.source()).await.unwrap();
+    let index = Index::load(&near).await.unwrap();
+    let data = index.packs().iter().filter(|pack| pack.kind == PackKind::Data);
+    let data: HashSet<String> = data.map(|pack| object::pack_key(pack.id)).collect();
+    let recorded = testing::Log::default();
+    let store = scene.store().decorated(|inner| Recording::over(inner, &recorded));
+    let repo = scene.open(store).await.unwrap();
+    assert!(scene.restore(&repo, &done.snapshot.name()).await.unwrap().is_whole());
+    let read = recorded.events().into_iter().filter(|event| data.contains(&event.key)).count();
+    assert!(data.len() > 20, "{} packs", data.len());
+    assert_eq!(read, data.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_waits_a_few_times_for_a_store_that_is_far_away() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let near = scene.open(scene.store()).await.unwrap();
+    let first = backup(&near, &scene.source()).await.unwrap();
+    backup(&near, &scene.source()).await.unwrap();
+    let far = scene.store().decorated(|inner| Far::over(inner, Duration::from_secs(1)));
+
+    let (opening, far) = rounds(scene.open(far)).await;
+    let far = far.unwrap();
+    let (beginning, begun) = rounds(repo::begin(&far, 1)).await;
+    let begun = begun.unwrap();
+    let (looking_back, before) = rounds(begun.load_before(&far)).await;
+    assert_eq!(before.unwrap().0.all.len(), 2);
+    let (again, log) = rounds(Log::load(&far)).await;
+    log.unwrap();
+    assert_eq!((opening, beginning, looking_back, again), (1, 4, 6, 1));
+
+    repo::forget(&near, &[first.snapshot.id]).await.unwrap();
+    // Packs of a test are all small, and are not what is measured here.
+    let limits = Limits { small_pack_bytes: 0, min_used_percent: 0, ..Default::default() };
+    let (pruning, pruned) = rounds(repo::prune(&far, PruneSettings { limits, ..now() }, &|_| {})).await;
+    assert_eq!(pruned.unwrap().left, None);
+    assert!(pruning <= 60, "{pruning}");
+}
