@@ -175,7 +175,7 @@ async fn a_chunk_that_is_not_as_long_as_a_node_says_is_refused() {
         }
     }
     assert_eq!(sound.len(), 1, "{sound:?}");
-    let wanted = vec![said(sound[0]), said(sound[0] + 1)];
+    let wanted = [said(sound[0]), said(sound[0] + 1)];
     let mut fetch = Fetch::new(reader, |chunk, (), read| (chunk, read));
     let mut read = fetch.ask(wanted.iter().map(|chunk| (*chunk, ())).collect(), |_| false).await;
     read.extend(fetch.rest().await);

@@ -13,6 +13,7 @@ mod copy;
 mod copy_keys;
 mod crash;
 mod damage;
+mod deleting;
 mod domains;
 mod gc;
 mod keys;
