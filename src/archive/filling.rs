@@ -8,7 +8,7 @@ use crate::archive::place::{Piece, Placed, Placer, Placing, damage_or};
 use crate::archive::target::Target;
 use crate::format::entry::{Attributes, Content, Extent, TreePath};
 use crate::format::refs::ChunkRef;
-use crate::progress::{Progress, Unit, cancelled};
+use crate::progress::{Progress, Unit};
 use crate::repo::{Fetch, Reader, Result};
 
 /// A batch ends at so many bytes of chunks, …
@@ -63,7 +63,7 @@ impl Filling {
     }
 
     /// Adds a file, and fetches batches that are full. Gives what has come of files meanwhile. A file that is added in
-    /// part, because the run was told to stop or the disk is full, never gets its name.
+    /// part, because it is of no use any more or the disk is full, never gets its name.
     pub async fn add(
         &mut self,
         path: TreePath,
@@ -101,8 +101,8 @@ impl Filling {
                     if self.batch.is_full_for(&chunk) {
                         is_open = false;
                         placed.merge(self.fetch_batch().await?);
-                        if placed.is_full() || self.progress.is_cancelled() {
-                            return Ok(placed);
+                        if placed.is_full() || file.is_failed() {
+                            break;
                         }
                     }
                     if *first.get_or_insert(chunk) != chunk && !is_open {
@@ -121,12 +121,8 @@ impl Filling {
     /// Asks for what the batch needs; returns when all requests are under way, or earlier if the rest is of no use.
     async fn fetch_batch(&mut self) -> Result<Placed> {
         let wanted = std::mem::take(&mut self.batch).pieces.into_iter().collect();
-        let progress = self.progress.clone();
         let is_end = |placed: &Result<Placed>| placed.as_ref().map_or(true, Placed::is_full);
-        tokio::select! {
-            placed = self.fetch.ask(wanted, is_end) => Placed::all(placed),
-            () = cancelled(progress.as_ref()) => Ok(Placed::default()),
-        }
+        Placed::all(self.fetch.ask(wanted, is_end).await)
     }
 
     /// Waits until every file that was added is in its place, or is not to be.
@@ -140,11 +136,7 @@ impl Filling {
 
     /// Waits for what is under way.
     pub async fn rest(&mut self) -> Result<Placed> {
-        let progress = self.progress.clone();
-        tokio::select! {
-            placed = self.fetch.rest() => Placed::all(placed),
-            () = cancelled(progress.as_ref()) => Ok(Placed::default()),
-        }
+        Placed::all(self.fetch.rest().await)
     }
 
     /// Gives up what is under way: files that are not whole leave nothing behind.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::problem::{Problem, ProblemKind};
-use crate::archive::target::{Target, TargetFile};
+use crate::archive::target::{NAMING, Target, TargetFile};
 use crate::format::entry::{Attributes, TreePath};
 use crate::format::id::LinkGroup;
 use crate::format::summary::Missing;
@@ -153,7 +153,7 @@ impl Placer {
         let Made::File(made) = made.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
         let made = Arc::into_inner(made).expect("whoever writes into it holds the file too");
         let problems = made.place(&attributes);
-        if problems.iter().all(Problem::is_of_attribute) {
+        if problems.iter().all(|problem| problem.doing != NAMING) {
             placed.files += 1;
             placed.bytes += size;
             placed.linked.extend(attributes.link);
@@ -202,6 +202,10 @@ impl Placing {
         if !self.is_given_up() {
             placed.problems.push(problem);
         }
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(*self.made(), Made::Failed)
     }
 
     /// Gives it up; whether it was before.

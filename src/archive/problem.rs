@@ -85,7 +85,7 @@ impl Problem {
     /// Whether the thing is there and only an attribute of it is not as it should be: what sets attributes says
     /// `setting …`.
     pub fn is_of_attribute(&self) -> bool {
-        self.doing.starts_with("setting ")
+        self.doing.starts_with("setting ") || self.doing == "removing an attribute of"
     }
 
     /// Of an error that the system gave.

@@ -18,7 +18,7 @@ pub use crate::archive::report::{List, Report};
 use crate::archive::target::{Device, Target};
 use crate::format::entry::{Attributes, Entry, Kind, TreePath};
 use crate::format::id::{LinkGroup, NodeId};
-use crate::progress::{Progress, Unit};
+use crate::progress::{Progress, Unit, cancelled};
 use crate::repo::{Error, Reader, Result};
 
 /// Hard links that are made together, when the files are there.
@@ -49,7 +49,11 @@ pub async fn restore(
         last: TreePath::root(),
         has_gaps: false,
     };
-    let outcome = run.carry_out(root).await;
+    let progress = run.progress.clone();
+    let outcome = tokio::select! {
+        outcome = run.carry_out(root) => outcome,
+        () = cancelled(progress.as_ref()) => Ok(Outcome::Cancelled),
+    };
     // However it has ended: nothing is written any more, and files that are not whole are gone.
     run.filling.abandon().await;
     outcome

@@ -40,6 +40,9 @@ pub struct Target {
 /// How the names of files begin that are being written.
 const UNPLACED: &str = ".kist-restoring-";
 
+/// What was being done when a file did not get its name.
+pub(super) const NAMING: &str = "giving its name to";
+
 /// A device, by its type and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -393,14 +396,15 @@ impl TargetFile {
     }
 
     /// Sets owner, mode, xattrs and times, and gives the file its name, in place of what may be there (of
-    /// folders only an empty one). To be called when all content is written.
+    /// folders only an empty one). To be called when all content is written. It has its name then, unless a
+    /// problem says otherwise.
     pub fn place(mut self, wanted: &Attributes) -> Vec<Problem> {
         let mut problems = attributes::set(&attributes::Handle::Open(&self.fd), &self.path, wanted);
         let Some(unplaced) = &self.unplaced else { return problems };
         let name = self.path.name();
         match rename_over(&self.folder, unplaced, name) {
             Ok(()) => self.unplaced = None,
-            Err(errno) => problems.push(Problem::system("giving its name to", &self.path, errno)),
+            Err(errno) => problems.push(Problem::system(NAMING, &self.path, errno)),
         }
         problems
     }

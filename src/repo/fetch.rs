@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -191,48 +190,47 @@ impl Reader {
         let Range { start, end } = run.range();
         let range = u64::from(start)..u64::from(end);
         let read = self.repo().store.get_range(&object::pack_key(run.pack), range).await;
-        let bytes = match read {
-            Ok(bytes) => Some(bytes),
-            // Each record would wait as long as this request has, and be told the same.
+        let mut taken = Vec::with_capacity(run.records.len());
+        let mut rest = Vec::new();
+        match read {
+            Ok(bytes) => {
+                let opening = run.records.into_iter().map(|(chunk, place, what)| {
+                    let from = (place.offset - start) as usize;
+                    let to = from + place.len as usize;
+                    let record = (to <= bytes.len()).then(|| bytes.slice(from..to));
+                    let (reader, take) = (self.clone(), take.clone());
+                    on_cpu(move || match record.map(|record| reader.open_as(chunk, &place, &record)) {
+                        Some(Ok(plain)) => Ok(take(chunk, what, Ok(plain))),
+                        // With `take`, which whoever waits for the end of all taking waits for.
+                        _ => Err((chunk, what, take)),
+                    })
+                });
+                for opened in join_all(opening).await {
+                    match opened {
+                        Ok(done) => taken.push(done),
+                        Err((chunk, what, _)) => rest.push((chunk, what)),
+                    }
+                }
+            }
+            // Each record would wait as long as this request has, and be told the same; unless it lies elsewhere too.
             Err(error) if matches!(error.class(), Class::Transient | Class::Denied) => {
-                let Some((chunk, _, what)) = run.records.pop() else { return Vec::new() };
+                let Some((chunk, _, what)) = run.records.pop() else { return taken };
+                let is_elsewhere = self.index().places(&RecordId::Chunk(chunk.id)).nth(1).is_some();
+                let read = if is_elsewhere { self.chunk(chunk).await } else { Err(error.into()) };
+                if read.is_ok() {
+                    rest.extend(run.records.into_iter().map(|(chunk, _, what)| (chunk, what)));
+                }
                 let take = take.clone();
-                return vec![on_cpu(move || take(chunk, what, Err(error.into()))).await];
+                taken.push(on_cpu(move || take(chunk, what, read)).await);
             }
-            Err(_) => None,
-        };
-        let taking = run.records.into_iter().map(|(chunk, place, what)| {
-            let record = bytes.as_ref().and_then(|bytes| {
-                let from = (place.offset - start) as usize;
-                let to = from + place.len as usize;
-                (to <= bytes.len()).then(|| bytes.slice(from..to))
-            });
-            self.clone().open_and_take(chunk, place, record, what, take.clone())
-        });
-        join_all(taking).await
-    }
-
-    /// Opens a chunk from its record, or reads it from wherever it lies if that is not to be had.
-    async fn open_and_take<W: Send + 'static, T: Send + 'static>(
-        self: Arc<Self>,
-        chunk: ChunkRef,
-        place: Place,
-        record: Option<Bytes>,
-        what: W,
-        take: Take<W, T>,
-    ) -> T {
-        let (reader, then) = (self.clone(), take.clone());
-        let opened = on_cpu(move || match record.map(|record| reader.open_as(chunk, &place, &record)) {
-            Some(Ok(plain)) => Ok(then(chunk, what, Ok(plain))),
-            _ => Err(what),
-        });
-        match opened.await {
-            Ok(taken) => taken,
-            Err(what) => {
-                let read = self.chunk(chunk).await;
-                on_cpu(move || take(chunk, what, read)).await
-            }
+            Err(_) => rest.extend(run.records.into_iter().map(|(chunk, _, what)| (chunk, what))),
         }
+        // One by one: what is found elsewhere has no part of the room.
+        for (chunk, what) in rest {
+            let (read, take) = (self.chunk(chunk).await, take.clone());
+            taken.push(on_cpu(move || take(chunk, what, read)).await);
+        }
+        taken
     }
 }
 

@@ -13,6 +13,7 @@ use crate::repo::index::Place;
 use crate::repo::log::part;
 use crate::repo::session::{Session, load_session, load_sessions};
 use crate::repo::{Error, Lane, Log, Repository, Result};
+use crate::store::Class;
 
 /// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
@@ -99,8 +100,8 @@ impl Listed {
         for loaded in join_all(late.map(|session| load_session(repo, session))).await {
             match loaded {
                 Ok(session) => drop(sessions.insert(session.id, session)),
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-                // Who opens the delta tells it.
+                Err(Error::Store(error)) if error.class() == Class::Transient => return Err(error.into()),
+                // Among the problems already, if it was listed; and who opens the delta tells it.
                 Err(_) => {}
             }
         }
