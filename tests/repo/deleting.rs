@@ -1,9 +1,10 @@
-//! What a prune deletes beside packs, and what it leaves when the store or an index says no.
+//! What a prune deletes beside packs, and what it leaves when the store, an index or the history says no.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use kist::format::id::SessionId;
+use kist::format::log::Action;
 use kist::format::object;
 use kist::repo::{self, Class, Repository, begin};
 use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
@@ -87,4 +88,75 @@ async fn a_session_goes_when_its_snapshot_is_gone_and_nothing_is_sealed_with_its
     let there = sessions(&owner).await;
     assert!(!there.contains(&first), "{there:?}");
     assert!([second, dead, third].iter().all(|id| there.contains(id)), "{there:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_snapshot_goes_also_where_no_pack_goes_with_it() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let first = back_up(&scene, &owner, 1).await;
+    let second = backup(&owner, &scene.source()).await.unwrap().snapshot.id;
+    forget(&owner, first).await;
+    let pruned = prune(&owner).await;
+    assert_eq!((pruned.swept_packs, pruned.left), (0, None));
+    let commits = owner.store.list(object::COMMITS).await.unwrap();
+    let commits: Vec<_> =
+        commits.iter().filter_map(|c| object::parse_session(object::COMMITS, &c.key)).collect();
+    assert_eq!(commits, [second]);
+}
+
+/// What a mark was told of the store is told on, and is not taken for damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_that_the_store_ends_says_so() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let first = back_up(&scene, &owner, 1).await;
+    back_up(&scene, &owner, 2).await;
+    forget(&owner, first).await;
+    let recorded = Log::default();
+    let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
+    prune(&scene.open(store).await.unwrap()).await;
+    let mut ended = 0;
+    for nth in 0..recorded.count(Verb::Get) as u64 {
+        let faults = Faulty::over(Arc::new(scene.beneath.fork()));
+        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
+        let Ok(repo) = scene.open(Store::over(store)).await else { continue };
+        if let Err(error) = repo::prune(&repo, now(), &|_| {}).await {
+            assert_eq!(error.class(), Class::Denied, "get {nth}: {}", repo::chain(&error));
+            ended += 1;
+        }
+    }
+    assert!(ended > 5, "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_checkpoint_was_taken_away_no_other_is_made_of_what_is_left() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let first = back_up(&scene, &owner, 1).await;
+    back_up(&scene, &owner, 2).await;
+    forget(&owner, first).await;
+    prune(&owner).await;
+    let checkpoints = owner.store.list(object::CHECKPOINTS).await.unwrap();
+    assert_eq!(checkpoints.len(), 1);
+    owner.store.delete(&checkpoints[0].key).await.unwrap();
+    // Another process: it has not read the log that went on from there.
+    let next = scene.open(scene.store()).await.unwrap();
+    assert!(repo::prune(&next, now(), &|_| {}).await.is_err());
+    assert_eq!(next.store.list(object::CHECKPOINTS).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_commit_was_taken_away_no_session_is_fenced_for_the_plan_of_another() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    back_up(&scene, &owner, 1).await;
+    let second = back_up(&scene, &owner, 2).await;
+    back_up(&scene, &owner, 3).await;
+    let begun = begin(&owner, 1).await.unwrap().session;
+    let mut log = repo::Log::load(&owner).await.unwrap();
+    log.append(&owner, Action::Condemn { packs: Vec::new() }).await.unwrap();
+    owner.store.delete(&object::commit_key(second)).await.unwrap();
+    assert!(repo::prune(&owner, now(), &|_| {}).await.is_err());
+    assert!(owner.store.get(&object::commit_key(begun)).await.is_err(), "nobody has fenced it");
 }

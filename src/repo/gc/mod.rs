@@ -114,16 +114,16 @@ impl Look {
         let (listed, mut log) = tokio::try_join!(listed_packs(repo), Log::load(repo))?;
         let ids = resolved_after(repo, &mut log).await?;
         let resolved: HashSet<SessionId> = ids.iter().copied().collect();
-        let (snapshots, (index, by)) =
+        let (mut snapshots, (mut index, by)) =
             tokio::try_join!(Snapshots::load_ids(repo, &log, &ids), Index::load_by_log(repo, log.clone()))?;
         // After the index: a session whose deltas are in it is seen.
         let (running, running_since) = resolve::running(repo, &log, &resolved, silence).await?;
         if by.head != log.head {
             return Err(Error::Moving);
         }
-        let damage = snapshots.problems.first().or(index.problems.first());
-        if let Some(damage) = damage {
-            return Err(Error::Unsound { what: crate::repo::chain(damage) });
+        let problems = std::mem::take(&mut snapshots.problems).into_iter();
+        if let Some(problem) = problems.chain(std::mem::take(&mut index.problems)).next() {
+            return Err(unsound(problem));
         }
         refuse_gaps(&snapshots)?;
         let open_sessions = resolved.len().saturating_sub(log.state.rows.len());
@@ -132,8 +132,7 @@ impl Look {
         let roots = snapshots.all.iter().flat_map(|snapshot| &snapshot.commit.roots).map(|root| root.node);
         let live = match mark(&reader, roots).await {
             Ok(live) => Arc::new(live),
-            Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
-            Err(error) => return Err(Error::Unsound { what: crate::repo::chain(&error) }),
+            Err(error) => return Err(unsound(error)),
         };
         let index = reader.index();
         // What is copied and what goes has to be known: of the rest each place stays.
@@ -197,6 +196,14 @@ pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<Prun
     let look = Look::settled(repo, SILENCE).await?;
     let seen = look.seen();
     Ok(look.log.plan.is_none().then(|| plan(&seen, &Stays::new(&seen), limits)))
+}
+
+/// What stands in the way of a prune: a store that gives no answer is told as that, all else is damage.
+fn unsound(error: Error) -> Error {
+    match error {
+        Error::Store(error) if !error.is_damage() => error.into(),
+        damage => Error::Unsound { what: crate::repo::chain(&damage) },
+    }
 }
 
 /// A commit that was taken away is an alarm, and nothing is deleted, nor fenced where it was.

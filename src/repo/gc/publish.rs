@@ -13,7 +13,7 @@ use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::{Filling, IndexDelta, IndexPack};
 use crate::format::object;
 use crate::repo::error::is_damage;
-use crate::repo::gc::{ATTEMPTS, delete};
+use crate::repo::gc::{ATTEMPTS, delete, unsound};
 use crate::repo::index::{self, Listed};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
@@ -131,9 +131,9 @@ async fn state_of(repo: &Repository, log: &Log) -> Result<State> {
     let ids = resolved_after(repo, &mut reading).await?;
     let is_new = |id: &SessionId| id.epoch() < log.ended && !log.state.rows.contains_key(id);
     let ended: Vec<SessionId> = ids.into_iter().filter(is_new).collect();
-    let snapshots = Snapshots::load_ids(repo, &reading, &ended).await?;
-    if let Some(damage) = snapshots.problems.first() {
-        return Err(Error::Unsound { what: crate::repo::chain(damage) });
+    let mut snapshots = Snapshots::load_ids(repo, &reading, &ended).await?;
+    if let Some(problem) = snapshots.problems.pop() {
+        return Err(unsound(problem));
     }
     state_with(repo, log, log.state.as_ref().clone(), &snapshots).await
 }
