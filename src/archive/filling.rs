@@ -22,7 +22,6 @@ const BATCH_OPEN: usize = 256;
 pub struct Filling {
     reader: Arc<Reader>,
     placer: Placer,
-    progress: Arc<dyn Progress>,
     fetch: Fetch<Vec<Piece>, Result<Placed>>,
     batch: Batch,
 }
@@ -56,10 +55,10 @@ impl Batch {
 
 impl Filling {
     pub fn new(reader: Arc<Reader>, target: Arc<Target>, progress: Arc<dyn Progress>) -> Self {
-        let placer = Placer { target, progress: progress.clone() };
+        let placer = Placer { target, progress };
         let putting = placer.clone();
         let put = move |_, pieces, read| Ok(putting.pieces(pieces, damage_or(read)?));
-        Self { fetch: Fetch::new(reader.clone(), put), reader, placer, progress, batch: Batch::default() }
+        Self { fetch: Fetch::new(reader.clone(), put), reader, placer, batch: Batch::default() }
     }
 
     /// Adds a file, and fetches batches that are full. Gives what has come of files meanwhile. A file that is added in
@@ -95,7 +94,7 @@ impl Filling {
             match extent {
                 Extent::Hole { len } => {
                     file.passed(len);
-                    self.progress.advance(Unit::Bytes, len);
+                    self.placer.progress.advance(Unit::Bytes, len);
                 }
                 Extent::Data { chunk, offset, len } => {
                     if self.batch.is_full_for(&chunk) {

@@ -24,8 +24,8 @@ use crate::wire::{Limits, Receiver, Sender, link};
 
 /// Store operations that are carried out for one mover at a time; of at most 64 MiB each.
 const ANSWERING: usize = 6;
-/// How soon a cancelled run is noticed.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long a mover that has said its end is told of ours.
+const ENDING: Duration = Duration::from_millis(100);
 /// How long the end of a mover is waited for. What takes longer (its node is gone, say) the next run removes.
 const DELETE: Duration = Duration::from_secs(60);
 /// The same when somebody waits for a cancelled run to end.
@@ -150,7 +150,7 @@ impl Talk {
                     Some(message) => self.take(message, progress.as_ref())?,
                     None => {
                         // The mover has said its end and waits for ours; it may be gone already.
-                        let _ = tokio::time::timeout(LOOK, self.sender.end()).await;
+                        let _ = tokio::time::timeout(ENDING, self.sender.end()).await;
                         let nothing = || Err(Error::Link { what: "the mover ended without a report".into() });
                         return self.report.unwrap_or_else(nothing);
                     }

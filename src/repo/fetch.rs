@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::format::id::{PackId, RecordId};
 use crate::format::object;
 use crate::format::refs::ChunkRef;
-use crate::repo::{Index, Place, Reader, Result};
+use crate::repo::{Index, Place, Reader, Result, on_cpu};
 use crate::store::Class;
 
 /// Bytes between two records that are read along, because a request costs more.
@@ -117,7 +117,7 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
             let (reader, take) = (self.reader.clone(), self.take.clone());
             self.under_way.spawn(async move {
                 let read = reader.chunk(chunk).await;
-                let taken = vec![on_cpu(move || take(chunk, what, read)).await];
+                let taken = vec![taking(move || take(chunk, what, read)).await];
                 drop(room);
                 taken
             });
@@ -173,12 +173,9 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
     }
 }
 
-/// Runs `work` on a CPU thread.
-async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, awaited) = oneshot::channel();
-    // Nobody listens any more if the reading was given up.
-    rayon::spawn(move || drop(done.send(work())));
-    awaited.await.expect("what takes a chunk does not panic")
+/// Has a chunk taken on a CPU thread.
+async fn taking<T: Send + 'static>(take: impl FnOnce() -> T + Send + 'static) -> T {
+    on_cpu(take).await.expect("what takes a chunk does not panic")
 }
 
 impl Reader {
@@ -199,7 +196,7 @@ impl Reader {
                     let to = from + place.len as usize;
                     let record = (to <= bytes.len()).then(|| bytes.slice(from..to));
                     let (reader, take) = (self.clone(), take.clone());
-                    on_cpu(move || match record.map(|record| reader.open_as(chunk, &place, &record)) {
+                    taking(move || match record.map(|record| reader.open_as(chunk, &place, &record)) {
                         Some(Ok(plain)) => Ok(take(chunk, what, Ok(plain))),
                         // With `take`, which whoever waits for the end of all taking waits for.
                         _ => Err((chunk, what, take)),
@@ -221,14 +218,14 @@ impl Reader {
                     rest.extend(run.records.into_iter().map(|(chunk, _, what)| (chunk, what)));
                 }
                 let take = take.clone();
-                taken.push(on_cpu(move || take(chunk, what, read)).await);
+                taken.push(taking(move || take(chunk, what, read)).await);
             }
             Err(_) => rest.extend(run.records.into_iter().map(|(chunk, _, what)| (chunk, what))),
         }
         // One by one: what is found elsewhere has no part of the room.
         for (chunk, what) in rest {
             let (read, take) = (self.chunk(chunk).await, take.clone());
-            taken.push(on_cpu(move || take(chunk, what, read)).await);
+            taken.push(taking(move || take(chunk, what, read)).await);
         }
         taken
     }
@@ -249,6 +246,27 @@ mod tests {
     use crate::store::testing::Far;
     use crate::world::{Time, fixed};
 
+    fn chunk(n: u8) -> ChunkRef {
+        ChunkRef { id: ChunkId([n; 32]), len: 1 }
+    }
+
+    fn record(n: u8, len: u32) -> IndexRecord {
+        IndexRecord { id: [n; 32], len }
+    }
+
+    fn pack(n: u8, records: Vec<IndexRecord>) -> IndexPack {
+        IndexPack {
+            id: PackId([n; 16]),
+            kind: PackKind::Data,
+            len: 64 * 1024 * 1024,
+            hash: [0; 32],
+            origin: KeyId([0; 16]),
+            verified: false,
+            sessions: Vec::new(),
+            records,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_given_up_waits_for_no_answer_and_is_held_by_nobody() {
         let how = Init {
@@ -263,17 +281,7 @@ mod tests {
         let away = Duration::from_secs(3600);
         let repo = Repository { store: repo.store.decorated(|inner| Far::over(inner, away)), ..repo };
         let mut builder = IndexBuilder::new(None, false);
-        let pack = IndexPack {
-            id: PackId([1; 16]),
-            kind: PackKind::Data,
-            len: 1000,
-            hash: [0; 32],
-            origin: KeyId([0; 16]),
-            verified: false,
-            sessions: Vec::new(),
-            records: vec![IndexRecord { id: [1; 32], len: 100 }],
-        };
-        builder.add(&pack, None, true).unwrap();
+        builder.add(&pack(1, vec![record(1, 100)]), None, true).unwrap();
         let reader = Arc::new(Reader::new(&repo, Arc::new(builder.finish().unwrap())));
         let mut fetch = Fetch::new(reader, |_, what: Arc<()>, _| drop(what));
         let what = Arc::new(());
@@ -291,18 +299,6 @@ mod tests {
 
     #[test]
     fn records_that_lie_near_each_other_are_read_together() {
-        let id = |n: u8| ChunkId([n; 32]);
-        let record = |n: u8, len: u32| IndexRecord { id: [n; 32], len };
-        let pack = |n: u8, records: Vec<IndexRecord>| IndexPack {
-            id: PackId([n; 16]),
-            kind: PackKind::Data,
-            len: 64 * 1024 * 1024,
-            hash: [0; 32],
-            origin: KeyId([0; 16]),
-            verified: false,
-            sessions: Vec::new(),
-            records,
-        };
         let mut builder = IndexBuilder::new(None, false);
         let far = 1000 + GAP_BYTES;
         // Records 20 and 21 lie between those that are wanted.
@@ -312,7 +308,7 @@ mod tests {
         let second = vec![record(7, 200), record(5, 10), record(6, REQUEST_BYTES)];
         builder.add(&pack(2, second), None, true).unwrap();
         let index = builder.finish().unwrap();
-        let wanted = |n| (ChunkRef { id: id(n), len: 1 }, n);
+        let wanted = |n| (chunk(n), n);
         let (runs, unknown) = plan(&index, [7, 9, 4, 3, 1, 6, 5].map(wanted).to_vec());
         let shapes: Vec<_> = runs
             .iter()

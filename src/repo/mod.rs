@@ -7,6 +7,7 @@
 mod bits;
 mod carrier;
 mod check;
+mod cpu;
 mod error;
 mod fenced;
 mod fetch;
@@ -31,6 +32,7 @@ mod upload;
 mod writer;
 
 pub use check::{Finding, Lost, Reading, Report, Told, Touched, check};
+pub use cpu::on_cpu;
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use fetch::Fetch;

@@ -22,7 +22,7 @@ use crate::repo::index::Place;
 use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
 use crate::repo::session::{Session, load_session};
-use crate::repo::{Error, Index, Log, Repository, Result};
+use crate::repo::{Error, Index, Log, Repository, Result, on_cpu};
 use crate::store::Class;
 
 /// Whole node packs that are kept; of 4 MiB each by default.
@@ -279,7 +279,10 @@ impl Reader {
             let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.len);
             let read = self.repo.store.get_range(&object::pack_key(place.pack), range).await;
             let opened = match read {
-                Ok(record) => self.clone().open_on_cpu(chunk, place, record).await,
+                Ok(record) => {
+                    let reader = self.clone();
+                    on_cpu(move || reader.open_as(chunk, &place, &record)).await.flatten()
+                }
                 Err(error) => Err(error.into()),
             };
             match opened {
@@ -289,16 +292,6 @@ impl Reader {
             }
         }
         Err(last)
-    }
-
-    /// The same, on a CPU thread, for who was told of the chunk by a node.
-    async fn open_on_cpu(self: Arc<Self>, chunk: ChunkRef, place: Place, record: Bytes) -> Result<Vec<u8>> {
-        let (opened, awaited) = tokio::sync::oneshot::channel();
-        rayon::spawn(move || {
-            // Nobody listens any more if the reading was given up.
-            let _ = opened.send(self.open_as(chunk, &place, &record));
-        });
-        awaited.await.unwrap_or(Err(Error::Abandoned))
     }
 
     /// Opens a chunk for who was told of it by a node, and holds it against what that says.

@@ -261,7 +261,6 @@ async fn put(repo: Repository, pack: SealedPack, mut share: Share) -> Result<Ind
     if let Ok(bytes) = bytes.try_into_mut() {
         share.give_back(Vec::from(bytes));
     }
-    drop(share);
     Ok(pack.index)
 }
 

@@ -23,6 +23,16 @@ async fn back_up(scene: &Scene, repo: &Repository, seed: u64) -> SessionId {
     backup(repo, &scene.source()).await.unwrap().snapshot.id
 }
 
+/// Of two snapshots that share no data the first is forgotten. Opened by the owner.
+async fn one_forgotten() -> (Scene, Repository) {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let first = back_up(&scene, &owner, 1).await;
+    back_up(&scene, &owner, 2).await;
+    forget(&owner, first).await;
+    (scene, owner)
+}
+
 async fn forget(repo: &Repository, id: SessionId) {
     repo::observe(repo).await.unwrap();
     repo::forget(repo, &[id]).await.unwrap();
@@ -30,11 +40,7 @@ async fn forget(repo: &Repository, id: SessionId) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_keeps_is_counted_and_goes_with_the_next_prune() {
-    let scene = Scene::new().await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    let first = back_up(&scene, &owner, 1).await;
-    back_up(&scene, &owner, 2).await;
-    forget(&owner, first).await;
+    let (scene, _) = one_forgotten().await;
     let recorded = Log::default();
     let refusing = |failure| {
         let faults = Faulty::over(Arc::new(scene.beneath.clone()));
@@ -108,11 +114,7 @@ async fn a_forgotten_snapshot_goes_also_where_no_pack_goes_with_it() {
 /// What a mark was told of the store is told on, and is not taken for damage.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_that_the_store_ends_says_so() {
-    let scene = Scene::new().await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    let first = back_up(&scene, &owner, 1).await;
-    back_up(&scene, &owner, 2).await;
-    forget(&owner, first).await;
+    let (scene, _) = one_forgotten().await;
     let recorded = Log::default();
     let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
     prune(&scene.open(store).await.unwrap()).await;
@@ -131,11 +133,7 @@ async fn a_prune_that_the_store_ends_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_checkpoint_was_taken_away_no_other_is_made_of_what_is_left() {
-    let scene = Scene::new().await;
-    let owner = scene.open(scene.store()).await.unwrap();
-    let first = back_up(&scene, &owner, 1).await;
-    back_up(&scene, &owner, 2).await;
-    forget(&owner, first).await;
+    let (scene, owner) = one_forgotten().await;
     prune(&owner).await;
     let checkpoints = owner.store.list(object::CHECKPOINTS).await.unwrap();
     assert_eq!(checkpoints.len(), 1);

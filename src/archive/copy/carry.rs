@@ -12,7 +12,7 @@ use crate::archive::copy::plan::{Step, extents_of};
 use crate::archive::place::damage_or;
 use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::format::refs::ChunkRef;
-use crate::repo::{Error, Fetch, Ids, Result, Writer};
+use crate::repo::{Error, Fetch, Ids, Result, Writer, on_cpu};
 
 /// What the builder takes.
 pub enum Built {
@@ -91,13 +91,6 @@ fn data(extents: &[Extent]) -> impl Iterator<Item = ChunkRef> {
         Extent::Data { chunk, .. } => Some(chunk),
         Extent::Hole { .. } => None,
     })
-}
-
-async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (done, awaited) = tokio::sync::oneshot::channel();
-    // Nobody listens any more if the copy was given up.
-    rayon::spawn(move || drop(done.send(work())));
-    awaited.await.map_err(|_| Error::Abandoned)
 }
 
 fn save(writer: &Writer, chunk: ChunkRef, plain: Vec<u8>, keep: bool) -> Result<Chunk> {

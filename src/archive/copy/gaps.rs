@@ -8,32 +8,27 @@ use crate::format::entry::{Entry, Kind, TreePath};
 pub struct Gaps {
     /// Parts of the tree were lost.
     any: bool,
-    /// The last entry before the first gap, and whether it is a folder.
-    last: Option<(TreePath, bool)>,
     /// From the first gap on: the folders that the last entry lies in, or is, outermost first.
     folders: Vec<TreePath>,
 }
 
 impl Gaps {
-    /// From here on entries of folders may be missing.
-    pub fn begin(&mut self) {
+    /// From here on entries of folders may be missing. `last` is the entry before, and whether that is a folder.
+    pub fn begin(&mut self, last: Option<(&TreePath, bool)>) {
         if self.any {
             return;
         }
         self.any = true;
-        if let Some((last, is_folder)) = self.last.take() {
-            let own = is_folder.then(|| last.clone());
-            let above = std::iter::successors(last.parent(), TreePath::parent);
-            self.folders = own.into_iter().chain(above).collect();
+        if let Some((last, is_folder)) = last {
+            let first = if is_folder { Some(last.clone()) } else { last.parent() };
+            self.folders = std::iter::successors(first, TreePath::parent).collect();
             self.folders.reverse();
         }
     }
 
     /// Takes in the next entry, and gives the folders above it whose entries are lost, outermost first.
     pub fn missing_above(&mut self, entry: &Entry) -> Vec<TreePath> {
-        let is_folder = matches!(entry.kind, Kind::Folder);
         if !self.any {
-            self.last = Some((entry.path.clone(), is_folder));
             return Vec::new();
         }
         self.folders.retain(|folder| entry.path.is_within(folder));
@@ -41,7 +36,7 @@ impl Gaps {
         let mut missing: Vec<_> = above.take_while(|folder| !self.folders.contains(folder)).collect();
         missing.reverse();
         self.folders.extend(missing.iter().cloned());
-        if is_folder {
+        if matches!(entry.kind, Kind::Folder) {
             self.folders.push(entry.path.clone());
         }
         missing
@@ -81,8 +76,9 @@ mod tests {
             for text in before {
                 assert_eq!(gaps.missing_above(&entry(text)), [], "{text}");
             }
-            gaps.begin();
-            gaps.begin();
+            let last = before.last().map(|text| (path(text.trim_end_matches('/')), text.ends_with('/')));
+            gaps.begin(last.as_ref().map(|(path, is_folder)| (path, *is_folder)));
+            gaps.begin(None);
             for (text, missing) in after {
                 let missing: Vec<_> = missing.iter().map(|folder| path(folder)).collect();
                 assert_eq!(gaps.missing_above(&entry(text)), missing, "{before:?} {text}");

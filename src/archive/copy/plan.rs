@@ -113,8 +113,8 @@ pub struct Planner {
     /// Groups of hard links of the source: what they are called in the copy, and what the first file's content
     /// is in the source, if that one is copied in this run.
     groups: HashMap<LinkGroup, (LinkGroup, Option<Content>)>,
-    /// The last path that was planned.
-    last: Option<TreePath>,
+    /// The last path that was planned, and whether it is a folder's.
+    last: Option<(TreePath, bool)>,
     lost: MissingList,
     gaps: Gaps,
     /// Seen in the midst of a file, which is of no use then.
@@ -154,9 +154,13 @@ impl Planner {
                 Err(error) if cursor.failed_at().is_root() => return Err(error),
                 Err(error) => {
                     if let Err(why) = damage_or::<()>(Err(error))? {
-                        self.gaps.begin();
+                        self.gaps.begin(self.last.as_ref().map(|(path, is_folder)| (path, *is_folder)));
                         let end = cursor.failed_at().clone();
-                        self.lost.list(gap(self.last.clone(), Some(end), &why));
+                        self.lost.list(gap(
+                            self.last.as_ref().map(|(path, _)| path.clone()),
+                            Some(end),
+                            &why,
+                        ));
                     }
                     continue;
                 }
@@ -177,7 +181,7 @@ impl Planner {
 
     /// Plans an entry of the source. `old` is what is known of an older content of the same path.
     pub(super) async fn take(&mut self, mut entry: Entry, old: Option<Pairs>) -> Result<()> {
-        self.comes_next(&entry.path)?;
+        self.comes_next(&entry)?;
         self.bridge_gap(&entry).await?;
         let first = entry.attributes.link.and_then(|group| self.groups.get(&group));
         let is_link = matches!((first, &entry.kind), (Some((_, Some(first))), Kind::File { content, .. }) if first == content);
@@ -213,7 +217,7 @@ impl Planner {
 
     /// Plans an entry that is made of what the copy has already.
     pub(super) async fn keep(&mut self, entry: Entry) -> Result<()> {
-        self.comes_next(&entry.path)?;
+        self.comes_next(&entry)?;
         let ids = (self.reader().repo().keys.ids()?, self.setting.writer.repo().keys.ids()?);
         // A group is called after the first of its files, so what the source calls it is known too.
         if let Some(group) = entry.attributes.link
@@ -238,15 +242,16 @@ impl Planner {
     }
 
     /// Holds that paths ascend: a tree of others could be without end.
-    fn comes_next(&mut self, path: &TreePath) -> Result<()> {
-        if self.last.as_ref().is_some_and(|last| last >= path) {
+    fn comes_next(&mut self, entry: &Entry) -> Result<()> {
+        let path = &entry.path;
+        if self.last.as_ref().is_some_and(|(last, _)| last >= path) {
             let found = format!("{path} does not come after the path before it");
             return Err(Error::Object {
                 key: "a tree".into(),
                 source: crate::format::Error::Invalid { what: "tree", field: "path", found },
             });
         }
-        self.last = Some(path.clone());
+        self.last = Some((path.clone(), matches!(entry.kind, Kind::Folder)));
         Ok(())
     }
 

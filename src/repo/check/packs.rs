@@ -18,7 +18,7 @@ use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::Finding;
 use crate::repo::index::{PackInfo, records_of};
 use crate::repo::pack_builder::record_key_name;
-use crate::repo::{Error, Place, Reader, Result};
+use crate::repo::{Place, Reader, Result, on_cpu};
 use crate::store::Class as StoreClass;
 
 /// A pack that may be asked for, as the index names it: once, if nobody has lied.
@@ -55,12 +55,7 @@ pub async fn read(reader: Arc<Reader>, named: Named) -> Result<Read> {
         }
         Err(error) => return Err(error.into()),
     };
-    let (looked, awaited) = tokio::sync::oneshot::channel();
-    rayon::spawn(move || {
-        // Nobody listens any more if the check was given up.
-        let _ = looked.send(look(&reader, &named, key, &bytes));
-    });
-    awaited.await.map_err(|_| Error::Abandoned)
+    on_cpu(move || look(&reader, &named, key, &bytes)).await
 }
 
 impl Read {
