@@ -38,6 +38,7 @@ class Place:
     env: dict[str, str]
     log: Path
     join: list[str] = dataclasses.field(default_factory=list)
+    limit_seconds: int = LIMIT_SECONDS
 
 
 def say(text: str) -> None:
@@ -61,7 +62,7 @@ def run(command: list[str], place: Place, cwd: Path | None = None, quiet: bool =
         "log": str(place.log),
         "sync": str(place.folder),
         "join": place.join,
-        "limit": LIMIT_SECONDS,
+        "limit": place.limit_seconds,
     }
     with place.log.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
@@ -72,6 +73,8 @@ def run(command: list[str], place: Place, cwd: Path | None = None, quiet: bool =
     figure = json.loads(done.stdout)
     if figure["code"] != 0:
         how = f"signal {-figure['code']}" if figure["code"] < 0 else f"exit {figure['code']}"
+        if figure["wall"] >= place.limit_seconds:
+            how = f"not at its end after {place.limit_seconds} s"
         raise Failed(f"{' '.join(command)}: {how}; {last_lines(place.log)}")
     return Figure(figure["wall"], figure["cpu"], figure["peak"])
 

@@ -185,6 +185,11 @@ class Measuring(unittest.TestCase):
         with self.assertRaisesRegex(Failed, "exit 127"):
             run(["there-is-no-such-program"], self.place)
 
+    def test_who_does_not_come_to_an_end_is_ended_and_named(self) -> None:
+        self.place.limit_seconds = 1
+        with self.assertRaisesRegex(Failed, "not at its end after 1 s"):
+            run(["sleep", "60"], self.place)
+
 
 class Delay(unittest.TestCase):
     def test_a_question_through_the_proxy_takes_a_round_trip(self) -> None:
