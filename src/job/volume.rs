@@ -138,7 +138,7 @@ struct Talk {
     task: Option<Task>,
     told: task::Progress,
     report: Option<Result<Report>>,
-    answering: JoinSet<crate::wire::Result<()>>,
+    answering: JoinSet<Result<()>>,
 }
 
 impl Talk {
@@ -172,14 +172,14 @@ impl Talk {
                 let (served, sender) = (self.served.clone(), self.sender.clone());
                 self.answering.spawn(async move {
                     let answer = served.answer(body).await;
-                    sender.send(kind::STORE_ANSWER, call, answer).await
+                    Ok(sender.send(kind::STORE_ANSWER, call, answer).await?)
                 });
             }
             kind::KEY_REQUEST => {
                 let (keys, sender) = (self.keys.clone(), self.sender.clone());
                 self.answering.spawn(async move {
-                    let answer = lane_key(keys.as_deref(), &body).await;
-                    sender.send(kind::KEY_ANSWER, call, answer).await
+                    let answer = lane_key(keys.as_deref(), &body).await?;
+                    Ok(sender.send(kind::KEY_ANSWER, call, answer).await?)
                 });
             }
             kind::PROGRESS => {
@@ -214,17 +214,17 @@ impl Talk {
     /// Sends beside everything else: a mover that takes nothing must not keep us from noticing the rest.
     fn say(&mut self, kind: u8, call: u32, body: Bytes) {
         let sender = self.sender.clone();
-        self.answering.spawn(async move { sender.send(kind, call, body).await });
+        self.answering.spawn(async move { Ok(sender.send(kind, call, body).await?) });
     }
 }
 
 /// 32 bytes, or nothing if there is no such key or the order has none to give.
-async fn lane_key(keys: Option<&Reader>, request: &[u8]) -> Bytes {
+async fn lane_key(keys: Option<&Reader>, request: &[u8]) -> Result<Bytes> {
     let name = request.first_chunk::<16>().zip(request[request.len().min(16)..].first_chunk::<4>());
-    let (Some((session, lane)), Some(reader)) = (name, keys) else { return Bytes::new() };
+    let (Some((session, lane)), Some(reader)) = (name, keys) else { return Ok(Bytes::new()) };
     let name = KeyName::Data { session: SessionId(*session), lane: u32::from_le_bytes(*lane) };
-    let key = reader.wait_for_lane_key(&name).await;
-    key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose()))
+    let key = reader.wait_for_lane_key(&name).await?;
+    Ok(key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose())))
 }
 
 /// When the run is cancelled: asks the mover to stop, and ends when it has had its time.

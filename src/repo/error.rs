@@ -123,6 +123,11 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
+/// Whether the store gave no answer: nothing can be said of what was asked for.
+pub(super) fn is_inconclusive(error: &Error) -> bool {
+    matches!(error, Error::Store(_)) && !is_damage(error)
+}
+
 /// What a failure means: retry and exit codes go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -100,7 +100,7 @@ pub fn chunk_record(
     let mut record = Vec::with_capacity(pack::HEADER_LEN + body.len());
     RecordHeader::chunk(id, name, header).seal_into(&mut record, &keys.structure, keys.repo, world.bytes());
     record.extend_from_slice(&body);
-    let again = open_record(keys, &id, &record, |_| Some(key.clone()))?;
+    let again = open_record(keys, &id, &record, |_| Ok(Some(key.clone())))?;
     match again.len() == 1 && keys.ids()?.chunk_id(&again[0]).0 == *id.bytes() {
         true => Ok(record),
         false => Err(Error::Reopen { id }),
@@ -124,7 +124,7 @@ pub fn node_record(
     header.seal_into(&mut record, &keys.structure, keys.repo, world.bytes());
     record.extend_from_slice(&refs);
     record.extend_from_slice(&entries);
-    let mut again = open_record(keys, &id, &record, |_| Some(key.clone()))?;
+    let mut again = open_record(keys, &id, &record, |_| Ok(Some(key.clone())))?;
     let entries = again.pop().unwrap_or_default();
     let refs = again.pop().unwrap_or_default();
     match keys.ids()?.node_id(&name, &NodeParts { refs, entries }).0 == *id.bytes() {
@@ -139,7 +139,7 @@ pub fn open_record(
     keys: &Keys,
     id: &RecordId,
     record: &[u8],
-    find_key: impl FnOnce(&KeyName) -> Option<Key>,
+    find_key: impl FnOnce(&KeyName) -> Result<Option<Key>>,
 ) -> Result<Vec<Vec<u8>>> {
     let damaged = |source| Error::Object { key: id.to_string(), source };
     let short = || damaged(crate::format::Error::Short { what: "record", at: record.len() });
@@ -149,7 +149,7 @@ pub fn open_record(
         let found = format!("{} of {} bytes", header.id, header.record_len());
         return Err(damaged(crate::format::Error::Invalid { what: "record", field: "header", found }));
     }
-    let key = find_key(&header.key);
+    let key = find_key(&header.key)?;
     let sealed_with: Vec<Option<&Key>> = match id {
         RecordId::Chunk(_) => vec![key.as_ref()],
         RecordId::Node(_) => vec![Some(&keys.structure), key.as_ref()],

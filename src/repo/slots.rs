@@ -13,11 +13,12 @@ use crate::crypto::secret::{Key, Passphrase};
 use crate::format::id::{KeyId, RepoId, SlotId};
 use crate::format::keys::{Domain, KeyFile, Lock, Role, RoleSecrets, Secrets, Slot, SlotInfo, Trust};
 use crate::format::{Error as Format, config, limits, object};
+use crate::repo::error::is_inconclusive;
 use crate::repo::open::{read_slot, stored_config};
 use crate::repo::owner::Owner;
 use crate::repo::revoke::revoke;
 use crate::repo::{Error, Repository, Result};
-use crate::store::{Class, Store};
+use crate::store::Store;
 use crate::world::{Time, World};
 
 /// Slots that are fetched at the same time.
@@ -237,7 +238,7 @@ impl Keyring {
         let (known, digest) = (&owner, &config_digest);
         let loading = ids.map(|id| async move {
             match held(repo, known, digest, id).await {
-                Err(Error::Store(error)) if error.class() == Class::Transient => Err(error.into()),
+                Err(error) if is_inconclusive(&error) => Err(error),
                 held => Ok::<_, Error>((id, held)),
             }
         });

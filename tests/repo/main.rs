@@ -19,6 +19,7 @@ mod gc;
 mod keys;
 mod matrix;
 mod planted;
+mod refused;
 mod repair;
 mod restoring;
 mod revoked;

@@ -16,9 +16,10 @@ use crate::format::object;
 use crate::format::pack::{Toc, TocRecord, short_hash};
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::Finding;
+use crate::repo::error::is_inconclusive;
 use crate::repo::index::{PackInfo, records_of};
 use crate::repo::pack_builder::record_key_name;
-use crate::repo::{Place, Reader, Result, on_cpu};
+use crate::repo::{Error, Place, Reader, Result, on_cpu};
 use crate::store::Class as StoreClass;
 
 /// A pack that may be asked for, as the index names it: once, if nobody has lied.
@@ -55,7 +56,7 @@ pub async fn read(reader: Arc<Reader>, named: Named) -> Result<Read> {
         }
         Err(error) => return Err(error.into()),
     };
-    on_cpu(move || look(&reader, &named, key, &bytes)).await
+    on_cpu(move || look(&reader, &named, key, &bytes)).await?
 }
 
 impl Read {
@@ -66,24 +67,24 @@ impl Read {
 }
 
 /// Looks at all of a pack, and says whether it is what the index says.
-fn look(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
-    let mut read = compare(reader, named, key, bytes);
+fn look(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Result<Read> {
+    let mut read = compare(reader, named, key, bytes)?;
     // A sound pack that is named falsely too is sound.
     if read.findings.iter().any(|finding| !matches!(finding, Finding::PackNamed { .. })) {
         read.damage.found.insert(named.id);
     }
-    read
+    Ok(read)
 }
 
 /// Holds the bytes of a pack against all that is said of it.
-fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
+fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Result<Read> {
     let mut read = Read { bytes: bytes.len() as u64, ..Default::default() };
     let found = hash::plain(bytes);
     let keys = &reader.repo().keys;
     let toc = Toc::open(&keys.structure, keys.repo, named.id, bytes).ok();
     let is_whole = |info: &PackInfo| bytes.len() as u64 == u64::from(info.len) && info.hash == found;
     // Of two that are right about the bytes the pack itself tells which is right about the rest.
-    let truth = toc.as_ref().map(|toc| by_itself(reader, named, toc, (bytes, found)));
+    let truth = toc.as_ref().map(|toc| by_itself(reader, named, toc, (bytes, found))).transpose()?;
     let is_true = |info: &PackInfo| {
         let says = |truth: &IndexPack| match info.origin {
             // The owner seals nodes with the keys of their writers, too, and nobody else can say that he has.
@@ -115,8 +116,8 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
     }
     // What is said falsely of where records lie is damage too, if they lie nowhere else.
     read.is_doubtful = toc.is_none() || !false_ones.is_empty();
-    let Some(toc) = toc else { return read };
-    records(reader, named.id, &toc, (bytes, is_any_whole), &key, &mut read);
+    let Some(toc) = toc else { return Ok(read) };
+    records(reader, named.id, &toc, (bytes, is_any_whole), &key, &mut read)?;
     if let (Some(info), Some(truth)) = (true_one, truth)
         && keys.can_read_data()
         && read.damage.is_none()
@@ -124,7 +125,7 @@ fn compare(reader: &Reader, named: &Named, key: String, bytes: &[u8]) -> Read {
         let truth = IndexPack { origin: info.origin, ..truth };
         read.verified = (!info.verified).then(|| Verified { pack: info.id, digest: truth.digest() });
     }
-    read
+    Ok(read)
 }
 
 /// Looks at each record of a pack.
@@ -135,14 +136,14 @@ fn records(
     (bytes, is_whole): (&[u8], bool),
     key: &str,
     read: &mut Read,
-) {
+) -> Result<()> {
     for record in &toc.records {
         let place = Place { pack, offset: record.offset, len: record.len };
         let sealed = record.of(bytes);
         let is_sound = match reader.repo().keys.can_read_data() {
             true => {
                 read.records += 1;
-                opens(reader, &record.id, &place, sealed)
+                opens(reader, &record.id, &place, sealed)?
             }
             false => is_whole || short_hash(sealed) == record.short_hash,
         };
@@ -151,11 +152,17 @@ fn records(
             read.findings.push(Finding::Record { key: key.to_owned(), id: record.id });
         }
     }
+    Ok(())
 }
 
 /// What is to be said of a pack, by its table and by the headers of its records: also whose it is, and which sessions' keys
 /// open it. A naming that leaves one of these out would have it deleted.
-fn by_itself(reader: &Reader, named: &Named, toc: &Toc, (bytes, hash): (&[u8], [u8; 32])) -> IndexPack {
+fn by_itself(
+    reader: &Reader,
+    named: &Named,
+    toc: &Toc,
+    (bytes, hash): (&[u8], [u8; 32]),
+) -> Result<IndexPack> {
     let (mut sessions, mut origins) = (BTreeSet::new(), BTreeSet::new());
     for record in &toc.records {
         let sealed = record.of(bytes);
@@ -165,9 +172,11 @@ fn by_itself(reader: &Reader, named: &Named, toc: &Toc, (bytes, hash): (&[u8], [
             None => {}
         }
     }
-    origins.extend(sessions.iter().filter_map(|session| reader.origin_of(*session)));
+    for session in &sessions {
+        origins.extend(reader.origin_of(*session)?);
+    }
     let record = |record: &TocRecord| IndexRecord { id: *record.id.bytes(), len: record.len };
-    IndexPack {
+    Ok(IndexPack {
         id: named.id,
         kind: toc.kind,
         len: bytes.len() as u32,
@@ -177,14 +186,17 @@ fn by_itself(reader: &Reader, named: &Named, toc: &Toc, (bytes, hash): (&[u8], [
         verified: false,
         sessions: sessions.into_iter().collect(),
         records: toc.records.iter().map(record).collect(),
-    }
+    })
 }
 
-/// Whether a record opens and is what its id says; for who can read.
-pub fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> bool {
+/// Whether a record opens and is what its id says; for who can read. An error if the store does not give its key.
+pub fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> Result<bool> {
     match id {
-        RecordId::Chunk(id) => reader.open_chunk(*id, place, sealed).is_ok(),
-        RecordId::Node(id) => node_opens(reader, *id, sealed),
+        RecordId::Chunk(id) => match reader.open_chunk(*id, place, sealed) {
+            Err(error) if is_inconclusive(&error) => Err(error),
+            opened => Ok(opened.is_ok()),
+        },
+        RecordId::Node(id) => Ok(node_opens(reader, *id, sealed)),
     }
 }
 
@@ -200,13 +212,12 @@ fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
 pub async fn doubtful(reader: &Arc<Reader>, mut packs: BTreeSet<PackId>, damage: &mut Damage) -> Result<()> {
     while !packs.is_empty() {
         for (pack, records) in records_of(reader.repo(), &mut packs).await? {
-            let bytes = match reader.repo().store.get(&object::pack_key(pack)).await {
-                Err(error) if error.class() == StoreClass::Transient => return Err(error.into()),
+            let bytes = match reader.repo().store.get(&object::pack_key(pack)).await.map_err(Error::from) {
+                Err(error) if is_inconclusive(&error) => return Err(error),
                 bytes => bytes.unwrap_or_default(),
             };
             let reader = reader.clone();
-            let looking = tokio::task::spawn_blocking(move || not_there(&reader, pack, records, &bytes));
-            damage.records.extend(looking.await.expect("opening records does not panic"));
+            damage.records.extend(on_cpu(move || not_there(&reader, pack, records, &bytes)).await??);
         }
     }
     Ok(())
@@ -217,19 +228,27 @@ fn not_there(
     pack: PackId,
     records: Vec<(RecordId, Place)>,
     bytes: &[u8],
-) -> Vec<(PackId, RecordId)> {
+) -> Result<Vec<(PackId, RecordId)>> {
     let keys = &reader.repo().keys;
     let toc = Toc::open(&keys.structure, keys.repo, pack, bytes).ok();
     let in_table: Option<HashSet<(RecordId, u32, u32)>> =
         toc.map(|toc| toc.records.iter().map(|record| (record.id, record.offset, record.len)).collect());
-    let is_there = |(id, place): &(RecordId, Place)| match &in_table {
-        // What is in it was looked at with the pack.
-        Some(table) => table.contains(&(*id, place.offset, place.len)),
-        None => place.of(bytes).is_some_and(|sealed| opens(reader, id, place, sealed)),
-    };
+    let (mut there, mut lost) = (HashSet::new(), Vec::new());
+    for (id, place) in records {
+        let is_there = match &in_table {
+            // What is in it was looked at with the pack.
+            Some(table) => table.contains(&(id, place.offset, place.len)),
+            None => match place.of(bytes) {
+                Some(sealed) => opens(reader, &id, &place, sealed)?,
+                None => false,
+            },
+        };
+        match is_there {
+            true => drop(there.insert(id)),
+            false => lost.push((pack, id)),
+        }
+    }
     // Where the pack is named in more than one way, one of them is true.
-    let (there, mut lost): (Vec<_>, Vec<_>) = records.into_iter().partition(is_there);
-    let there: HashSet<RecordId> = there.into_iter().map(|(id, _)| id).collect();
-    lost.retain(|(id, _)| !there.contains(id));
-    lost.into_iter().map(|(id, _)| (pack, id)).collect()
+    lost.retain(|(_, id)| !there.contains(id));
+    Ok(lost)
 }

@@ -9,11 +9,11 @@ use crate::format::id::{PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::keys::Role;
 use crate::format::{limits, object};
+use crate::repo::error::is_inconclusive;
 use crate::repo::index::Place;
 use crate::repo::log::part;
 use crate::repo::session::{Session, load_session, load_sessions};
 use crate::repo::{Error, Lane, Log, Repository, Result};
-use crate::store::Class;
 
 /// Deltas that are fetched at the same time, …
 const PARALLEL_GETS: usize = 16;
@@ -100,7 +100,7 @@ impl Listed {
         for loaded in join_all(late.map(|session| load_session(repo, session))).await {
             match loaded {
                 Ok(session) => drop(sessions.insert(session.id, session)),
-                Err(Error::Store(error)) if error.class() == Class::Transient => return Err(error.into()),
+                Err(error) if is_inconclusive(&error) => return Err(error),
                 // Among the problems already, if it was listed; and who opens the delta tells it.
                 Err(_) => {}
             }

@@ -170,17 +170,17 @@ struct Sound {
 }
 
 impl Found {
-    fn sound(&mut self, id: RecordId, place: Place, bytes: &[u8]) -> Option<Sound> {
-        let sealed = place.of(bytes)?;
-        let name = record_key_name(&self.reader.repo().keys, sealed)?;
-        if !opens(&self.reader, &id, &place, sealed) {
-            return None;
+    fn sound(&self, id: RecordId, place: Place, bytes: &[u8]) -> Result<Option<Sound>> {
+        let Some(sealed) = place.of(bytes) else { return Ok(None) };
+        let Some(name) = record_key_name(&self.reader.repo().keys, sealed) else { return Ok(None) };
+        if !opens(&self.reader, &id, &place, sealed)? {
+            return Ok(None);
         }
-        Some(match name {
-            KeyName::Meta { scope, .. } => Sound { id, place, origin: scope, session: None },
+        Ok(match name {
+            KeyName::Meta { scope, .. } => Some(Sound { id, place, origin: scope, session: None }),
             KeyName::Data { session, .. } => {
                 let origin = self.reader.origin_of(session)?;
-                Sound { id, place, origin, session: Some(session) }
+                origin.map(|origin| Sound { id, place, origin, session: Some(session) })
             }
         })
     }
@@ -217,8 +217,8 @@ impl Work {
         let mut places: Vec<(RecordId, Place)> = listed.chain(known).collect();
         places.sort_by_key(|(id, place)| (place.offset, *id, place.len));
         places.dedup();
-        let sound: Vec<Sound> =
-            places.iter().filter_map(|(id, place)| self.found.sound(*id, *place, bytes)).collect();
+        let sound = places.iter().filter_map(|(id, place)| self.found.sound(*id, *place, bytes).transpose());
+        let sound: Vec<Sound> = sound.collect::<Result<_>>()?;
         if let Some(toc) = toc.filter(|toc| !is_named && toc.records.len() == sound.len()) {
             let named = name(pack, bytes, &toc, &sound);
             self.found.done.named += u64::from(named.is_some());

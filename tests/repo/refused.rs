@@ -1,0 +1,147 @@
+//! A store that refuses one request: the run ends with that, and nothing is told as damaged or lost.
+
+use std::sync::Arc;
+
+use kist::job::backup::Done;
+use kist::job::copy::Copied;
+use kist::repo::{self, Class, Repository};
+use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
+use kist::store::{Store, Verb};
+use object_store::memory::InMemory;
+
+use crate::copy::{Elsewhere, copy_all};
+use crate::repair::{all, repair_with};
+use crate::scene::{Checked, Scene, backup, change, check, check_as, grow, noise, over, prune, repo_error};
+
+/// A snapshot whose session is of an epoch that has ended, so that its keys have to be asked for.
+async fn past() -> (Scene, String) {
+    let scene = Scene::new().await;
+    let repo = scene.open(scene.store()).await.unwrap();
+    grow(&scene.source());
+    let first = backup(&repo, &scene.source()).await.unwrap().snapshot.id;
+    change(&scene.source());
+    let kept = backup(&repo, &scene.source()).await.unwrap().snapshot.name();
+    repo::observe(&repo).await.unwrap();
+    repo::forget(&repo, &[first]).await.unwrap();
+    prune(&repo).await;
+    (scene, kept)
+}
+
+const READS: &[Verb] = &[Verb::Get, Verb::Size, Verb::List];
+
+/// Does some work once for each request that reads, which is refused. `sound` judges what comes of the work if it
+/// does not end with the refusal.
+async fn each_refused<T>(
+    scene: &Scene,
+    beneath: impl Fn() -> InMemory,
+    work: impl AsyncFn(&Repository) -> repo::Result<T>,
+    sound: impl AsyncFn(T, InMemory, u64),
+) {
+    let mut refused = 0;
+    let count = |asked: &Log| READS.iter().map(|verb| asked.count(*verb) as u64).sum::<u64>();
+    for nth in 0.. {
+        let (beneath, asked) = (beneath(), Log::default());
+        let faults = Faulty::over(Arc::new(beneath.clone()));
+        let store = Store::over(faults.fail(READS, nth..nth + 1, Moment::Before, Failure::Denied).wrap());
+        let store = store.decorated(|inner| Recording::over(inner, &asked));
+        let Ok(repo) = scene.open(store).await else { continue };
+        let opened = count(&asked);
+        match work(&repo).await {
+            Ok(done) => sound(done, beneath, nth).await,
+            Err(error) => {
+                assert_eq!(error.class(), Class::Denied, "read {nth}: {error:?}");
+                refused += 1;
+            }
+        }
+        if count(&asked) <= nth {
+            assert!(refused > 5 && nth > opened + 10, "{refused} of {nth}");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_is_refused_a_request_finds_no_damage() {
+    let (scene, _) = past().await;
+    let sound = async |Checked { findings, touched, .. }, _, nth| {
+        assert!(findings.is_empty() && touched.is_empty(), "read {nth}: {findings:?} {touched:?}");
+    };
+    let work = async |repo: &Repository| check_as(repo, Some(repo::Reading::default())).await;
+    each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_a_damaged_repository_that_is_refused_a_request_finds_no_more_than_there_is() {
+    let (scene, _) = past().await;
+    let packs = scene.store().list("packs/").await.unwrap();
+    let damaged = scene.beneath.fork();
+    // One is missing, of another the table is damaged.
+    over(damaged.clone()).delete(&packs[0].key).await.unwrap();
+    let mut bytes = scene.store().get(&packs[1].key).await.unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    over(damaged.clone()).put(&packs[1].key, bytes.into()).await.unwrap();
+    let told = |checked: &Checked| {
+        let mut told: Vec<_> = checked.findings.iter().map(|found| format!("{found:?}")).collect();
+        told.extend(checked.touched.iter().map(|touched| format!("{touched:?}")));
+        told.sort();
+        told
+    };
+    let all = told(&check(&scene.open(over(damaged.fork())).await.unwrap()).await);
+    assert!(all.len() > 2, "{all:?}");
+    let sound = async |checked: Checked, _, nth| assert_eq!(told(&checked), all, "read {nth}");
+    let work = async |repo: &Repository| check_as(repo, Some(repo::Reading::default())).await;
+    each_refused(&scene, || damaged.fork(), work, sound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_is_refused_a_request_cuts_out_nothing() {
+    let (scene, kept) = past().await;
+    let work = async |repo: &Repository| {
+        let request = kist::job::repair::Request { cut: true, ..all() };
+        repair_with(repo, request).await.map_err(repo_error)
+    };
+    let sound = async |(outcome, told): (kist::job::repair::Outcome, Vec<String>), beneath, nth| {
+        assert!(outcome.was_sound && told.is_empty(), "read {nth}: {told:?}");
+        let repo = scene.open(over(beneath)).await.unwrap();
+        scene.restore_whole(&repo, &kept, &format!("read {nth}")).await;
+    };
+    each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_refused_a_request_tells_of_no_lost_file() {
+    let (scene, kept) = past().await;
+    let work = async |repo: &Repository| scene.restore(repo, &kept).await.map_err(repo_error);
+    let sound = async |outcome: crate::scene::Outcome, _, nth| {
+        assert!(outcome.is_whole(), "read {nth}: {outcome:?}");
+    };
+    each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_refused_a_request_is_whole_or_there_is_none() {
+    let (scene, _) = past().await;
+    let work = async |repo: &Repository| backup(repo, &scene.source()).await.map_err(repo_error);
+    let sound = async |done: Done, beneath, nth| {
+        let repo = scene.open(over(beneath)).await.unwrap();
+        scene.restore_whole(&repo, &done.snapshot.name(), &format!("read {nth}")).await;
+    };
+    std::fs::write(scene.source().join("a new file"), noise(50_000, 1)).unwrap();
+    each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_refused_a_request_leaves_nothing_out() {
+    let (scene, _) = past().await;
+    let work = async |repo: &Repository| {
+        let target = Elsewhere::new(&scene).await;
+        let (_, copied) = copy_all(repo, &target.open(&scene).await).await.map_err(repo_error)?;
+        Ok((target, copied))
+    };
+    let sound = async |(target, copied): (Elsewhere, Vec<Copied>), _, nth| {
+        let [copied] = &copied[..] else { panic!("read {nth}: {} copies", copied.len()) };
+        let repo = target.open(&scene).await;
+        scene.restore_whole(&repo, &copied.snapshot.name(), &format!("read {nth}")).await;
+    };
+    each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
