@@ -168,7 +168,7 @@ impl OldEntries {
     /// A damaged parent costs reading, not the backup.
     fn damaged(&self, error: Error) -> Result<()> {
         match error {
-            Error::Store(error) if !error.is_damage() => Err(error.into()),
+            error if error.is_inconclusive() => Err(error),
             error => {
                 tracing::warn!(%error, "a part of the parent's tree can't be read: its files are read anew");
                 Ok(())

@@ -13,16 +13,13 @@ use crate::format::id::LinkGroup;
 use crate::format::summary::Missing;
 use crate::progress::{Progress, Unit};
 use crate::repo::{Error, Result};
-use crate::store::Class;
 
-/// Damage is the file's misfortune; what makes all further reading pointless ends the restore.
+/// Damage is the file's misfortune; where nothing can be said of what is there, the restore ends.
 pub(super) fn damage_or<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
     match read {
         Ok(read) => Ok(Ok(read)),
         Err(error @ Error::Role { .. }) => Err(error),
-        Err(Error::Store(error)) if matches!(error.class(), Class::Transient | Class::Denied) => {
-            Err(error.into())
-        }
+        Err(error) if error.is_inconclusive() => Err(error),
         Err(error) => Ok(Err(error.to_string())),
     }
 }

@@ -19,7 +19,7 @@ use crate::job::find::{self, Filter, Which};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
-    self, Begun, Class, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, View, Writer,
+    self, Begun, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, View, Writer,
     WriterSettings, begin, commit_again,
 };
 use crate::world::Time;
@@ -118,7 +118,14 @@ impl Copying {
             }
         };
         let chosen: HashSet<SessionId> = chosen.iter().map(|found| found.id).collect();
-        let there = Snapshots::load(source).await?;
+        let mut there = Snapshots::load(source).await?;
+        let is_there = |id: &SessionId| there.all.iter().any(|snapshot| snapshot.id == *id);
+        // Read when it was listed, and not now; of one that was forgotten since there is no problem.
+        if !chosen.iter().all(is_there)
+            && let Some(problem) = there.problems.pop()
+        {
+            return Err(problem.into());
+        }
         let before = Snapshots::load(target).await?;
         let reader = Arc::new(Reader::new(source, Arc::new(Index::load(source).await?)));
         let (source, target, copies) = (source.clone(), target.clone(), Vec::new());
@@ -334,7 +341,7 @@ impl Trees<'_> {
             let (tree, parent) = match self.one(root, &part).await {
                 Ok(made) => made,
                 // One volume of many may be lost as a whole.
-                Err(Error::Repo(error)) if root.kind != RootKind::Files && is_damage(&error) => {
+                Err(Error::Repo(error)) if root.kind != RootKind::Files && error.is_damage() => {
                     lost.list(Missing { what: part.label.clone(), why: repo::chain(&error) });
                     forget_volume(&mut summary, root, &part.source);
                     continue;
@@ -462,9 +469,4 @@ fn forget_volume(summary: &mut Summary, root: &Root, source: &Source) {
     {
         cluster.volumes.remove(at);
     }
-}
-
-/// Whether the source is damaged, and the rest of it may still be copied.
-fn is_damage(error: &repo::Error) -> bool {
-    matches!(error.class(), Class::Corrupt | Class::Missing)
 }

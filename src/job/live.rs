@@ -315,6 +315,7 @@ pub fn may_pass(error: &Error) -> bool {
         Error::Wire(_) | Error::Link { .. } => true,
         Error::Cluster(error) => error.class() == crate::cluster::Class::Other,
         Error::Mover { class, .. } => *class == FailureClass::Transient,
+        Error::Repo(error) => error.class() == crate::repo::Class::Transient,
         _ => false,
     }
 }

@@ -116,9 +116,14 @@ pub(super) async fn examine(
     };
     let (report, damage, unusable) = Default::default();
     let mut run = Run { repo, tell: &tell, progress, report, damage, unusable };
-    let snapshots = run.history().await?;
+    let mut snapshots = run.commits().await?;
+    if let Some(what) = crate::repo::log::verify(repo).await? {
+        run.broken(Finding::Log { what });
+    }
+    run.problems(std::mem::take(&mut snapshots.problems))?;
+    // After the commits: what these need was indexed before them.
     let (mut index, log) = Index::load_with_log(repo).await?;
-    run.problems(std::mem::take(&mut index.problems));
+    run.problems(std::mem::take(&mut index.problems))?;
     let reader = Arc::new(Reader::new(repo, Arc::new(index)));
     let listed = run.listed(reader.index(), &log).await?;
     run.report.snapshots = snapshots.all.len() as u64;
@@ -162,15 +167,19 @@ impl Run<'_> {
         (self.tell)(Told::Found(finding));
     }
 
-    /// Objects of the history that can't be used.
-    fn problems(&mut self, problems: Vec<Error>) {
+    /// Objects of the history that can't be used. One that the store does not give may be sound.
+    fn problems(&mut self, problems: Vec<Error>) -> Result<()> {
         for source in problems {
+            if source.is_inconclusive() {
+                return Err(source);
+            }
             self.unusable.push(crate::repo::chain(&source));
             self.found(match source {
                 Error::Log { what } => Finding::Log { what },
                 source => Finding::of_object(source),
             });
         }
+        Ok(())
     }
 
     fn broken(&mut self, finding: Finding) {
@@ -178,8 +187,7 @@ impl Run<'_> {
         self.found(finding);
     }
 
-    /// Commits and the log. Before the index: what a commit needs was indexed before it.
-    async fn history(&mut self) -> Result<Snapshots> {
+    async fn commits(&mut self) -> Result<Snapshots> {
         let mut snapshots = Snapshots::load(self.repo).await?;
         if !snapshots.gaps().is_empty() {
             // Two commits may come while a listing runs, and the listing show the second only.
@@ -188,10 +196,6 @@ impl Run<'_> {
         for snapshot in snapshots.gaps() {
             self.broken(Finding::Gap { snapshot });
         }
-        if let Some(what) = crate::repo::log::verify(self.repo).await? {
-            self.broken(Finding::Log { what });
-        }
-        self.problems(std::mem::take(&mut snapshots.problems));
         Ok(snapshots)
     }
 

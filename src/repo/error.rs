@@ -115,19 +115,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether it is the repository that is not as it was written. A disk that can't read one file (Other) has others.
-pub(super) fn is_damage(error: &Error) -> bool {
-    match error {
-        Error::Store(error) => error.is_damage() || error.class() == store::Class::Other,
-        error => error.class() == Class::Corrupt,
-    }
-}
-
-/// Whether the store gave no answer: nothing can be said of what was asked for.
-pub(super) fn is_inconclusive(error: &Error) -> bool {
-    matches!(error, Error::Store(_)) && !is_damage(error)
-}
-
 /// What a failure means: retry and exit codes go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,6 +134,25 @@ impl Error {
     pub(crate) fn object(key: &str) -> impl FnOnce(crate::format::Error) -> Self {
         let key = key.to_owned();
         move |source| Error::Object { key, source }
+    }
+
+    /// Whether it is the repository that is not as it was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.class(), Class::Missing | Class::Corrupt)
+    }
+
+    /// Whether nothing can be said of what was asked for: the store gave no answer, or refused, or this machine has no room.
+    pub fn is_inconclusive(&self) -> bool {
+        matches!(self, Error::Store(_) | Error::Scratch { .. } | Error::Moving) && !self.is_damage()
+    }
+
+    /// The same, and it is no matter of the one object that was asked for. Whoever can write may leave objects that nobody
+    /// else can read, and these are not to stop who needs others.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Error::Store(error) => self.is_inconclusive() && !error.is_of_the_object(),
+            error => error.is_inconclusive(),
+        }
     }
 
     pub fn class(&self) -> Class {

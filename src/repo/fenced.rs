@@ -90,7 +90,7 @@ async fn is_whole(reader: &Arc<Reader>, roots: &[Root]) -> Result<bool> {
         }
         let refs = match reader.node_refs(id).await {
             Ok((_, _, refs)) => refs,
-            Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error) if error.is_inconclusive() => return Err(error),
             Err(_) => return Ok(false),
         };
         if !refs.chunks.iter().all(|chunk| index.may_refer_to(&RecordId::Chunk(*chunk))) {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::format::id::{PackId, RecordId};
 use crate::format::object;
 use crate::format::refs::ChunkRef;
-use crate::repo::{Class, Error, Index, Place, Reader, Result, on_cpu};
+use crate::repo::{Error, Index, Place, Reader, Result, on_cpu};
 
 /// Bytes between two records that are read along, because a request costs more.
 const GAP_BYTES: u32 = 256 * 1024;
@@ -172,11 +172,6 @@ impl<W: Send + 'static, T: Send + 'static> Fetch<W, T> {
     }
 }
 
-/// Whether the same would be told of every record.
-fn is_for_all(error: &Error) -> bool {
-    matches!(error.class(), Class::Transient | Class::Denied)
-}
-
 /// Has a chunk taken on a CPU thread.
 async fn taking<T: Send + 'static>(take: impl FnOnce() -> T + Send + 'static) -> T {
     on_cpu(take).await.expect("what takes a chunk does not panic")
@@ -214,7 +209,7 @@ impl Reader {
                 }
             }
             // Each record would wait as long as this request has, and be told the same; unless it lies elsewhere too.
-            Err(error) if is_for_all(&error) => {
+            Err(error) if error.is_inconclusive() => {
                 let Some((chunk, _, what)) = run.records.pop() else { return taken };
                 let is_elsewhere = self.index().places(&RecordId::Chunk(chunk.id)).nth(1).is_some();
                 let read = if is_elsewhere { self.chunk(chunk).await } else { Err(error) };
@@ -229,7 +224,7 @@ impl Reader {
         // One by one: what is found elsewhere has no part of the room.
         for (chunk, what) in rest {
             let (read, take) = (self.chunk(chunk).await, take.clone());
-            let is_end = read.as_ref().is_err_and(is_for_all);
+            let is_end = read.as_ref().is_err_and(Error::is_inconclusive);
             taken.push(taking(move || take(chunk, what, read)).await);
             if is_end {
                 break;

@@ -17,7 +17,6 @@ use crate::format::node::{Node, NodeParts, decode_refs};
 use crate::format::object;
 use crate::format::pack::Toc;
 use crate::format::refs::{ChunkRef, Refs};
-use crate::repo::error::is_damage;
 use crate::repo::index::Place;
 use crate::repo::keys::READERS;
 use crate::repo::pack_builder::open_record;
@@ -119,7 +118,7 @@ impl Reader {
             let read = self.node_at(id, &slot.place()).await.and_then(|(refs, _)| decode(id, &refs));
             let (tree, level, more) = match read {
                 Err(error)
-                    if is_damage(&error)
+                    if error.is_damage()
                         && (!is_each_needed || self.is_named_falsely(id, &slot.place()).await) =>
                 {
                     continue;
@@ -171,7 +170,7 @@ impl Reader {
                 tracing::info!("something was moved while it was being read: the index is loaded anew");
                 Ok(newer.insert(Arc::new(index)).clone().into())
             }
-            Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+            Err(error) if error.is_inconclusive() => Err(error),
             // What was missing is what is told.
             Err(_) => Ok(None),
         }
@@ -183,7 +182,7 @@ impl Reader {
         for place in index.places(&record_id) {
             match self.node_at(id, &place).await {
                 Ok(parts) => return Ok(parts),
-                Err(error) => last = error,
+                Err(error) => last = rather(last, error),
             }
         }
         Err(last)
@@ -206,7 +205,7 @@ impl Reader {
         let mut name = None;
         let mut parts = open_record(keys, &RecordId::Node(id), record, |found| {
             name = Some(*found);
-            keys.meta_key(found)
+            Ok(keys.meta_key(found))
         })?;
         let entries = (parts.len() == 2).then(|| parts.pop()).flatten();
         let refs = parts.pop().unwrap_or_default();
@@ -250,8 +249,12 @@ impl Reader {
         let record_id = RecordId::Chunk(id);
         let keys = &self.repo.keys;
         keys.check_reads_data()?;
-        let mut parts = open_record(keys, &record_id, record, |name| self.lane_key(name))
-            .map_err(|_| damaged(record_id, place, "it does not open"))?;
+        let mut parts = open_record(keys, &record_id, record, |name| self.lane_key(name)).map_err(
+            |error| match error {
+                Error::Store(_) => error,
+                _ => damaged(record_id, place, "it does not open"),
+            },
+        )?;
         let plain = parts.pop().ok_or_else(|| damaged(record_id, place, "its key is missing"))?;
         match keys.ids()?.chunk_id(&plain) == id {
             true => Ok(plain),
@@ -288,7 +291,7 @@ impl Reader {
             match opened {
                 Ok(plain) => return Ok(plain),
                 Err(error @ Error::Role { .. }) => return Err(error),
-                Err(error) => last = missing_or(error, record_id, &place),
+                Err(error) => last = rather(last, missing_or(error, record_id, &place)),
             }
         }
         Err(last)
@@ -303,49 +306,55 @@ impl Reader {
         }
     }
 
-    /// The key that has begun a session: nobody else has its lane keys to seal with. None if it can't be read. Blocks: for
-    /// threads that are not the runtime's.
-    pub(super) fn origin_of(&self, session: SessionId) -> Option<KeyId> {
+    /// The key that has begun a session: nobody else has its lane keys to seal with. None if its object is lost. Blocks:
+    /// for threads that are not the runtime's.
+    pub(super) fn origin_of(&self, session: SessionId) -> Result<Option<KeyId>> {
         let origins = || self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = origins().get(&session) {
-            return *known;
+            return Ok(*known);
         }
+        let origin_of = |session: &Session| session.body.certificate.key;
         let origin = match self.index.sessions.get(&session) {
-            Some(known) => Some(known.body.certificate.key),
-            None => {
-                let loaded = self.runtime.block_on(load_session(&self.repo, session));
-                loaded.ok().map(|loaded| loaded.body.certificate.key)
-            }
+            Some(known) => Some(origin_of(known)),
+            None => self.runtime.block_on(self.load_session(session))?.as_ref().map(origin_of),
         };
         origins().insert(session, origin);
-        origin
+        Ok(origin)
     }
 
-    /// The data key of a lane, unwrapped once. None if this role can't have it, or its session can't be read.
+    /// The data key of a lane, unwrapped once. None if this role can't have it, or its session is lost.
     /// Blocks: for threads that are not the runtime's.
-    pub fn lane_key(&self, name: &KeyName) -> Option<Key> {
-        let KeyName::Data { session, .. } = *name else { return None };
+    pub fn lane_key(&self, name: &KeyName) -> Result<Option<Key>> {
+        let KeyName::Data { session, .. } = *name else { return Ok(None) };
         if let Some(known) = self.known_lane_key(name) {
-            return known;
+            return Ok(known);
         }
         let loaded = match self.index.sessions.get(&session) {
             Some(_) => None,
-            None => self.runtime.block_on(load_session(&self.repo, session)).ok(),
+            None => self.runtime.block_on(self.load_session(session))?,
         };
-        self.unwrap_lane_key(name, loaded.as_ref())
+        Ok(self.unwrap_lane_key(name, loaded.as_ref()))
     }
 
     /// The same, for who waits on the runtime.
-    pub async fn wait_for_lane_key(&self, name: &KeyName) -> Option<Key> {
-        let KeyName::Data { session, .. } = *name else { return None };
+    pub async fn wait_for_lane_key(&self, name: &KeyName) -> Result<Option<Key>> {
+        let KeyName::Data { session, .. } = *name else { return Ok(None) };
         if let Some(known) = self.known_lane_key(name) {
-            return known;
+            return Ok(known);
         }
         let loaded = match self.index.sessions.get(&session) {
             Some(_) => None,
-            None => load_session(&self.repo, session).await.ok(),
+            None => self.load_session(session).await?,
         };
-        self.unwrap_lane_key(name, loaded.as_ref())
+        Ok(self.unwrap_lane_key(name, loaded.as_ref()))
+    }
+
+    /// None if it is lost: missing, or not as it was written. That the store gives no answer says nothing of it.
+    async fn load_session(&self, id: SessionId) -> Result<Option<Session>> {
+        match load_session(&self.repo, id).await {
+            Err(error) if !error.is_inconclusive() => Ok(None),
+            loaded => loaded.map(Some),
+        }
     }
 
     fn known_lane_key(&self, name: &KeyName) -> Option<Option<Key>> {
@@ -372,6 +381,11 @@ fn missing_or(error: Error, id: RecordId, place: &Place) -> Error {
         Error::Store(error) if error.class() == Class::Missing => damaged(id, place, PACK_MISSING),
         error => error,
     }
+}
+
+/// Of what two copies of a record say: where the store gave no answer, a sound one may lie.
+fn rather(last: Error, error: Error) -> Error {
+    if last.is_inconclusive() { last } else { error }
 }
 
 const PACK_MISSING: &str = "the pack is missing";

@@ -13,7 +13,6 @@ use crate::format::limits;
 use crate::format::log::Action;
 use crate::progress::Progress;
 use crate::repo::check::{Examined, examine};
-use crate::repo::error::is_damage;
 use crate::repo::gc::{Renewed, renew};
 use crate::repo::{
     Appended, Error, Log, PruneSettings, Reading, Repository, Result, Snapshot, Told, Touched, chain,
@@ -98,7 +97,7 @@ pub async fn plan_repair(
     repo.keys.owner_keys()?;
     match examine(repo, reading, tell, progress).await {
         Ok(examined) => Ok(Planned { plan: plan(&examined), examined: Some(examined) }),
-        Err(error) if is_damage(&error) => {
+        Err(error) if error.is_damage() => {
             let plan = RepairPlan { closed: Some(chain(&error)), ..Default::default() };
             Ok(Planned { plan, examined: None })
         }

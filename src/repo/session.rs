@@ -11,7 +11,6 @@ use crate::crypto::sign;
 use crate::format::id::SessionId;
 use crate::format::session::{self as wire, Lane as WireLane, wrap_lane};
 use crate::format::{limits, object};
-use crate::repo::error::is_inconclusive;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Index, Log, Repository, Result, Snapshots};
 
@@ -123,7 +122,7 @@ pub(super) async fn load_sessions(
     let listed = repo.store.list(&object::epoch_folder(object::SESSIONS, epoch)).await?;
     let loading = listed.into_iter().map(|found| async move {
         Ok::<_, Error>(match load(repo, &found.key).await {
-            Err(error) if is_inconclusive(&error) => return Err(error),
+            Err(error) if error.is_outage() => return Err(error),
             loaded => loaded,
         })
     });

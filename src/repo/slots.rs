@@ -13,7 +13,6 @@ use crate::crypto::secret::{Key, Passphrase};
 use crate::format::id::{KeyId, RepoId, SlotId};
 use crate::format::keys::{Domain, KeyFile, Lock, Role, RoleSecrets, Secrets, Slot, SlotInfo, Trust};
 use crate::format::{Error as Format, config, limits, object};
-use crate::repo::error::is_inconclusive;
 use crate::repo::open::{read_slot, stored_config};
 use crate::repo::owner::Owner;
 use crate::repo::revoke::revoke;
@@ -238,7 +237,8 @@ impl Keyring {
         let (known, digest) = (&owner, &config_digest);
         let loading = ids.map(|id| async move {
             match held(repo, known, digest, id).await {
-                Err(error) if is_inconclusive(&error) => Err(error),
+                // One that is refused is listed, and can be removed.
+                Err(error) if error.is_outage() => Err(error),
                 held => Ok::<_, Error>((id, held)),
             }
         });

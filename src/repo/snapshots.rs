@@ -13,7 +13,6 @@ use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_cont
 use crate::format::id::{KeyId, NodeId, SessionId, SourceId};
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
-use crate::repo::error::is_inconclusive;
 use crate::repo::{Error, Log, Repository, Result, View};
 use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
@@ -131,7 +130,7 @@ impl Snapshots {
     pub(super) async fn load_ids(repo: &Repository, log: &Log, ids: &[SessionId]) -> Result<Self> {
         let loading = ids.iter().map(|id| async move {
             Ok::<_, Error>(match load(repo, *id).await {
-                Err(error) if is_inconclusive(&error) => return Err(error),
+                Err(error) if error.is_outage() => return Err(error),
                 loaded => (*id, loaded),
             })
         });

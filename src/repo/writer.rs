@@ -195,7 +195,7 @@ impl Writer {
         }
         match self.runtime.block_on(self.reader.node(id)) {
             Ok(_) => Ok(true),
-            Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+            Err(error) if error.is_inconclusive() => Err(error),
             Err(_) => Ok(false),
         }
     }

@@ -88,6 +88,9 @@ pub enum Error {
     /// The object ends before the range that was asked for.
     #[error("{at}: the object ends too early: expected {expected} bytes, found {found}")]
     Truncated { at: At, expected: u64, found: u64 },
+    /// The disk, or what lies on it under this key, does not let the object be read.
+    #[error("{at}: the object can't be read")]
+    Unreadable { at: At, source: Cause },
     /// The object is larger than any of its kind may be.
     #[error("{at}: the object has {found} bytes, the limit is {limit}")]
     TooLarge { at: At, limit: u64, found: u64 },
@@ -125,7 +128,7 @@ pub enum Class {
     Full,
     /// May work later.
     Transient,
-    /// The object is not as it was written.
+    /// The object is not as it was written, or can't be read any more.
     Corrupt,
     /// The store is named or used wrongly.
     Usage,
@@ -142,7 +145,7 @@ impl Error {
             Error::Retained { .. } => Class::Retained,
             Error::Full { .. } => Class::Full,
             Error::Transient { .. } => Class::Transient,
-            Error::Truncated { .. } | Error::TooLarge { .. } => Class::Corrupt,
+            Error::Truncated { .. } | Error::Unreadable { .. } | Error::TooLarge { .. } => Class::Corrupt,
             // Not Missing: a missing bucket must not be taken for an absent object.
             Error::Gone { .. } | Error::Unsupported { .. } | Error::BadKey { .. } | Error::Invalid { .. } => {
                 Class::Usage
@@ -166,6 +169,7 @@ impl Error {
             | Error::Retained { at, .. }
             | Error::Full { at, .. }
             | Error::Truncated { at, .. }
+            | Error::Unreadable { at, .. }
             | Error::TooLarge { at, .. }
             | Error::Transient { at, .. }
             | Error::Unsupported { at, .. }
@@ -177,6 +181,11 @@ impl Error {
     /// Whether the store works, and it is the object that is not there or not as it was written.
     pub fn is_damage(&self) -> bool {
         matches!(self.class(), Class::Missing | Class::Corrupt)
+    }
+
+    /// Whether other objects may be given all the same: this one is refused, or the store says what is not known.
+    pub fn is_of_the_object(&self) -> bool {
+        matches!(self.class(), Class::Denied | Class::Other)
     }
 }
 
@@ -207,6 +216,11 @@ impl StdError for Reply {}
 #[error("{}", self.0)]
 pub(super) struct RootGone(pub(super) String);
 
+/// Says that the job's store can't read the object.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.0)]
+pub(super) struct Unreadable(pub(super) String);
+
 /// Turns a backend's error into ours.
 pub(super) fn classify(at: At, error: object_store::Error) -> Error {
     use object_store::Error as Backend;
@@ -221,7 +235,10 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
     let cause = innermost(&links);
     let is_kept = at.verb == Verb::Delete && !is_read_only(&links);
     let http = links.iter().any(|e| e.is::<HttpError>());
-    let class = links.iter().find_map(|e| e.downcast_ref::<io::Error>()).and_then(by_io_kind);
+    let system = links.iter().find_map(|e| e.downcast_ref::<io::Error>());
+    let class = system.and_then(by_io_kind);
+    let is_told = links.iter().any(|e| e.is::<Unreadable>());
+    let is_unreadable = at.verb == Verb::Get && (is_told || system.is_some_and(is_of_the_object));
     match (&error, class) {
         (Backend::NotFound { .. }, _) => match at.verb {
             Verb::Put | Verb::Create | Verb::List => Error::Gone { at, source: cause },
@@ -235,6 +252,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
             Error::Unsupported { at, source: cause }
         }
         _ if http => Error::Transient { at, source: cause },
+        _ if is_unreadable => Error::Unreadable { at, source: cause },
         (_, Some(Class::Denied)) if is_kept => Error::Retained { at, source: cause },
         (_, Some(Class::Denied)) => Error::Denied { at, source: cause },
         (_, Some(Class::Full)) => Error::Full { at, source: cause },
@@ -281,9 +299,19 @@ fn by_io_kind(error: &io::Error) -> Option<Class> {
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::ConnectionRefused
+        | ErrorKind::NotConnected
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
         | ErrorKind::StaleNetworkFileHandle => Some(Class::Transient),
         _ => None,
     }
+}
+
+/// Whether others beside it may be read all the same: EIO, ENOTDIR, EISDIR, ELOOP, EBADMSG and EUCLEAN, which file systems
+/// give where a checksum of theirs is wrong. Linux numbers, which are the same on every architecture that kist is built for.
+fn is_of_the_object(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(5 | 20 | 21 | 40 | 74 | 117))
 }
 
 /// Refusals of the credentials and not of what was asked; a delete that ends so was not even looked at.
@@ -311,6 +339,7 @@ fn by_reply(at: At, reply: Reply) -> Error {
     // Azure's word for a blob under a retention or a hold; in a batch it comes without the code.
     let is_held = ["", "BlobImmutableDueToPolicy"].contains(&reply.code.as_str());
     let is_known = !STRANGER.contains(&reply.code.as_str());
+    let is_late = reply.code == "RequestTimeout";
     let source: Cause = reply.into();
     match (status, at.verb) {
         _ if is_full => Error::Full { at, source },
@@ -322,6 +351,9 @@ fn by_reply(at: At, reply: Reply) -> Error {
         (_, Verb::Delete) if is_locked => Error::Retained { at, source },
         _ if is_locked => Error::Denied { at, source },
         (401 | 403, _) => Error::Denied { at, source },
+        // AWS says so of tokens that have expired.
+        (400, _) if !is_known => Error::Denied { at, source },
+        _ if is_late => Error::Transient { at, source },
         (405 | 501, _) => Error::Unsupported { at, source },
         (408 | 429 | 500.., _) => Error::Transient { at, source },
         _ => Error::Other { at, source },
@@ -388,6 +420,8 @@ mod tests {
             (408, "", Class::Transient),
             (501, "NotImplemented", Class::Usage),
             (400, "BadDigest", Class::Other),
+            (400, "ExpiredToken", Class::Denied),
+            (400, "RequestTimeout", Class::Transient),
         ] {
             let error = classify(at(Verb::Get), answered(status, code));
             assert_eq!(error.class(), class, "{status} {code}: {error}");
@@ -437,6 +471,22 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_can_not_read_is_damage_and_what_ails_the_machine_is_not() {
+        let of = |verb, code| classify(at(verb), generic(io::Error::from_raw_os_error(code)));
+        for (code, class) in [
+            (libc_code::EIO, Class::Corrupt),
+            (libc_code::EUCLEAN, Class::Corrupt),
+            (libc_code::ENOTCONN, Class::Transient),
+            (libc_code::EMFILE, Class::Other),
+        ] {
+            let error = of(Verb::Get, code);
+            assert_eq!(error.class(), class, "{code}");
+            assert_eq!(error.is_damage(), class == Class::Corrupt, "{code}");
+        }
+        assert_eq!(of(Verb::List, libc_code::EIO).class(), Class::Other);
+    }
+
+    #[test]
     fn a_message_says_operation_key_store_and_nothing_of_the_body() {
         let error = classify(at(Verb::Put), answered(403, "AccessDenied"));
         assert_eq!(error.to_string(), "put packs/aa/b in s3://bucket: denied");
@@ -449,9 +499,12 @@ mod tests {
     mod libc_code {
         pub const EIO: i32 = 5;
         pub const EACCES: i32 = 13;
+        pub const EMFILE: i32 = 24;
         pub const ENOSPC: i32 = 28;
         pub const EROFS: i32 = 30;
+        pub const ENOTCONN: i32 = 107;
         pub const ESTALE: i32 = 116;
+        pub const EUCLEAN: i32 = 117;
         pub const EDQUOT: i32 = 122;
     }
 }

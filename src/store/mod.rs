@@ -164,7 +164,7 @@ impl Store {
                 let failed = classify(self.at(Verb::Get, key), failed);
                 // Backends have many ways to say that a range lies outside; the size has one.
                 match (failed.class(), self.size(key).await) {
-                    (Class::Other | Class::Usage, Ok(size)) if size < range.end => {
+                    (Class::Other | Class::Usage | Class::Corrupt, Ok(size)) if size < range.end => {
                         let found = size.saturating_sub(range.start);
                         Err(Error::Truncated { at: self.at(Verb::Get, key), expected, found })
                     }

@@ -1,9 +1,9 @@
-//! A store that refuses one request: the run ends with that, and nothing is told as damaged or lost.
+//! A store that does not give what it has, once: the run ends with that, and nothing is told as damaged or lost.
 
 use std::sync::Arc;
 
 use kist::job::backup::Done;
-use kist::job::copy::Copied;
+use kist::job::copy::{Copied, Plan};
 use kist::repo::{self, Class, Repository};
 use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
 use kist::store::{Store, Verb};
@@ -27,35 +27,44 @@ async fn past() -> (Scene, String) {
     (scene, kept)
 }
 
+fn count(asked: &Log) -> u64 {
+    READS.iter().map(|verb| asked.count(*verb) as u64).sum()
+}
+
 const READS: &[Verb] = &[Verb::Get, Verb::Size, Verb::List];
 
-/// Does some work once for each request that reads, which is refused. `sound` judges what comes of the work if it
-/// does not end with the refusal.
+/// How a store does not give what it has, and what that is told as: it refuses, does not answer, or says something odd.
+const FAILURES: [(Failure, Class); 3] =
+    [(Failure::Denied, Class::Denied), (Failure::Timeout, Class::Transient), (Failure::Other, Class::Other)];
+
+/// Does some work once for each request that reads, which fails. `sound` judges what comes of the work if it does not end
+/// with that.
 async fn each_refused<T>(
     scene: &Scene,
     beneath: impl Fn() -> InMemory,
     work: impl AsyncFn(&Repository) -> repo::Result<T>,
-    sound: impl AsyncFn(T, InMemory, u64),
+    sound: impl AsyncFn(T, InMemory, String),
 ) {
-    let mut refused = 0;
-    let count = |asked: &Log| READS.iter().map(|verb| asked.count(*verb) as u64).sum::<u64>();
-    for nth in 0.. {
-        let (beneath, asked) = (beneath(), Log::default());
-        let faults = Faulty::over(Arc::new(beneath.clone()));
-        let store = Store::over(faults.fail(READS, nth..nth + 1, Moment::Before, Failure::Denied).wrap());
-        let store = store.decorated(|inner| Recording::over(inner, &asked));
-        let Ok(repo) = scene.open(store).await else { continue };
-        let opened = count(&asked);
-        match work(&repo).await {
-            Ok(done) => sound(done, beneath, nth).await,
-            Err(error) => {
-                assert_eq!(error.class(), Class::Denied, "read {nth}: {error:?}");
-                refused += 1;
+    for (failure, class) in FAILURES {
+        let mut ended = 0;
+        for nth in 0.. {
+            let (beneath, asked) = (beneath(), Log::default());
+            let faults = Faulty::over(Arc::new(beneath.clone()));
+            let store = Store::over(faults.fail(READS, nth..nth + 1, Moment::Before, failure).wrap());
+            let store = store.decorated(|inner| Recording::over(inner, &asked));
+            let Ok(repo) = scene.open(store).await else { continue };
+            let opened = count(&asked);
+            match work(&repo).await {
+                Ok(done) => sound(done, beneath, format!("{failure:?} of read {nth}")).await,
+                Err(error) => {
+                    assert_eq!(error.class(), class, "{failure:?} of read {nth}: {error:?}");
+                    ended += 1;
+                }
             }
-        }
-        if count(&asked) <= nth {
-            assert!(refused > 5 && nth > opened + 10, "{refused} of {nth}");
-            return;
+            if count(&asked) <= nth {
+                assert!(ended > 5 && nth > opened + 10, "{ended} of {nth}");
+                break;
+            }
         }
     }
 }
@@ -63,8 +72,8 @@ async fn each_refused<T>(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_that_is_refused_a_request_finds_no_damage() {
     let (scene, _) = past().await;
-    let sound = async |Checked { findings, touched, .. }, _, nth| {
-        assert!(findings.is_empty() && touched.is_empty(), "read {nth}: {findings:?} {touched:?}");
+    let sound = async |Checked { findings, touched, .. }, _, what: String| {
+        assert!(findings.is_empty() && touched.is_empty(), "{what}: {findings:?} {touched:?}");
     };
     let work = async |repo: &Repository| check_as(repo, Some(repo::Reading::default())).await;
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
@@ -88,7 +97,7 @@ async fn a_check_of_a_damaged_repository_that_is_refused_a_request_finds_no_more
     };
     let all = told(&check(&scene.open(over(damaged.fork())).await.unwrap()).await);
     assert!(all.len() > 2, "{all:?}");
-    let sound = async |checked: Checked, _, nth| assert_eq!(told(&checked), all, "read {nth}");
+    let sound = async |checked: Checked, _, what: String| assert_eq!(told(&checked), all, "{what}");
     let work = async |repo: &Repository| check_as(repo, Some(repo::Reading::default())).await;
     each_refused(&scene, || damaged.fork(), work, sound).await;
 }
@@ -100,10 +109,10 @@ async fn a_repair_that_is_refused_a_request_cuts_out_nothing() {
         let request = kist::job::repair::Request { cut: true, ..all() };
         repair_with(repo, request).await.map_err(repo_error)
     };
-    let sound = async |(outcome, told): (kist::job::repair::Outcome, Vec<String>), beneath, nth| {
-        assert!(outcome.was_sound && told.is_empty(), "read {nth}: {told:?}");
+    let sound = async |(outcome, told): (kist::job::repair::Outcome, Vec<String>), beneath, what: String| {
+        assert!(outcome.was_sound && told.is_empty(), "{what}: {told:?}");
         let repo = scene.open(over(beneath)).await.unwrap();
-        scene.restore_whole(&repo, &kept, &format!("read {nth}")).await;
+        scene.restore_whole(&repo, &kept, &what).await;
     };
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
 }
@@ -112,8 +121,8 @@ async fn a_repair_that_is_refused_a_request_cuts_out_nothing() {
 async fn a_restore_that_is_refused_a_request_tells_of_no_lost_file() {
     let (scene, kept) = past().await;
     let work = async |repo: &Repository| scene.restore(repo, &kept).await.map_err(repo_error);
-    let sound = async |outcome: crate::scene::Outcome, _, nth| {
-        assert!(outcome.is_whole(), "read {nth}: {outcome:?}");
+    let sound = async |outcome: crate::scene::Outcome, _, what: String| {
+        assert!(outcome.is_whole(), "{what}: {outcome:?}");
     };
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
 }
@@ -122,9 +131,9 @@ async fn a_restore_that_is_refused_a_request_tells_of_no_lost_file() {
 async fn a_backup_that_is_refused_a_request_is_whole_or_there_is_none() {
     let (scene, _) = past().await;
     let work = async |repo: &Repository| backup(repo, &scene.source()).await.map_err(repo_error);
-    let sound = async |done: Done, beneath, nth| {
+    let sound = async |done: Done, beneath, what: String| {
         let repo = scene.open(over(beneath)).await.unwrap();
-        scene.restore_whole(&repo, &done.snapshot.name(), &format!("read {nth}")).await;
+        scene.restore_whole(&repo, &done.snapshot.name(), &what).await;
     };
     std::fs::write(scene.source().join("a new file"), noise(50_000, 1)).unwrap();
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
@@ -135,13 +144,17 @@ async fn a_copy_that_is_refused_a_request_leaves_nothing_out() {
     let (scene, _) = past().await;
     let work = async |repo: &Repository| {
         let target = Elsewhere::new(&scene).await;
-        let (_, copied) = copy_all(repo, &target.open(&scene).await).await.map_err(repo_error)?;
-        Ok((target, copied))
+        let (plan, copied) = copy_all(repo, &target.open(&scene).await).await.map_err(repo_error)?;
+        Ok((target, plan, copied))
     };
-    let sound = async |(target, copied): (Elsewhere, Vec<Copied>), _, nth| {
-        let [copied] = &copied[..] else { panic!("read {nth}: {} copies", copied.len()) };
+    let sound = async |(target, plan, copied): (Elsewhere, Plan, Vec<Copied>), _, what: String| {
+        let copied = match &copied[..] {
+            [copied] => copied,
+            // That it could not be read is told.
+            _ => return assert_eq!((copied.len(), plan.unreadable.len()), (0, 1), "{what}"),
+        };
         let repo = target.open(&scene).await;
-        scene.restore_whole(&repo, &copied.snapshot.name(), &format!("read {nth}")).await;
+        scene.restore_whole(&repo, &copied.snapshot.name(), &what).await;
     };
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
 }

@@ -201,7 +201,7 @@ async fn failures_keep_their_meaning_and_their_reason() {
         (Failure::Denied, Class::Denied),
         (Failure::Full, Class::Full),
         (Failure::Unsupported, Class::Usage),
-        (Failure::Other, Class::Other),
+        (Failure::Other, Class::Transient),
     ] {
         let beneath = Store::memory()
             .decorated(|inner| Faulty::over(inner).fail(ANY, 0..1000, Moment::Before, failure).wrap());

@@ -80,7 +80,7 @@ fn request(kist: String, target: &Repository) -> Request {
 /// Whether a snapshot can't be copied because all of it is lost, or what it says of itself is.
 pub fn is_lost(error: &Error) -> bool {
     match error {
-        Error::Repo(error) => super::is_damage(error),
+        Error::Repo(error) => error.is_damage(),
         Error::Miscounted { .. } | Error::NoVolume { .. } | Error::Unreadable { .. } => true,
         _ => false,
     }

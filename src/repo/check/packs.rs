@@ -16,7 +16,6 @@ use crate::format::object;
 use crate::format::pack::{Toc, TocRecord, short_hash};
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::Finding;
-use crate::repo::error::is_inconclusive;
 use crate::repo::index::{PackInfo, records_of};
 use crate::repo::pack_builder::record_key_name;
 use crate::repo::{Error, Place, Reader, Result, on_cpu};
@@ -50,8 +49,7 @@ pub async fn read(reader: Arc<Reader>, named: Named) -> Result<Read> {
         Err(error) if error.class() == StoreClass::Missing => {
             return Ok(Read::unreadable(named.id, Finding::PackMissing { key }));
         }
-        // A disk that can't read one file (Other) has others.
-        Err(error) if matches!(error.class(), StoreClass::Corrupt | StoreClass::Other) => {
+        Err(error) if error.is_damage() => {
             return Ok(Read::unreadable(named.id, Finding::Object { key, source: error.into() }));
         }
         Err(error) => return Err(error.into()),
@@ -193,7 +191,7 @@ fn by_itself(
 pub fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> Result<bool> {
     match id {
         RecordId::Chunk(id) => match reader.open_chunk(*id, place, sealed) {
-            Err(error) if is_inconclusive(&error) => Err(error),
+            Err(error) if error.is_inconclusive() => Err(error),
             opened => Ok(opened.is_ok()),
         },
         RecordId::Node(id) => Ok(node_opens(reader, *id, sealed)),
@@ -213,7 +211,7 @@ pub async fn doubtful(reader: &Arc<Reader>, mut packs: BTreeSet<PackId>, damage:
     while !packs.is_empty() {
         for (pack, records) in records_of(reader.repo(), &mut packs).await? {
             let bytes = match reader.repo().store.get(&object::pack_key(pack)).await.map_err(Error::from) {
-                Err(error) if is_inconclusive(&error) => return Err(error),
+                Err(error) if error.is_inconclusive() => return Err(error),
                 bytes => bytes.unwrap_or_default(),
             };
             let reader = reader.clone();

@@ -38,7 +38,7 @@ impl Remembered {
                 // A prune lets older ones go.
                 Ok(None) => {}
                 Err(Error::Store(error)) if error.class() == crate::store::Class::Missing => {}
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                Err(error) if error.is_inconclusive() => return Err(error),
                 Err(error) => remembered.problems.push(error),
             }
         }

@@ -32,7 +32,7 @@ pub async fn look(repo: &Repository, index: &Index, log: &Log) -> Result<Closed>
     let loading = needed.into_iter().map(|id| async move {
         match load_session(repo, id).await {
             Ok(_) => Ok(None),
-            Err(Error::Store(error)) if !error.is_damage() => Err(Error::from(error)),
+            Err(error) if error.is_inconclusive() => Err(error),
             Err(error) => Ok(Some((id, error))),
         }
     });

@@ -13,7 +13,6 @@ use crate::progress::Progress;
 use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Lost, Told, Touched};
-use crate::repo::error::is_damage;
 use crate::repo::{Error, Reader, Result, Snapshot, summary};
 
 /// Looks for what the damage costs each snapshot.
@@ -152,7 +151,7 @@ impl<'a> Ways<'a> {
                 lost.iter().for_each(|chunk| self.damage.blame(self.reader.index(), chunk));
                 Ok(Open { ordinal, rest: refs.nodes, hit: !lost.is_empty() })
             }
-            Err(error) if !is_damage(&error) => Err(error),
+            Err(error) if !error.is_damage() => Err(error),
             Err(_) => {
                 self.damage.nodes.insert(id);
                 Ok(Open { ordinal, rest: Vec::new(), hit: true })
@@ -219,7 +218,7 @@ impl<'a> Ways<'a> {
     async fn node(&mut self, id: NodeId) -> Result<Option<Node>> {
         match self.reader.node(id).await {
             Ok(node) => Ok(Some(node)),
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 self.damage.nodes.insert(id);
                 Ok(None)
             }

@@ -8,7 +8,6 @@ use crate::progress::Progress;
 use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Finding, Told};
-use crate::repo::error::is_damage;
 use crate::repo::levels::{self, Met};
 use crate::repo::{Reader, Result, Snapshot};
 
@@ -33,7 +32,7 @@ pub async fn walk(
                     missing(chunk, damage, tell);
                 }
             }
-            Met::Unreadable(_, error) if !is_damage(&error) => return Err(error),
+            Met::Unreadable(_, error) if !error.is_damage() => return Err(error),
             Met::Unreadable(id, source) => {
                 damage.nodes.insert(id);
                 tell(Told::Found(Finding::Node { id: RecordId::Node(id), source }));

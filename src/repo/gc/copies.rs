@@ -13,7 +13,6 @@ use crate::format::keys::Role;
 use crate::format::pack::{Toc, TocRecord};
 use crate::format::{limits, object};
 use crate::repo::bits::Bits;
-use crate::repo::error::is_damage;
 use crate::repo::index::{ListedPack, PackInfo, Slot};
 use crate::repo::{Error, Index, Place, Repository, Result};
 
@@ -194,7 +193,7 @@ async fn read_table(repo: &Repository, pack: PackId, len: u64) -> Result<Option<
     let mut tail = TAIL.min(len);
     loop {
         let bytes = match repo.store.get_range(&key, len - tail..len).await.map_err(Error::from) {
-            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) if error.is_damage() => return Ok(None),
             bytes => bytes?,
         };
         match Toc::open_tail(&keys.structure, keys.repo, pack, &bytes, len) {

@@ -201,7 +201,7 @@ pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<Prun
 /// What stands in the way of a prune: a store that gives no answer is told as that, all else is damage.
 fn unsound(error: Error) -> Error {
     match error {
-        Error::Store(error) if !error.is_damage() => error.into(),
+        error if error.is_inconclusive() => error,
         damage => Error::Unsound { what: crate::repo::chain(&damage) },
     }
 }

@@ -12,12 +12,11 @@ use crate::format::checkpoint::{Checkpoint, REMEMBERED, Row, State};
 use crate::format::id::{KeyId, PackId, SessionId};
 use crate::format::index::{Filling, IndexDelta, IndexPack};
 use crate::format::object;
-use crate::repo::error::is_damage;
 use crate::repo::gc::{ATTEMPTS, delete, unsound};
 use crate::repo::index::{self, Listed};
 use crate::repo::log::newest_checkpoint;
 use crate::repo::snapshots::resolved_after;
-use crate::repo::{Class, Error, Log, Repository, Result, Snapshots};
+use crate::repo::{Error, Log, Repository, Result, Snapshots};
 use crate::store::{Class as StoreClass, Created};
 
 /// Deltas that are fetched at the same time.
@@ -39,9 +38,7 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
                 let base = upto.base_slot();
                 match publish(repo, upto).await {
                     // What is missing may be gone because another's checkpoint stands for it.
-                    Err(error)
-                        if matches!(error.class(), Class::Missing | Class::Corrupt)
-                            && newest_checkpoint(repo).await? != base => {}
+                    Err(error) if error.is_damage() && newest_checkpoint(repo).await? != base => {}
                     published => drop(published?),
                 }
             }
@@ -221,7 +218,7 @@ async fn write_index(
     while let Some(part) = generation.next().await {
         match (part, &mut lost) {
             (Ok(delta), _) => add(log, &mut written, delta, &mut filling, parts).await?,
-            (Err(error), Some(lost)) if is_damage(&error) => lost.push(crate::repo::chain(&error)),
+            (Err(error), Some(lost)) if error.is_damage() => lost.push(crate::repo::chain(&error)),
             (Err(error), _) => return Err(error),
         }
     }
@@ -234,7 +231,7 @@ async fn write_index(
                     delta.packs.iter_mut().for_each(|pack| pack.verified = false);
                     add(log, &mut written, delta, &mut filling, parts).await?;
                 }
-                Err(Error::Store(error)) if !error.is_damage() => return Err(error.into()),
+                Err(error) if error.is_inconclusive() => return Err(error),
                 Err(error) => {
                     tracing::warn!(error = crate::repo::chain(&error), "an index delta is left out")
                 }

@@ -12,7 +12,7 @@ use crate::format::log::Action;
 use crate::repo::gc::{ATTEMPTS, PruneSettings, publish, resolve};
 use crate::repo::log::{Salvaged, verify};
 use crate::repo::snapshots::resolved_after;
-use crate::repo::{Appended, Class, Error, Log, Repository, Result, Snapshots, chain};
+use crate::repo::{Appended, Error, Log, Repository, Result, Snapshots, chain};
 
 /// What became of it.
 #[derive(Debug, Default)]
@@ -130,8 +130,7 @@ async fn commits(repo: &Repository, log: &Log) -> Result<Snapshots> {
     if !snapshots.problems.is_empty() || !snapshots.gaps().is_empty() {
         // Nothing is given up on one reading, nor because it may not be read.
         snapshots = Snapshots::load_ids(repo, &reading, &ids).await?;
-        let is_certain = |error: &Error| matches!(error.class(), Class::Missing | Class::Corrupt);
-        if let Some(at) = snapshots.problems.iter().position(|error| !is_certain(error)) {
+        if let Some(at) = snapshots.problems.iter().position(|error| !error.is_damage()) {
             return Err(snapshots.problems.swap_remove(at));
         }
     }

@@ -14,7 +14,6 @@ use crate::format::object;
 use crate::format::pack::{PackKind, Toc, short_hash};
 use crate::repo::bits::Bits;
 use crate::repo::carrier::Carrier;
-use crate::repo::error::is_damage;
 use crate::repo::gc::plan::Stays;
 use crate::repo::snapshots::end_copying;
 use crate::repo::upload::Uploads;
@@ -47,7 +46,7 @@ pub async fn repack(
             let (pack, fetched) = fetched.expect("fetching a pack does not panic");
             let bytes = match fetched.map_err(Error::from) {
                 // Another prune was quicker, or it is damaged, and a check tells.
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if error.is_damage() => continue,
                 bytes => bytes?,
             };
             let len = bytes.len() as u64;

@@ -9,7 +9,6 @@ use crate::format::id::{PackId, RecordId, SessionId};
 use crate::format::index::{IndexDelta, IndexPack};
 use crate::format::keys::Role;
 use crate::format::{limits, object};
-use crate::repo::error::is_inconclusive;
 use crate::repo::index::Place;
 use crate::repo::log::part;
 use crate::repo::session::{Session, load_session, load_sessions};
@@ -34,9 +33,9 @@ pub async fn each(
     mut take: impl FnMut(IndexDelta, Option<SessionId>) -> Result<()> + Send,
 ) -> Result<(HashMap<SessionId, Session>, Vec<Error>)> {
     let (mut all, mut problems) = (HashMap::new(), Vec::new());
-    let mut use_or_tell = |problems: &mut Vec<Error>, read| match read {
+    let mut use_or_tell = |problems: &mut Vec<Error>, read: Result<_>| match read {
         Ok((session, delta)) => take(delta, session),
-        Err(Error::Store(error)) if !error.is_damage() => Err(error.into()),
+        Err(error) if error.is_inconclusive() => Err(error),
         Err(error) => {
             problems.push(error);
             Ok(())
@@ -100,7 +99,7 @@ impl Listed {
         for loaded in join_all(late.map(|session| load_session(repo, session))).await {
             match loaded {
                 Ok(session) => drop(sessions.insert(session.id, session)),
-                Err(error) if is_inconclusive(&error) => return Err(error),
+                Err(error) if error.is_inconclusive() => return Err(error),
                 // Among the problems already, if it was listed; and who opens the delta tells it.
                 Err(_) => {}
             }

@@ -6,7 +6,6 @@ use crate::crypto::hash;
 use crate::format::id::SessionId;
 use crate::format::log::Action;
 use crate::format::object;
-use crate::repo::error::is_damage;
 use crate::repo::log::{AHEAD, Log, read_entry};
 use crate::repo::{Error, Repository, Result, chain};
 
@@ -58,7 +57,10 @@ impl Log {
                 Err(error) => {
                     lost.push(damage(error)?);
                     log.pass_over(slot);
-                    let stored = repo.store.get(&object::log_key(slot)).await.unwrap_or_default();
+                    let stored = match repo.store.get(&object::log_key(slot)).await {
+                        Err(error) if !error.is_damage() => return Err(error.into()),
+                        stored => stored.unwrap_or_default(),
+                    };
                     log.unreadable = Some((slot, hash::plain(&stored)));
                 }
             }
@@ -83,7 +85,7 @@ impl Log {
 
 /// The same as text; an error that is no damage ends the work.
 fn damage(error: Error) -> Result<String> {
-    match is_damage(&error) {
+    match error.is_damage() {
         true => Ok(chain(&error)),
         false => Err(error),
     }

@@ -8,7 +8,6 @@ use futures::future::join_all;
 use crate::format::checkpoint::{Checkpoint, State};
 use crate::format::log::Action;
 use crate::format::{limits, object};
-use crate::repo::error::is_damage;
 use crate::repo::log::stored::{entry_digest, newest_checkpoint, part, read_entries, read_entry};
 use crate::repo::log::{AHEAD, Log};
 use crate::repo::{Class, Error, Repository, Result, chain};
@@ -52,7 +51,7 @@ impl Log {
                 repo.latest.keep(&log);
                 Ok(log)
             }
-            Err(error) if repo.goes_on && is_damage(&error) => {
+            Err(error) if repo.goes_on && error.is_damage() => {
                 let error = chain(&error);
                 tracing::warn!(error, "the log does not hold: going on with what is left of it");
                 Ok(Self::salvage(repo).await?.log)

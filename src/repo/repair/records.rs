@@ -19,7 +19,6 @@ use crate::repo::carrier::Carrier;
 use crate::repo::check::Examined;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::packs::opens;
-use crate::repo::error::is_damage;
 use crate::repo::gc::is_for_all;
 use crate::repo::index::{Records, put_delta, records_of};
 use crate::repo::pack_builder::{record_key_name, records_by_headers};
@@ -65,7 +64,7 @@ pub async fn mend(
             && let Some(pack) = packs.next()
         {
             let bytes = match repo.store.get(&object::pack_key(pack)).await.map_err(Error::from) {
-                Err(error) if is_damage(&error) => continue,
+                Err(error) if error.is_damage() => continue,
                 bytes => bytes?,
             };
             progress.advance(Unit::PackBytes, bytes.len() as u64);

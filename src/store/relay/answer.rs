@@ -187,7 +187,9 @@ fn failed(error: &Error) -> Answer {
         (_, StoreClass::Denied | StoreClass::Retained) => Class::Denied,
         (_, StoreClass::Full) => Class::Full,
         (_, StoreClass::Transient) => Class::Transient,
-        (_, StoreClass::Corrupt | StoreClass::Usage | StoreClass::Other) => Class::Other,
+        // A folder that is not mounted, or words that are not known, say nothing of the object.
+        (Error::Gone { .. }, _) | (_, StoreClass::Other) => Class::Transient,
+        (_, StoreClass::Corrupt | StoreClass::Usage) => Class::Other,
     };
     let text = match error.source() {
         Some(source) => source.to_string(),

@@ -17,6 +17,7 @@ use object_store::{
 use crate::format::limits::PACK_LEN;
 use crate::format::relay::{Answer, Class, Listed, Operation, Request};
 use crate::store::Store;
+use crate::store::error::Unreadable;
 use crate::store::layer::{Layered, Verbs, refused};
 
 /// The name that errors have for it.
@@ -194,6 +195,6 @@ fn failure(key: &str, class: Class, text: String) -> Error {
         Class::Unsupported => Error::NotSupported { source: text.into() },
         Class::Full => generic(io::Error::new(ErrorKind::StorageFull, text)),
         Class::Transient => generic(io::Error::new(ErrorKind::TimedOut, text)),
-        Class::Other => generic(text),
+        Class::Other => generic(Unreadable(text)),
     }
 }
