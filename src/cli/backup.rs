@@ -12,7 +12,7 @@ use crate::format::summary::Missing;
 use crate::job::backup::{self, Done, Files, Preview};
 use crate::job::record;
 use crate::pace::Limits;
-use crate::repo::{Repository, Snapshots, WriterSettings};
+use crate::repo::{Reader, Repository, Snapshots, WriterSettings};
 
 pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failure> {
     let dry_run = args.dry_run;
@@ -28,7 +28,7 @@ pub async fn files(settings: &Settings, args: BackupFiles) -> Result<Exit, Failu
     shown.done();
     let done = done?;
     show(settings, &done);
-    fill_catalog(settings, &opened, done.known).await;
+    fill_catalog(settings, &opened, done.known, done.reader).await;
     Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
 }
 
@@ -56,9 +56,14 @@ fn to_files(args: BackupFiles, limits: Limits) -> Result<Files, Failure> {
 }
 
 /// The catalog is a convenience: that it can't be filled is said, and fails nothing.
-pub async fn fill_catalog(settings: &Settings, opened: &Repository, known: Snapshots) {
+pub async fn fill_catalog(
+    settings: &Settings,
+    opened: &Repository,
+    known: Snapshots,
+    reader: Option<Reader>,
+) {
     let Some(path) = settings.catalog_path(opened.catalog_id()) else { return };
-    if let Err(error) = record::add(opened, &path, known).await {
+    if let Err(error) = record::add(opened, &path, known, reader).await {
         render::note(&format!("kist: the catalog was not filled, the backup is fine: {}", chain(&error)));
     }
 }

@@ -29,7 +29,7 @@ pub async fn backup(settings: &Settings, args: BackupCluster) -> Result<Exit, Fa
     verdict::tell(settings, &args, cluster, &outcome).await;
     let (opened, done) = outcome?;
     show_backup(settings, &done);
-    fill_catalog(settings, &opened, done.known).await;
+    fill_catalog(settings, &opened, done.known, None).await;
     Ok(if done.snapshot.commit.complete { Exit::Complete } else { Exit::Incomplete })
 }
 

@@ -55,7 +55,7 @@ pub async fn run(settings: &Settings, args: Args) -> Result<Exit, Failure> {
         }
     }
     if count > 0 {
-        fill_catalog(settings, &target, copying.known()).await;
+        fill_catalog(settings, &target, copying.known(), None).await;
     }
     show_end(settings, &plan, (args.dry_run, count));
     Ok(exit)

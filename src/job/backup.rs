@@ -51,6 +51,8 @@ pub struct Done {
     pub parent: Option<Snapshot>,
     /// The snapshots before it, and itself.
     pub known: Snapshots,
+    /// Reads its trees, and those before it; if this machine has room for that.
+    pub reader: Option<Reader>,
 }
 
 /// What a backup would do.
@@ -138,7 +140,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
         return Err(Error::Interrupted);
     }
     let outcome = outcome?;
-    let stats = finish(writer, progress.as_ref()).await?;
+    let (stats, reader) = finish(writer, progress.as_ref()).await?;
     let summary = summarize(&files, (source, source_id), parent.as_ref(), &outcome, &stats);
     let root = Root { kind: RootKind::Files, source: source_id, node: outcome.root };
     let complete = summary.missing.is_empty() && summary.more_missing == 0;
@@ -154,7 +156,7 @@ async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>)
     };
     let snapshot = commit_again(repo, session, &known, to_commit).await?;
     known.all.push(snapshot.clone());
-    Ok(Done { snapshot, summary, stats, parent, known })
+    Ok(Done { snapshot, summary, stats, parent, known, reader })
 }
 
 /// Whether a backup ended because it was told to; what it was in the middle of may look like a failure then.
@@ -163,7 +165,7 @@ pub(super) fn is_cut_short<E>(outcome: &std::result::Result<Outcome, E>, progres
 }
 
 /// Waits until all is in the store, or the run is told to stop.
-pub(super) async fn finish(writer: Writer, progress: &dyn Progress) -> Result<Stats> {
+pub(super) async fn finish(writer: Writer, progress: &dyn Progress) -> Result<(Stats, Option<Reader>)> {
     unless_cancelled(progress, async { Ok::<_, Error>(writer.finish().await?) }).await
 }
 

@@ -201,7 +201,9 @@ impl Run<'_> {
         if is_cut_short(&saved, stop.as_ref()) {
             return Err(Error::Interrupted);
         }
-        Ok((saved?, finish(writer, stop.as_ref()).await?))
+        let saved = saved?;
+        let (stats, _) = finish(writer, stop.as_ref()).await?;
+        Ok((saved, stats))
     }
 
     fn summarize(&self, source: Source, parent: Option<String>, stats: &Stats, read: Read) -> Summary {

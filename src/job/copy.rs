@@ -223,7 +223,8 @@ impl Copying {
             made => made?,
         };
         let writer = writer.ok_or(repo::Error::Abandoned)?;
-        Ok((made, (session, view), writer.finish().await?))
+        let (stats, _) = writer.finish().await?;
+        Ok((made, (session, view), stats))
     }
 
     async fn commit(

@@ -312,7 +312,7 @@ async fn back_up(
         return Err(Error::Interrupted);
     }
     let (outcome, changed) = outcome?;
-    let stats = finish(writer, asked.as_ref()).await?;
+    let (stats, _) = finish(writer, asked.as_ref()).await?;
     let mut counts = outcome.counts;
     (counts.new_bytes, counts.stored_bytes) = (stats.new_bytes, stats.uploaded.pack_bytes);
     Ok(BackedUp {

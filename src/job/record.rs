@@ -32,15 +32,16 @@ pub struct Rebuilt {
 }
 
 /// Takes into the catalog what it does not have yet of the snapshots that a run knows, its own among them; makes it
-/// anew if it is not usable.
-pub async fn add(repo: &Repository, path: &Path, known: Snapshots) -> Result<()> {
+/// anew if it is not usable. Reads with the run's reader, if that has written the trees itself.
+pub async fn add(repo: &Repository, path: &Path, known: Snapshots, reader: Option<Reader>) -> Result<()> {
     let catalog = match Catalog::open(path, repo.catalog_id()) {
         Err(error) if error.needs_rebuild() => return rebuild(repo, path).await.map(drop),
         catalog => catalog?,
     };
     // What other machines have committed since is taken in too, or the heads would not fit.
     let all = with_unknown(repo, &catalog, known).await?;
-    match take_in(repo, catalog, &all).await {
+    let reader = OnceCell::new_with(reader.map(Arc::new));
+    match take_in(Trees { repo, reader }, catalog, &all).await {
         Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
             rebuild(repo, path).await.map(drop)
         }
@@ -52,7 +53,8 @@ pub async fn add(repo: &Repository, path: &Path, known: Snapshots) -> Result<()>
 pub async fn rebuild(repo: &Repository, path: &Path) -> Result<Rebuilt> {
     Catalog::delete(path)?;
     let catalog = Catalog::open(path, repo.catalog_id())?;
-    take_in(repo, catalog, &Snapshots::load(repo).await?.all).await
+    let trees = Trees { repo, reader: OnceCell::new() };
+    take_in(trees, catalog, &Snapshots::load(repo).await?.all).await
 }
 
 /// All that may have to be taken in, oldest first, and what that is compared with. What the catalog has is not fetched.
@@ -91,11 +93,10 @@ impl Trees<'_> {
 }
 
 /// Takes in all snapshots that the catalog does not have yet, oldest first.
-async fn take_in(repo: &Repository, mut catalog: Catalog, snapshots: &[Snapshot]) -> Result<Rebuilt> {
-    let trees = Trees { repo, reader: OnceCell::new() };
+async fn take_in(trees: Trees<'_>, mut catalog: Catalog, snapshots: &[Snapshot]) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     for snapshot in snapshots {
-        let Some(summary) = repo::summary(repo, snapshot).ok().flatten() else {
+        let Some(summary) = repo::summary(trees.repo, snapshot).ok().flatten() else {
             rebuilt.unreadable += 1;
             continue;
         };

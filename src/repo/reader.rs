@@ -31,6 +31,8 @@ const KEPT_PACKS: usize = 6;
 pub struct Reader {
     repo: Repository,
     index: Arc<Index>,
+    /// What the run itself has written since.
+    written: Option<Index>,
     /// Loaded since, because something was missing.
     newer: tokio::sync::Mutex<Option<Arc<Index>>>,
     kept: Mutex<VecDeque<(PackId, Arc<OnceCell<Bytes>>)>>,
@@ -45,12 +47,18 @@ impl Reader {
         Self {
             repo: repo.clone(),
             index,
+            written: None,
             newer: tokio::sync::Mutex::default(),
             kept: Mutex::default(),
             lane_keys: Mutex::default(),
             origins: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
         }
+    }
+
+    /// Finds nodes in `written` too, which the index is not to be loaded anew for.
+    pub(super) fn with_written(self, written: Index) -> Self {
+        Self { written: Some(written), ..self }
     }
 
     pub fn repo(&self) -> &Repository {
@@ -179,7 +187,8 @@ impl Reader {
     async fn node_parts_by(&self, index: &Index, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let record_id = RecordId::Node(id);
         let mut last = Error::Unknown { id: record_id };
-        for place in index.places(&record_id) {
+        let written = self.written.iter().flat_map(|written| written.places(&record_id));
+        for place in index.places(&record_id).chain(written) {
             match self.node_at(id, &place).await {
                 Ok(parts) => return Ok(parts),
                 Err(error) => last = rather(last, error),

@@ -18,7 +18,7 @@ use crate::format::pack::PackKind;
 use crate::repo::pack_builder::{OpenPack, chunk_record, node_record};
 use crate::repo::session::Lane;
 use crate::repo::upload::{Share, Uploaded, Uploads};
-use crate::repo::{Error, Index, Reader, Repository, Result};
+use crate::repo::{Error, Index, IndexBuilder, Reader, Repository, Result};
 
 /// Even a slow line gets no smaller packs: each costs a request, and a table.
 const SMALLEST_PACK_BYTES: usize = 1024 * 1024;
@@ -95,6 +95,8 @@ pub struct Writer {
     saving: AtomicUsize,
     data: Vec<Filling>,
     nodes: Filling,
+    /// The nodes that are sealed, for who reads them when all is written. None if there was no room for that.
+    sealed: Mutex<Option<IndexBuilder>>,
     new_bytes: AtomicU64,
     new_chunks: AtomicU64,
     new_nodes: AtomicU64,
@@ -112,6 +114,7 @@ impl Writer {
             lane,
             data: (0..settings.open_data_packs.max(1)).map(|_| Mutex::new(None)).collect(),
             nodes: Mutex::new(None),
+            sealed: Mutex::new(Some(IndexBuilder::new(repo.scratch.clone(), true))),
             settings,
             claimed: Mutex::default(),
             saving: AtomicUsize::new(0),
@@ -242,11 +245,19 @@ impl Writer {
         if pack.is_empty() {
             return Ok(());
         }
-        self.uploads.send(pack.seal(&self.repo.keys, &self.repo.world), share)
+        let pack = pack.seal(&self.repo.keys, &self.repo.world);
+        if pack.index.kind == PackKind::Nodes {
+            let mut sealed = lock(&self.sealed);
+            if sealed.as_mut().is_some_and(|sealed| sealed.add(&pack.index, None, true).is_err()) {
+                *sealed = None;
+            }
+        }
+        self.uploads.send(pack, share)
     }
 
-    /// Uploads what is still open, and the rest of the index.
-    pub async fn finish(self) -> Result<Stats> {
+    /// Uploads what is still open, and the rest of the index. Gives also what reads all trees that were written, before
+    /// that index is loaded; if this machine has room for it.
+    pub async fn finish(self) -> Result<(Stats, Option<Reader>)> {
         let writer = tokio::task::spawn_blocking(move || {
             for filling in self.data.iter().chain([&self.nodes]) {
                 let open = lock(filling).take();
@@ -254,15 +265,17 @@ impl Writer {
                     self.send(open)?;
                 }
             }
-            Ok::<_, Error>(self)
+            let written = lock(&self.sealed).take().and_then(|sealed| sealed.finish().ok());
+            Ok::<_, Error>((self, written))
         });
-        let writer = writer.await.expect("sealing packs does not panic")?;
-        Ok(Stats {
+        let (writer, written) = writer.await.expect("sealing packs does not panic")?;
+        let stats = Stats {
             new_bytes: writer.new_bytes.into_inner(),
             new_chunks: writer.new_chunks.into_inner(),
             new_nodes: writer.new_nodes.into_inner(),
             uploaded: writer.uploads.finish().await?,
-        })
+        };
+        Ok((stats, written.map(|written| writer.reader.with_written(written))))
     }
 }
 

@@ -4,15 +4,19 @@
 //! takes are the requests that waited for each other.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
+use kist::catalog::{Catalog, Found, Pattern};
 use kist::format::object;
 use kist::format::pack::PackKind;
-use kist::repo::{self, Index, Limits, Log, PruneSettings};
+use kist::job::record;
+use kist::repo::{self, Index, Limits, Log, PruneSettings, Repository};
 use kist::store::testing::{self, Far, Recording};
 use tokio::time::Instant;
 
-use crate::scene::{Scene, backup, grow, now};
+use crate::scene::{Scene, backup, change, grow, now};
 
 /// How often it waited for an answer.
 async fn rounds<T>(work: impl Future<Output = T>) -> (u64, T) {
@@ -38,6 +42,62 @@ async fn a_restore_reads_each_pack_of_data_by_one_request() {
     let read = recorded.events().into_iter().filter(|event| data.contains(&event.key)).count();
     assert!(data.len() > 20, "{} packs", data.len());
     assert_eq!(read, data.len());
+}
+
+/// All that the catalog says of all paths.
+fn said(path: &Path, repo: &Repository) -> Vec<String> {
+    let mut all = Vec::new();
+    let take = |found: Found| {
+        all.push(format!("{found:?}"));
+        ControlFlow::Continue(())
+    };
+    let catalog = Catalog::open(path, repo.catalog_id()).unwrap();
+    catalog.find(None, &Pattern::glob("*").unwrap(), take).unwrap();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_backup_the_catalog_asks_for_the_trees_that_are_new_and_for_nothing_else() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let recorded = testing::Log::default();
+    let repo = scene.open(scene.store().decorated(|inner| Recording::over(inner, &recorded))).await.unwrap();
+    let catalog = scene.dir.path().join("catalog");
+    for nth in 0..2 {
+        if nth > 0 {
+            change(&scene.source());
+        }
+        let done = backup(&repo, &scene.source()).await.unwrap();
+        assert!(done.stats.new_nodes > 0);
+        recorded.clear();
+        record::add(&repo, &catalog, done.known, done.reader).await.unwrap();
+        let asked = recorded.events();
+        assert!(!asked.is_empty(), "backup {nth}");
+        assert!(asked.iter().all(|event| event.key.starts_with(object::PACKS)), "backup {nth}: {asked:?}");
+        let filled = said(&catalog, &repo);
+        record::rebuild(&repo, &catalog).await.unwrap();
+        assert_eq!(filled, said(&catalog, &repo), "backup {nth}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_backup_the_catalog_is_filled_from_what_was_written_though_it_was_there_damaged() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let repo = scene.open(scene.store()).await.unwrap();
+    backup(&repo, &scene.source()).await.unwrap();
+    let index = Index::load(&repo).await.unwrap();
+    for pack in index.packs().iter().filter(|pack| pack.kind == PackKind::Nodes) {
+        let key = object::pack_key(pack.id);
+        let mut bytes = repo.store.get(&key).await.unwrap().to_vec();
+        bytes[100..].iter_mut().for_each(|byte| *byte ^= 1);
+        repo.store.put(&key, bytes.into()).await.unwrap();
+    }
+    let done = backup(&repo, &scene.source()).await.unwrap();
+    let catalog = scene.dir.path().join("catalog");
+    record::add(&repo, &catalog, done.known, done.reader).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let filled = said(&catalog, &repo);
+    assert!(!filled.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
