@@ -41,6 +41,11 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether more was seen than this log has; since it was read, perhaps.
+    pub(super) fn is_beyond(&self, log: &Log) -> bool {
+        self.view().slot > log.head
+    }
+
     /// An alarm if the log lacks what was seen, or has another entry there.
     pub(super) async fn hold_against(&self, repo: &Repository, log: &Log) -> Result<()> {
         let seen = self.view();

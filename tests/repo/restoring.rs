@@ -70,13 +70,16 @@ impl Past {
         progress: Arc<dyn Progress>,
         what: &str,
     ) -> (job::Result<()>, usize) {
+        let found = match described(repo, &self.snapshot).await {
+            Ok(found) => found,
+            Err(error) => return (Err(error), 0),
+        };
         let target = self.scene.dir.path().join("target");
         for (name, content) in &self.old {
             let path = target.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let found = described(repo, &self.snapshot).await.unwrap();
         let from = tree_path(self.scene.source().to_str().unwrap()).unwrap();
         let overwrite = Some(Overwrite::Always);
         let request = restore::Request { part: Part::Files, overwrite, delete: false, dry_run: false };
@@ -113,9 +116,6 @@ async fn a_restore_that_the_store_ends_leaves_each_file_whole_or_as_it_was() {
         let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
         // Before the restore itself begins a failure is nothing of interest.
         let Ok(repo) = past.scene.open(Store::over(store)).await else { continue };
-        if described(&repo, &past.snapshot).await.is_err() {
-            continue;
-        }
         let (restored, fresh) = past.restore(&repo, Arc::new(Silent), &format!("get {nth}")).await;
         match restored {
             Ok(()) => assert_eq!(fresh, all, "get {nth}"),

@@ -6,8 +6,11 @@ use crate::crypto::hash;
 use crate::format::id::SessionId;
 use crate::format::log::Action;
 use crate::format::object;
-use crate::repo::log::{AHEAD, Log, read_entry};
+use crate::repo::log::{Log, read_entry};
 use crate::repo::{Error, Repository, Result, chain};
+
+/// Entries that are asked for at the same time; they are known to be there.
+const PARALLEL_GETS: usize = 32;
 
 /// What is left of a log, and what is not.
 pub struct Salvaged {
@@ -37,7 +40,7 @@ impl Log {
         let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
         let mut entries = futures::stream::iter(base_slot..=last)
             .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-            .buffered(AHEAD);
+            .buffered(PARALLEL_GETS);
         while let Some((slot, read)) = entries.next().await {
             match read {
                 // What the checkpoint stands for: only when its epoch was opened is not in it.
@@ -121,7 +124,7 @@ pub async fn verify(repo: &Repository) -> Result<Option<String>> {
     let mut wrong = None;
     let mut entries = futures::stream::iter(1..=last)
         .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-        .buffered(AHEAD);
+        .buffered(PARALLEL_GETS);
     while let Some((slot, read)) = entries.next().await {
         let found = match read {
             Ok(Some((entry, digest))) => {

@@ -85,12 +85,21 @@ impl Log {
 
     /// This log, which was read on, as [`Log::load`] would have it; loaded anew if the checkpoint of a sweep is to be there
     /// that was not seen.
-    pub(in crate::repo) async fn held(self, repo: &Repository) -> Result<Self> {
+    pub(in crate::repo) async fn held(mut self, repo: &Repository) -> Result<Self> {
+        self.catch_up(repo).await?;
         if self.unpublished.is_some() {
             return Self::load(repo).await;
         }
         repo.seen.hold_against(repo, &self).await?;
         Ok(self)
+    }
+
+    /// Of two loads at the same time the one that looked first may come to its end last, and lack what the other has seen.
+    async fn catch_up(&mut self, repo: &Repository) -> Result<()> {
+        match repo.seen.is_beyond(self) {
+            true => self.read_on(repo).await,
+            false => Ok(()),
+        }
     }
 
     async fn load_whole(repo: &Repository) -> Result<Self> {
@@ -100,17 +109,20 @@ impl Log {
                 // A checkpoint may be replaced, and its parts deleted, while it is read.
                 Err(error) if error.class() == Class::Missing => last = error,
                 Err(error) => return Err(error),
-                Ok(log) => match log.unpublished {
-                    Some(_) if newest_checkpoint(repo).await? != log.base_slot() => {}
-                    Some(slot) => {
-                        let what = format!("the checkpoint of entry {slot} was there, and is missing");
-                        return Err(Error::Log { what });
+                Ok(mut log) => {
+                    log.catch_up(repo).await?;
+                    match log.unpublished {
+                        Some(_) if newest_checkpoint(repo).await? != log.base_slot() => {}
+                        Some(slot) => {
+                            let what = format!("the checkpoint of entry {slot} was there, and is missing");
+                            return Err(Error::Log { what });
+                        }
+                        None => {
+                            repo.seen.hold_against(repo, &log).await?;
+                            return Ok(log);
+                        }
                     }
-                    None => {
-                        repo.seen.hold_against(repo, &log).await?;
-                        return Ok(log);
-                    }
-                },
+                }
             }
         }
         Err(match last {
@@ -209,7 +221,8 @@ impl Log {
 
     /// Takes in what was added since.
     pub async fn read_on(&mut self, repo: &Repository) -> Result<()> {
-        self.read_to(repo, u64::MAX, AHEAD).await
+        // One has often come, and then so many have to be free behind it.
+        self.read_to(repo, u64::MAX, AHEAD + 1).await
     }
 
     async fn read_to(&mut self, repo: &Repository, last: u64, ahead: usize) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::format::pack::PackKind;
 use crate::repo::gc::renew;
 use crate::repo::{Degrade, Init, NewKey, PruneSettings, Unlock, add_key, begin, init, open, prune};
 use crate::store::Store;
+use crate::store::testing::Far;
 use crate::world::fixed;
 
 const A: PackId = PackId([0xa; 16]);
@@ -426,4 +427,32 @@ async fn of_a_log_that_holds_a_salvage_gives_what_a_load_gives() {
     assert_eq!((log.head, log.digest(), newest), (whole.head, whole.digest(), whole.base_slot()));
     assert_eq!(lost, Vec::<String>::new());
     assert_eq!(verify(&repo).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_log_is_held_together_in_a_few_rounds() {
+    let near = repository(1).await;
+    for _ in 0..100 {
+        says(&near, Action::Observe { sessions: Vec::new() }).await;
+    }
+    let far = near.store.decorated(|inner| Far::over(inner, Duration::from_secs(1)));
+    let far = Repository { store: far, ..near };
+    let begin = tokio::time::Instant::now();
+    assert_eq!(verify(&far).await.unwrap(), None);
+    // The list, and 32 entries at a time.
+    assert_eq!(begin.elapsed(), Duration::from_secs(5));
+}
+
+/// The story: a writer loaded the log twice at the same time. One had looked for an entry right before it came, and ended
+/// after the other, which had seen it.
+#[tokio::test]
+async fn a_load_that_ends_after_a_later_one_is_no_alarm() {
+    let repo = repository(1).await;
+    let before = Log::load(&repo).await.unwrap();
+    let other = Repository { latest: Default::default(), ..repo.clone() };
+    let slot = says(&other, hold(1)).await;
+    assert_eq!(repo.seen.view().slot, before.head);
+    Log::load(&other).await.unwrap();
+    assert_eq!(repo.seen.view().slot, slot);
+    assert_eq!(before.held(&repo).await.unwrap().head, slot);
 }
