@@ -117,12 +117,13 @@ pub(super) async fn examine(
     let (report, damage, unusable) = Default::default();
     let mut run = Run { repo, tell: &tell, progress, report, damage, unusable };
     let mut snapshots = run.commits().await?;
-    if let Some(what) = crate::repo::log::verify(repo).await? {
+    // After the commits: what these need was indexed before them.
+    let (wrong, loaded) = tokio::join!(crate::repo::log::verify(repo), Index::load_with_log(repo));
+    if let Some(what) = wrong? {
         run.broken(Finding::Log { what });
     }
     run.problems(std::mem::take(&mut snapshots.problems))?;
-    // After the commits: what these need was indexed before them.
-    let (mut index, log) = Index::load_with_log(repo).await?;
+    let (mut index, log) = loaded?;
     run.problems(std::mem::take(&mut index.problems))?;
     let reader = Arc::new(Reader::new(repo, Arc::new(index)));
     let listed = run.listed(reader.index(), &log).await?;
