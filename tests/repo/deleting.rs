@@ -1,16 +1,19 @@
 //! What a prune deletes beside packs, and what it leaves when the store, an index or the history says no.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kist::format::id::SessionId;
 use kist::format::log::Action;
 use kist::format::object;
-use kist::repo::{self, Class, Repository, begin};
+use kist::repo::{self, Class, Left, PruneSettings, Repository, begin};
 use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
-use kist::store::{Store, Verb};
+use kist::store::{Store, StoreSettings, StoreUrl, Verb};
+use kist::world::{Time, fixed};
 
-use crate::scene::{Scene, backup, noise, now, prune};
+use crate::scene::{Scene, backup, init, noise, now, prune};
 
 async fn sessions(repo: &Repository) -> Vec<SessionId> {
     let listed = repo.store.list(object::SESSIONS).await.unwrap();
@@ -157,4 +160,26 @@ async fn where_a_commit_was_taken_away_no_session_is_fenced_for_the_plan_of_anot
     owner.store.delete(&object::commit_key(second)).await.unwrap();
     assert!(repo::prune(&owner, now(), &|_| {}).await.is_err());
     assert!(owner.store.get(&object::commit_key(begun)).await.is_err(), "nobody has fenced it");
+}
+
+/// By the store's clock: by when it was given what a session has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_fenced_after_a_quarter_of_an_hour_of_silence_and_others_are_waited_for() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let folder = folder.path().join("repository");
+    let url = StoreUrl::parse(folder.to_str().unwrap()).unwrap();
+    let store = Store::open(&url, &StoreSettings { create_folder: true, ..Default::default() }).unwrap();
+    let now = SystemTime::now();
+    let nanos = now.duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
+    let (repo, _) = repo::init(store, &fixed::world(1, Time(nanos)), init()).await.unwrap();
+    for minutes in [14, 16] {
+        let session = begin(&repo, 1).await.unwrap().session;
+        let object = File::options().write(true).open(folder.join(object::session_key(session))).unwrap();
+        object.set_modified(now - Duration::from_secs(minutes * 60)).unwrap();
+    }
+    let mut log = repo::Log::load(&repo).await.unwrap();
+    log.append(&repo, Action::Condemn { packs: Vec::new() }).await.unwrap();
+    let settings = PruneSettings { patience: Duration::ZERO, ..Default::default() };
+    let pruned = repo::prune(&repo, settings, &|_| {}).await.unwrap();
+    assert_eq!((pruned.fenced, pruned.left), (1, Some(Left::Sessions(1))));
 }
