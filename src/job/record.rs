@@ -41,7 +41,15 @@ pub async fn add(repo: &Repository, path: &Path, known: Snapshots, reader: Optio
     // What other machines have committed since is taken in too, or the heads would not fit.
     let all = with_unknown(repo, &catalog, known).await?;
     let reader = OnceCell::new_with(reader.map(Arc::new));
-    match take_in(Trees { repo, reader }, catalog, &all).await {
+    let mut taken = take_in(Trees { repo, reader }, catalog, &all).await;
+    if let Err(crate::job::Error::Repo(error)) = &taken
+        && error.is_damage()
+    {
+        // Another run, which this one's reader knows nothing of, may have filled the catalog meanwhile.
+        let (catalog, reader) = (Catalog::open(path, repo.catalog_id())?, OnceCell::new());
+        taken = take_in(Trees { repo, reader }, catalog, &all).await;
+    }
+    match taken {
         Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
             rebuild(repo, path).await.map(drop)
         }

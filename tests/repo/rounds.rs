@@ -100,6 +100,27 @@ async fn after_a_backup_the_catalog_is_filled_from_what_was_written_though_it_wa
     assert!(!filled.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalog_is_filled_though_another_run_was_quicker() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let open = async || scene.open(scene.store()).await.unwrap();
+    let catalog = scene.dir.path().join("catalog");
+    let (one, other) = (open().await, open().await);
+    let slow = backup(&one, &scene.source()).await.unwrap();
+    change(&scene.source());
+    let quick = backup(&other, &scene.source()).await.unwrap();
+    // As if the slow one had not ended when the quick one began.
+    let mut known = quick.known;
+    known.all.retain(|snapshot| snapshot.id == quick.snapshot.id);
+    known.left_out.clear();
+    record::add(&other, &catalog, known, quick.reader).await.unwrap();
+    record::add(&one, &catalog, slow.known, slow.reader).await.unwrap();
+    let filled = said(&catalog, &one);
+    record::rebuild(&one, &catalog).await.unwrap();
+    assert_eq!(filled.len(), said(&catalog, &one).len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_waits_a_few_times_for_a_store_that_is_far_away() {
     let scene = Scene::new().await;
