@@ -96,10 +96,12 @@ impl Log {
 
     /// Of two loads at the same time the one that looked first may come to its end last, and lack what the other has seen.
     async fn catch_up(&mut self, repo: &Repository) -> Result<()> {
-        match repo.seen.is_beyond(self) {
-            true => self.read_on(repo).await,
-            false => Ok(()),
+        let mut had = None;
+        while repo.seen.is_beyond(self) && had != Some(self.head) {
+            had = Some(self.head);
+            self.read_on(repo).await?;
         }
+        Ok(())
     }
 
     async fn load_whole(repo: &Repository) -> Result<Self> {
