@@ -122,9 +122,9 @@ impl Copying {
         let is_there = |id: &SessionId| there.all.iter().any(|snapshot| snapshot.id == *id);
         // Read when it was listed, and not now; of one that was forgotten since there is no problem.
         if !chosen.iter().all(is_there)
-            && let Some(problem) = there.problems.pop()
+            && let Some(at) = there.problems.iter().position(repo::Error::is_inconclusive)
         {
-            return Err(problem.into());
+            return Err(there.problems.swap_remove(at).into());
         }
         let before = Snapshots::load(target).await?;
         let reader = Arc::new(Reader::new(source, Arc::new(Index::load(source).await?)));

@@ -194,6 +194,8 @@ impl Run<'_> {
             // Two commits may come while a listing runs, and the listing show the second only.
             snapshots = Snapshots::load(self.repo).await?;
         }
+        // Before the gaps: one that was not given leaves one.
+        snapshots.check_given()?;
         for snapshot in snapshots.gaps() {
             self.broken(Finding::Gap { snapshot });
         }

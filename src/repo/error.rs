@@ -155,6 +155,11 @@ impl Error {
         }
     }
 
+    /// Whether it may be otherwise tomorrow, as with a disk that could not be read: nothing is let go of for that.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.is_inconclusive() || matches!(self, Error::Store(store::Error::Unreadable { .. }))
+    }
+
     pub fn class(&self) -> Class {
         use crate::format::Error as Format;
         match self {

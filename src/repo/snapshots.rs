@@ -167,6 +167,14 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// An error if the store did not give one, which may be sound.
+    pub(super) fn check_given(&mut self) -> Result<()> {
+        match self.problems.iter().position(Error::is_inconclusive) {
+            Some(at) => Err(self.problems.swap_remove(at)),
+            None => Ok(()),
+        }
+    }
+
     /// All commits that could be read, whatever became of them.
     pub(super) fn every(&self) -> impl Iterator<Item = &Snapshot> {
         self.all.iter().chain(&self.forgotten).chain(&self.gone)

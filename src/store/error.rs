@@ -308,10 +308,10 @@ fn by_io_kind(error: &io::Error) -> Option<Class> {
     }
 }
 
-/// Whether others beside it may be read all the same: EIO, ENOTDIR, EISDIR, ELOOP, EBADMSG and EUCLEAN, which file systems
-/// give where a checksum of theirs is wrong. Linux numbers, which are the same on every architecture that kist is built for.
+/// Whether others beside it may be read all the same: EIO, ENOTDIR, EISDIR, ELOOP, ENODATA (a disk's medium error), and EBADE,
+/// EBADMSG and EUCLEAN, which file systems give where a checksum of theirs is wrong. Linux numbers, which are the same on every architecture that kist is built for.
 fn is_of_the_object(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(5 | 20 | 21 | 40 | 74 | 117))
+    matches!(error.raw_os_error(), Some(5 | 20 | 21 | 40 | 52 | 61 | 74 | 117))
 }
 
 /// Refusals of the credentials and not of what was asked; a delete that ends so was not even looked at.

@@ -5,15 +5,15 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kist::format::id::SessionId;
+use kist::format::id::{PackId, SessionId};
 use kist::format::log::Action;
 use kist::format::object;
-use kist::repo::{self, Class, Left, PruneSettings, Repository, begin};
+use kist::repo::{self, Class, Left, Limits, PruneSettings, Repository, begin};
 use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
 use kist::store::{Store, StoreSettings, StoreUrl, Verb};
 use kist::world::{Time, fixed};
 
-use crate::scene::{Scene, backup, init, noise, now, prune};
+use crate::scene::{Scene, backup, check, init, noise, now, over, prune};
 
 async fn sessions(repo: &Repository) -> Vec<SessionId> {
     let listed = repo.store.list(object::SESSIONS).await.unwrap();
@@ -182,4 +182,55 @@ async fn a_session_is_fenced_after_a_quarter_of_an_hour_of_silence_and_others_ar
     let settings = PruneSettings { patience: Duration::ZERO, ..Default::default() };
     let pruned = repo::prune(&repo, settings, &|_| {}).await.unwrap();
     assert_eq!((pruned.fenced, pruned.left), (1, Some(Left::Sessions(1))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_how_many_bytes_come_free() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let file = |number: u64| scene.source().join(format!("file {number}"));
+    (0..60).for_each(|number| std::fs::write(file(number), noise(9_000, number)).unwrap());
+    let first = backup(&owner, &scene.source()).await.unwrap().snapshot.id;
+    (0..60).step_by(2).for_each(|number| std::fs::remove_file(file(number)).unwrap());
+    backup(&owner, &scene.source()).await.unwrap();
+    forget(&owner, first).await;
+    let packs = async || owner.store.list(object::PACKS).await.unwrap();
+    let before = packs().await;
+    let size = |packs: &[kist::store::Object]| packs.iter().map(|pack| pack.size).sum::<u64>();
+    // Packs of a test are all small, and would all be joined.
+    let limits = Limits { small_pack_bytes: 0, ..Default::default() };
+    let plan = repo::prune_plan(&owner, limits).await.unwrap().expect("no other is under way");
+    let is_among = |packs: &mut dyn Iterator<Item = PackId>| {
+        let keys: HashSet<String> = packs.map(object::pack_key).collect();
+        before.iter().filter(|pack| keys.contains(&pack.key)).map(|pack| pack.size).sum::<u64>()
+    };
+    assert_eq!(plan.total_bytes, size(&before));
+    assert_eq!(plan.unused_bytes, is_among(&mut plan.unused.iter().copied()));
+    assert_eq!(plan.repack_bytes, is_among(&mut plan.repacked()));
+    assert!(plan.unused_bytes > 0 && plan.repack_used_bytes > 0, "{plan:?}");
+    assert_eq!(plan.freed_bytes(), plan.unused_bytes + plan.repack_bytes - plan.repack_used_bytes);
+    repo::prune(&owner, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
+    let after = size(&packs().await);
+    // The new packs have tables of their own.
+    assert!((plan.used_bytes..size(&before)).contains(&after), "{after} of {plan:?}");
+    assert!(after.abs_diff(size(&before) - plan.freed_bytes()) < 20_000, "{after} of {plan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_loses_nothing_where_the_disk_could_not_read_an_object_once() {
+    let (scene, _) = one_forgotten().await;
+    let recorded = Log::default();
+    let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
+    prune(&scene.open(store).await.unwrap()).await;
+    for nth in 0..recorded.count(Verb::Get) as u64 {
+        let beneath = scene.beneath.fork();
+        let faults = Faulty::over(Arc::new(beneath.clone()));
+        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Unreadable).wrap();
+        let Ok(repo) = scene.open(Store::over(store)).await else { continue };
+        let pruned = repo::prune(&repo, now(), &|_| {}).await.map(drop);
+        let repo = scene.open(over(beneath)).await.unwrap();
+        prune(&repo).await;
+        let checked = check(&repo).await;
+        assert!(checked.findings.is_empty(), "get {nth}, {pruned:?}: {:?}", checked.findings);
+    }
 }

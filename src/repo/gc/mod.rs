@@ -249,9 +249,11 @@ pub async fn prune(
     let closed = log.ended..log.epoch;
     if pruned.plan.is_none() {
         // Another's plan: nobody here has looked yet.
-        let snapshots = Snapshots::load(repo).await?;
+        let mut snapshots = Snapshots::load(repo).await?;
         if !snapshots.gaps().is_empty() {
-            refuse_gaps(&Snapshots::load(repo).await?)?;
+            snapshots = Snapshots::load(repo).await?;
+            snapshots.check_given()?;
+            refuse_gaps(&snapshots)?;
         }
     }
     tracing::debug!(slot, ?closed, "waiting for the sessions of the epochs");

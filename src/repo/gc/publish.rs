@@ -223,7 +223,10 @@ async fn write_index(
         }
     }
     for epoch in log.open_epochs().filter(|epoch| *epoch < log.ended) {
-        let listed = Listed::of(repo, log, epoch).await?;
+        let mut listed = Listed::of(repo, log, epoch).await?;
+        if let Some(at) = listed.problems.iter().position(Error::is_uncertain) {
+            return Err(listed.problems.swap_remove(at));
+        }
         let mut deltas = listed.deltas(repo, PARALLEL_GETS);
         while let Some(loaded) = deltas.next().await {
             match loaded {
@@ -231,7 +234,7 @@ async fn write_index(
                     delta.packs.iter_mut().for_each(|pack| pack.verified = false);
                     add(log, &mut written, delta, &mut filling, parts).await?;
                 }
-                Err(error) if error.is_inconclusive() => return Err(error),
+                Err(error) if error.is_uncertain() => return Err(error),
                 Err(error) => {
                     tracing::warn!(error = crate::repo::chain(&error), "an index delta is left out")
                 }

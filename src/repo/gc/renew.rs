@@ -130,7 +130,9 @@ async fn commits(repo: &Repository, log: &Log) -> Result<Snapshots> {
     if !snapshots.problems.is_empty() || !snapshots.gaps().is_empty() {
         // Nothing is given up on one reading, nor because it may not be read.
         snapshots = Snapshots::load_ids(repo, &reading, &ids).await?;
-        if let Some(at) = snapshots.problems.iter().position(|error| !error.is_damage()) {
+        if let Some(at) =
+            snapshots.problems.iter().position(|error| !error.is_damage() || error.is_uncertain())
+        {
             return Err(snapshots.problems.swap_remove(at));
         }
     }

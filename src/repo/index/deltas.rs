@@ -99,7 +99,7 @@ impl Listed {
         for loaded in join_all(late.map(|session| load_session(repo, session))).await {
             match loaded {
                 Ok(session) => drop(sessions.insert(session.id, session)),
-                Err(error) if error.is_inconclusive() => return Err(error),
+                Err(error) if error.is_outage() => return Err(error),
                 // Among the problems already, if it was listed; and who opens the delta tells it.
                 Err(_) => {}
             }

@@ -31,6 +31,8 @@ pub enum Moment {
     After,
 }
 
+const EIO: i32 = 5;
+
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -46,6 +48,8 @@ pub enum Failure {
     Conflict,
     /// The store does not know the operation.
     Unsupported,
+    /// The disk can't read it.
+    Unreadable,
     /// Something else.
     Other,
 }
@@ -61,6 +65,9 @@ impl Failure {
             Failure::Transient => generic(ErrorKind::ConnectionReset),
             Failure::Timeout => generic(ErrorKind::TimedOut),
             Failure::Full => generic(ErrorKind::StorageFull),
+            Failure::Unreadable => {
+                Error::Generic { store: "faulty", source: Box::new(io::Error::from_raw_os_error(EIO)) }
+            }
             Failure::Other => generic(ErrorKind::Other),
             Failure::Denied => Error::PermissionDenied { path, source: "injected".into() },
             Failure::Conflict => Error::AlreadyExists { path, source: "injected".into() },
