@@ -45,7 +45,12 @@ impl Frozen {
 
     /// Keeps what was backed up just now.
     pub fn expect(&self, snapshot: &str, domain: &str, source: &Path) {
-        self.expect_text(&format!("{snapshot}\n{domain}\n{}\n{}", source.display(), listing::of(source)));
+        self.expect_as(snapshot, domain, &source.display().to_string(), source);
+    }
+
+    /// The same of a folder that is known as `source`.
+    pub fn expect_as(&self, snapshot: &str, domain: &str, source: &str, folder: &Path) {
+        self.expect_text(&format!("{snapshot}\n{domain}\n{source}\n{}", listing::of(folder)));
     }
 
     pub fn expect_text(&self, text: &str) {

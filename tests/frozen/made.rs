@@ -10,6 +10,7 @@ use kist::format::log::Entry;
 use kist::format::object;
 use kist::repo;
 
+use crate::clusters::clusters;
 use crate::compare::paths;
 use crate::frozen::Frozen;
 use crate::programs::{self, Run, ended, opened};
@@ -20,7 +21,8 @@ const PASSPHRASE: &str = "a slow green lorry";
 /// By its name.
 pub type Story = (&'static str, fn() -> Frozen);
 
-pub const STORIES: [Story; 3] = [("files", files), ("kept", kept), ("copied", copied)];
+pub const STORIES: [Story; 4] =
+    [("files", files), ("kept", kept), ("copied", copied), ("clusters", clusters)];
 
 impl Frozen {
     /// Kist with one of the keys.
@@ -39,7 +41,7 @@ impl Frozen {
         run
     }
 
-    fn init(&self, more: &[&str]) {
+    pub fn init(&self, more: &[&str]) {
         let owner = self.key("owner.key");
         let args = [&["init", "--new-key-file", owner.to_str().unwrap()], more].concat();
         let made = ended(self.kist("owner.key", &args).env_remove("KIST_KEY_FILE"));
@@ -47,7 +49,7 @@ impl Frozen {
     }
 
     /// A key of a role; its file is named for both.
-    fn add(&self, role: &str, name: &str, more: &[&str]) -> String {
+    pub fn add(&self, role: &str, name: &str, more: &[&str]) -> String {
         let file = format!("{role}-{name}.key");
         let out = self.key(&file);
         let args = ["key", "add", "--role", role, "--name", name, "--out", out.to_str().unwrap()];
@@ -68,7 +70,7 @@ impl Frozen {
         last["snapshot"].as_str().unwrap().to_owned()
     }
 
-    fn source(&self, name: &str) -> PathBuf {
+    pub fn source(&self, name: &str) -> PathBuf {
         let source = self.path(name);
         fs::create_dir(&source).unwrap();
         source
@@ -115,7 +117,7 @@ fn full_of_holes(path: &Path, pieces: u64) {
     }
 }
 
-fn write(source: &Path, names: std::ops::Range<u64>, seed: u64) {
+pub fn write(source: &Path, names: std::ops::Range<u64>, seed: u64) {
     for name in names {
         let content = pseudo_random(60_000, 100 * seed + name);
         fs::write(source.join(format!("file {name}")), content).unwrap();

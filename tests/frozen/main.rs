@@ -3,6 +3,9 @@
 //! Needs root, as restores of other people's files do, and the reader's Python. `KIST_FROZEN=write` makes those that are
 //! missing; one that is there is never changed.
 
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod clusters;
 #[path = "../support/compare.rs"]
 mod compare;
 mod frozen;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::clusters;
 use crate::frozen::{Expected, Frozen};
 use crate::listing;
 use crate::made::{STORIES, Story};
@@ -44,15 +45,26 @@ fn names<'a>(expected: impl IntoIterator<Item = &'a Expected>) -> BTreeSet<Strin
 
 /// Has kist restore it.
 fn restored(frozen: &Frozen, key: &str, expected: &Expected) -> String {
+    if expected.is_manifests() {
+        return clusters::loaded(frozen, key, &expected.snapshot);
+    }
     let target = tempfile::tempdir_in(frozen.dir.path()).unwrap();
-    let what = format!("{}:{}", expected.snapshot, expected.source);
+    restore(frozen, key, expected, target.path());
+    listing::of(target.path())
+}
+
+fn restore(frozen: &Frozen, key: &str, expected: &Expected, target: &Path) {
+    let (volume, what) = match expected.volume() {
+        Some(volume) => (vec!["--volume".to_owned(), volume], expected.snapshot.clone()),
+        None => (Vec::new(), format!("{}:{}", expected.snapshot, expected.source)),
+    };
     let domain = match expected.domain.as_str() {
         "" => vec![],
         domain => vec!["--domain", domain],
     };
-    let restore = ["restore", "files", &what, target.path().to_str().unwrap()];
-    frozen.does(key, &[&domain[..], &restore].concat());
-    listing::of(target.path())
+    let volume: Vec<&str> = volume.iter().map(String::as_str).collect();
+    let restore = ["restore", "files", &what, target.to_str().unwrap()];
+    frozen.does(key, &[&domain[..], &restore, &volume].concat());
 }
 
 fn comes_back(frozen: &Frozen, key: &str, what: &str) {
@@ -104,8 +116,12 @@ fn each_snapshot_comes_out_of_the_reader_that_shares_no_code_with_kist() {
             }
             let run = ended(&mut command);
             assert_eq!((run.code, run.err.as_str()), (0, ""), "{what}: {run:?}");
-            let copy = target.path().join(expected.source.strip_prefix('/').unwrap());
-            assert!(listing::of(&copy) == expected.listing, "{what}: {}", expected.snapshot);
+            let copy = expected.below(target.path());
+            let found = match expected.is_manifests() {
+                true => clusters::in_folder(&copy),
+                false => listing::of(&copy),
+            };
+            assert!(found == expected.listing, "{what}: {}: {}", expected.snapshot, expected.source);
         }
     });
 }
@@ -117,8 +133,7 @@ fn each_key_still_does_what_its_role_may() {
         let first = frozen.expected().swap_remove(0);
         let source = frozen.path("again");
         fs::create_dir(&source).unwrap();
-        let restore = format!("{}:{}", first.snapshot, first.source);
-        frozen.does("owner.key", &["restore", "files", &restore, source.to_str().unwrap()]);
+        restore(frozen, "owner.key", &first, &source);
         let keys = fs::read_dir(frozen.path("keys")).unwrap().map(|key| key.unwrap().file_name());
         for key in keys.map(|key| key.into_string().unwrap()).collect::<BTreeSet<_>>() {
             match key.split('-').next().unwrap() {

@@ -5,123 +5,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kist::archive::backup::{Moving, Outcome, Setting, backup};
-use kist::archive::chunk::Chunker;
 use kist::archive::documents;
-use kist::archive::walk::{Options, Walk};
-use kist::format::commit::{Root, RootKind};
+use kist::format::commit::RootKind;
 use kist::format::entry::TreePath;
-use kist::format::id::{RecordId, SourceId};
+use kist::format::id::RecordId;
 use kist::format::object;
-use kist::format::summary::{Cluster, Counts, Source, Summary, Verdict, Volume};
 use kist::job::find::Part;
 use kist::job::restore;
 use kist::progress::Silent;
-use kist::repo::{Index, Reader, Repository, Snapshot, Snapshots, ToCommit, Writer, begin, commit};
+use kist::repo::{Index, Reader, Repository, Snapshot};
 use kist::store::Store;
 use kist::store::testing::{Log, Recording};
-use kist::world::Time;
 
+use crate::cluster::{self, Manifests, source_of, whole};
 use crate::copy::{Elsewhere, copy_all, data_read};
 use crate::scene::{Scene, WRITER, check, described, noise};
 
-const CLUSTER: &str = "uid-of-kube-system";
-
-fn whole() -> Source {
-    Source::Cluster { cluster: CLUSTER.into(), object: "all".into() }
-}
-
-fn source_of(claim: &str) -> Source {
-    Source::volume(CLUSTER, "shop", claim, &format!("uid-of-{claim}"))
-}
-
-fn manifests() -> Vec<(TreePath, Vec<u8>)> {
+fn manifests() -> Manifests {
     let path =
         |number| TreePath::from_slashes(format!("core/v1/Secret/shop/s{number:03}").as_bytes()).unwrap();
     (0..50).map(|number| (path(number), noise(700, number))).collect()
 }
 
-/// What a backup of a cluster leaves behind, made without one: volumes are folders.
 async fn back_up(repo: &Repository, volumes: &BTreeMap<&'static str, PathBuf>) -> Snapshot {
-    let kist::repo::Begun { session, mut lanes, view, .. } = begin(repo, 1).await.unwrap();
-    let before = Snapshots::load(repo).await.unwrap();
-    let index = Arc::new(Index::load_to_add(repo, session).await.unwrap());
-    let writer = Writer::new(repo, index, lanes.pop().unwrap(), WRITER);
-    let volumes = volumes.clone();
-    let work = move || {
-        let mut trees: Vec<(RootKind, SourceId, &'static str, Outcome)> = Vec::new();
-        let repo = writer.repo();
-        let keys = &repo.keys;
-        let ids = keys.ids().unwrap();
-        let chunker = Chunker::new(&repo.config.chunker, ids);
-        let saved = |source: SourceId, save: &dyn Fn(Setting<'_>) -> Outcome| {
-            let (meta, moving, progress) = (keys.own_meta_key(source).unwrap(), Moving::LeaveOut, &Silent);
-            save(Setting { writer: &writer, ids, chunker: &chunker, meta: &meta, moving, progress })
-        };
-        let whole_id = ids.source_id(&whole());
-        let of_manifests = saved(whole_id, &|setting| documents::save(manifests(), None, setting).unwrap());
-        trees.push((RootKind::Manifests, whole_id, "", of_manifests));
-        for (claim, folder) in &volumes {
-            let source = ids.source_id(&source_of(claim));
-            let link_group = |first: &TreePath| ids.link_group(first);
-            let options = Options {
-                exclude: &Default::default(),
-                one_file_system: false,
-                exclude_caches: false,
-                link_group: &link_group,
-                clock: &|| Time(0),
-            };
-            let walk = || Walk::of_folder(folder, options.clone()).unwrap();
-            let tree = saved(source, &|setting| backup(walk(), None, setting).unwrap());
-            trees.push((RootKind::Volume, source, claim, tree));
-        }
-        (writer, trees)
-    };
-    let (writer, trees) = tokio::task::spawn_blocking(work).await.unwrap();
-    writer.finish().await.unwrap();
-    let roots =
-        trees.iter().map(|(kind, source, _, tree)| Root { kind: *kind, source: *source, node: tree.root });
-    let of_volumes = trees.iter().filter(|(kind, ..)| *kind == RootKind::Volume);
-    let volumes: Vec<Volume> = of_volumes.map(|(.., claim, tree)| volume(claim, tree.counts)).collect();
-    let mut counts = Counts::default();
-    for volume in &volumes {
-        counts.entries += volume.counts.entries;
-        counts.files += volume.counts.files;
-        counts.bytes += volume.counts.bytes;
-    }
-    let summary = Summary {
-        version: 0,
-        kist: "test".into(),
-        source: whole(),
-        tags: vec!["nightly".into()],
-        parent: None,
-        counts,
-        missing: Vec::new(),
-        more_missing: 0,
-        sparse: Default::default(),
-        cluster: Some(Cluster { volumes, manifests: 50, ..Default::default() }),
-        copied_from: None,
-    };
-    let (roots, whole_id) = (roots.collect(), repo.keys.ids().unwrap().source_id(&whole()));
-    let (time, complete, class, held) = (repo.world.now(), true, Vec::new(), false);
-    let what = ToCommit { view, time, source: whole_id, complete, class, held, roots, summary };
-    commit(repo, session, &before, what).await.unwrap()
-}
-
-fn volume(claim: &str, counts: Counts) -> Volume {
-    Volume {
-        namespace: "shop".into(),
-        name: claim.into(),
-        uid: format!("uid-of-{claim}"),
-        way: "live".into(),
-        transport: "direct".into(),
-        why: String::new(),
-        verdict: Verdict::Quiet,
-        changed: None,
-        rung: "root".into(),
-        node: None,
-        counts,
-    }
+    cluster::back_up(repo, manifests(), volumes, WRITER).await
 }
 
 fn volumes(scene: &Scene) -> BTreeMap<&'static str, PathBuf> {

@@ -6,6 +6,8 @@ mod alarms;
 mod attributes;
 mod checks;
 mod churn;
+#[path = "../support/cluster.rs"]
+mod cluster;
 mod cluster_copy;
 #[path = "../support/compare.rs"]
 mod compare;

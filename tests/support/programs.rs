@@ -46,10 +46,16 @@ pub fn kist(home: &Path) -> Command {
 
 /// A repository of a folder, opened with a key file by kist's library, at a time of its own.
 pub async fn opened(repo: &Path, key_file: &Path) -> Repository {
+    opened_at(repo, key_file, 0).await
+}
+
+/// The same so many hours later; nothing that is drawn then was drawn before.
+pub async fn opened_at(repo: &Path, key_file: &Path, hour: u64) -> Repository {
     let url = StoreUrl::parse(repo.to_str().unwrap()).unwrap();
     let store = Store::open(&url, &StoreSettings::default()).unwrap();
     let unlock = Unlock::KeyFile(KeyFile::parse(&fs::read_to_string(key_file).unwrap()).unwrap());
-    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+    let time = Time(1_800_000_000_000_000_000 + hour as i64 * 3_600_000_000_000);
+    let world = fixed::world(1 + hour, time);
     repo::open(store, &world, &unlock, None).await.unwrap()
 }
 
