@@ -75,7 +75,7 @@ def run(command: list[str], place: Place, cwd: Path | None = None, quiet: bool =
         how = f"signal {-figure['code']}" if figure["code"] < 0 else f"exit {figure['code']}"
         if figure["wall"] >= place.limit_seconds:
             how = f"not at its end after {place.limit_seconds} s"
-        raise Failed(f"{' '.join(command)}: {how}; {last_lines(place.log)}")
+        raise Failed(f"{how}; {' '.join(command)}; {last_lines(place.log)}")
     return Figure(figure["wall"], figure["cpu"], figure["peak"])
 
 

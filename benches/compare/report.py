@@ -139,7 +139,8 @@ def head(results: dict[str, Any]) -> str:
         out += f"\n**NOT COMPARED, because it could not be installed here: {', '.join(settings['missing'])}.**\n"
     if not settings["cold"]:
         out += "\n**NOT ROOT: the page cache could not be dropped, so these are figures of a warm cache.**\n"
-    for text in results["failures"]:
+    # What happened is enough here: the command and what it printed are in results.json.
+    for text in dict.fromkeys(text.split("; ")[0] for text in results["failures"]):
         out += f"\n**FAILED**: {re.sub(r'[|<>`]', ' ', text)}\n"
     return out
 

@@ -70,6 +70,12 @@ class Tables(unittest.TestCase):
             else:
                 width = 0
 
+    def test_what_failed_is_said_once_and_without_its_command(self) -> None:
+        again = ["a.cold by b: exit 1; b /x; oh", "a.cold by b: exit 1; b /y; no"]
+        text = report.short({**example(), "failures": again}, "here")
+        self.assertEqual(text.count("**FAILED**: a.cold by b: exit 1\n"), 1)
+        self.assertNotIn("/x", text)
+
     def test_who_is_missing_is_named(self) -> None:
         self.assertIn("NOT COMPARED, because it could not be installed here: rustic", report.report(example()))
 
