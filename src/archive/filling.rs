@@ -15,8 +15,10 @@ use crate::repo::{Fetch, Reader, Result};
 const BATCH_BYTES: u64 = 128 * 1024 * 1024;
 /// … or pieces of files, …
 const BATCH_PIECES: usize = 8 * 1024;
-/// … or files of more than one chunk, which stay open until the last of it comes.
+/// … or files of more than one chunk, which stay open until the last of it comes, …
 const BATCH_OPEN: usize = 256;
+/// … or bytes of extended attributes: a file may have 64 KiB of them.
+const BATCH_XATTRS: usize = 16 * 1024 * 1024;
 
 /// Files on their way into a target.
 pub struct Filling {
@@ -33,6 +35,7 @@ struct Batch {
     count: usize,
     bytes: u64,
     open: usize,
+    xattrs: usize,
 }
 
 impl Batch {
@@ -40,6 +43,7 @@ impl Batch {
     fn is_full_for(&self, chunk: &ChunkRef) -> bool {
         self.count >= BATCH_PIECES
             || self.open >= BATCH_OPEN
+            || self.xattrs >= BATCH_XATTRS
             || (self.bytes >= BATCH_BYTES && !self.pieces.contains_key(chunk))
     }
 
@@ -70,6 +74,7 @@ impl Filling {
         size: u64,
         content: &Content,
     ) -> Result<Placed> {
+        let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         let file = Placing::new(path, attributes, size);
         let mut extents = Extents::of(self.reader.clone(), content);
         let (mut at, mut first, mut is_open) = (0, None, false);
@@ -103,6 +108,9 @@ impl Filling {
                         if placed.is_full() || file.is_failed() {
                             break;
                         }
+                    }
+                    if first.is_none() {
+                        self.batch.xattrs += xattrs;
                     }
                     if *first.get_or_insert(chunk) != chunk && !is_open {
                         is_open = true;
@@ -142,5 +150,35 @@ impl Filling {
     pub async fn abandon(self) {
         drop(self.batch);
         self.fetch.abandon().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::id::ChunkId;
+
+    #[test]
+    fn a_batch_ends_at_what_memory_is_to_hold() {
+        let chunk = ChunkRef { id: ChunkId([1; 32]), len: 1 };
+        let nearly = || Batch {
+            count: BATCH_PIECES - 1,
+            bytes: BATCH_BYTES - 1,
+            open: BATCH_OPEN - 1,
+            xattrs: BATCH_XATTRS - 1,
+            ..Default::default()
+        };
+        assert!(!nearly().is_full_for(&chunk));
+        for full in [
+            Batch { count: BATCH_PIECES, ..nearly() },
+            Batch { bytes: BATCH_BYTES, ..nearly() },
+            Batch { open: BATCH_OPEN, ..nearly() },
+            Batch { xattrs: BATCH_XATTRS, ..nearly() },
+        ] {
+            assert!(full.is_full_for(&chunk));
+        }
+        // It is fetched in any case.
+        let known = HashMap::from([(chunk, Vec::new())]);
+        assert!(!Batch { bytes: BATCH_BYTES, pieces: known, ..nearly() }.is_full_for(&chunk));
     }
 }
