@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::archive::cursor::Extents;
-use crate::archive::place::{Piece, Placed, Placer, Placing, damage_or};
+use crate::archive::place::{Piece, Place, Placed, Placer, Placing, damage_or};
 use crate::archive::target::Target;
 use crate::format::entry::{Attributes, Content, Extent, TreePath};
 use crate::format::refs::ChunkRef;
@@ -70,12 +70,11 @@ impl Filling {
     pub async fn add(
         &mut self,
         path: TreePath,
-        attributes: Attributes,
-        size: u64,
-        content: &Content,
+        place: Place,
+        (attributes, size, content): (Attributes, u64, &Content),
     ) -> Result<Placed> {
         let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let file = Placing::new(path, attributes, size);
+        let file = Placing::new(path, place, attributes, size);
         let mut extents = Extents::of(self.reader.clone(), content);
         let (mut at, mut first, mut is_open) = (0, None, false);
         let mut placed = Placed::default();

@@ -31,10 +31,20 @@ pub(super) fn gap(after: Option<TreePath>, end: Option<TreePath>, why: &str) -> 
     Missing { what: end.unwrap_or_default().to_string(), why: format!("all entries{after}{up_to}: {why}") }
 }
 
+/// What a file takes the place of, when it is whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A file, or nothing.
+    OfFile,
+    /// A folder, with all that is in it.
+    OfFolder,
+}
+
 /// A file on its way. Made when its first piece comes; whoever lets go of it last gives it its name, if all of it is
 /// there.
 pub(super) struct Placing {
     path: TreePath,
+    place: Place,
     attributes: Attributes,
     size: u64,
     /// Bytes, holes among them, that are still to come.
@@ -146,9 +156,14 @@ impl Placer {
         if let Err(problem) = file.open(&self.target) {
             return placed.problems.push(problem);
         }
-        let Placing { made, attributes, size, .. } = file;
+        let Placing { path, place, made, attributes, size, .. } = file;
         let Made::File(made) = made.into_inner().unwrap_or_else(PoisonError::into_inner) else { return };
         let made = Arc::into_inner(made).expect("whoever writes into it holds the file too");
+        if place == Place::OfFolder
+            && let Err(problem) = self.target.remove(&path)
+        {
+            return placed.problems.push(problem);
+        }
         let problems = made.place(&attributes);
         if problems.iter().all(|problem| problem.doing != NAMING) {
             placed.files += 1;
@@ -160,9 +175,9 @@ impl Placer {
 }
 
 impl Placing {
-    pub(super) fn new(path: TreePath, attributes: Attributes, size: u64) -> Arc<Self> {
+    pub(super) fn new(path: TreePath, place: Place, attributes: Attributes, size: u64) -> Arc<Self> {
         let (left, made) = (AtomicU64::new(size), Mutex::new(Made::NotYet));
-        Arc::new(Self { path, attributes, size, left, made })
+        Arc::new(Self { path, place, attributes, size, left, made })
     }
 
     /// So many bytes are where they belong, or are a hole.

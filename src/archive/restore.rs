@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::archive::cursor::Cursor;
 use crate::archive::delete::delete_beside;
 use crate::archive::filling::Filling;
-use crate::archive::place::{LostFile, Placed, damage_or, gap};
+use crate::archive::place::{LostFile, Place, Placed, damage_or, gap};
 use crate::archive::plan::{Action, Options, There, decide};
 use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
@@ -266,14 +266,11 @@ impl Run {
                 Ok(None)
             }
             Kind::File { size, content, .. } => {
-                // A file takes the place of what is there only when it is whole; a folder has to go before.
-                if replace
-                    && self.is_folder(&path)
-                    && let Err(problem) = self.target.remove(&path)
-                {
-                    return Ok(self.problem(problem));
-                }
-                let placed = self.filling.add(path, attributes, size, &content).await?;
+                let place = match replace && self.is_folder(&path) {
+                    true => Place::OfFolder,
+                    false => Place::OfFile,
+                };
+                let placed = self.filling.add(path, place, (attributes, size, &content)).await?;
                 Ok(self.count(placed))
             }
             other => {

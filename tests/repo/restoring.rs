@@ -156,3 +156,39 @@ async fn a_restore_that_is_told_to_stop_leaves_each_file_whole_or_as_it_was() {
         assert!(matches!(restored, Err(job::Error::Interrupted)), "{bytes} bytes: {restored:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_goes_only_when_the_file_that_takes_its_place_is_whole() {
+    let past = Past::new().await;
+    let name = "a large file";
+    let recorded = Log::default();
+    let store = past.scene.store().decorated(|inner| Recording::over(inner, &recorded));
+    past.restore(&past.scene.open(store).await.unwrap(), Arc::new(Silent), "whole").await.0.unwrap();
+    let (mut there, mut replaced) = (0, 0);
+    for nth in 0..=recorded.count(Verb::Get) as u64 {
+        let faults = Faulty::over(Arc::new(past.scene.beneath.clone()));
+        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
+        let Ok(repo) = past.scene.open(Store::over(store)).await else { continue };
+        let Ok(found) = described(&repo, &past.snapshot).await else { continue };
+        let target = past.scene.dir.path().join("target");
+        fs::create_dir_all(target.join(name)).unwrap();
+        fs::write(target.join(name).join("inner"), "kept").unwrap();
+        let from = tree_path(past.scene.source().to_str().unwrap()).unwrap();
+        let overwrite = Some(Overwrite::Always);
+        let request = restore::Request { part: Part::Files, overwrite, delete: true, dry_run: false };
+        let restored = restore::files(&repo, &found, &from, &target, &request, Arc::new(Silent)).await;
+        match target.join(name).is_dir() {
+            true => {
+                assert!(restored.is_err(), "get {nth}");
+                assert_eq!(fs::read(target.join(name).join("inner")).unwrap(), b"kept", "get {nth}");
+                there += 1;
+            }
+            false => {
+                assert_eq!(fs::read(target.join(name)).unwrap(), past.new[name], "get {nth}");
+                replaced += 1;
+            }
+        }
+        fs::remove_dir_all(&target).unwrap();
+    }
+    assert!(there > 5 && replaced > 5, "{there} times there, {replaced} times replaced");
+}
