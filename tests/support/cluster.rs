@@ -78,13 +78,21 @@ pub async fn back_up(
         trees.iter().map(|(kind, source, _, tree)| Root { kind: *kind, source: *source, node: tree.root });
     let of_volumes = trees.iter().filter(|(kind, ..)| *kind == RootKind::Volume);
     let volumes: Vec<Volume> = of_volumes.map(|(.., claim, tree)| volume(claim, tree.counts)).collect();
+    let summary = summary(volumes, documents);
+    let (roots, whole_id) = (roots.collect(), repo.keys.ids().unwrap().source_id(&whole()));
+    let (time, complete, class, held) = (repo.world.now(), true, Vec::new(), false);
+    let what = ToCommit { view, time, source: whole_id, complete, class, held, roots, summary };
+    commit(repo, session, &before, what).await.unwrap()
+}
+
+fn summary(volumes: Vec<Volume>, manifests: u64) -> Summary {
     let mut counts = Counts::default();
     for volume in &volumes {
         counts.entries += volume.counts.entries;
         counts.files += volume.counts.files;
         counts.bytes += volume.counts.bytes;
     }
-    let summary = Summary {
+    Summary {
         version: 0,
         kist: "test".into(),
         source: whole(),
@@ -94,13 +102,9 @@ pub async fn back_up(
         missing: Vec::new(),
         more_missing: 0,
         sparse: Default::default(),
-        cluster: Some(Cluster { volumes, manifests: documents, ..Default::default() }),
+        cluster: Some(Cluster { volumes, manifests, ..Default::default() }),
         copied_from: None,
-    };
-    let (roots, whole_id) = (roots.collect(), repo.keys.ids().unwrap().source_id(&whole()));
-    let (time, complete, class, held) = (repo.world.now(), true, Vec::new(), false);
-    let what = ToCommit { view, time, source: whole_id, complete, class, held, roots, summary };
-    commit(repo, session, &before, what).await.unwrap()
+    }
 }
 
 fn volume(claim: &str, counts: Counts) -> Volume {
