@@ -65,6 +65,8 @@ pub struct Log {
     salvaged: bool,
     /// The slot of the last renew that was read; 0 if there is none.
     renewed: u64,
+    /// The slot of the last entry after which more may be needed, or less is sure, than before.
+    decisive: u64,
 }
 
 /// A condemn that has no sweep yet.
@@ -84,6 +86,12 @@ pub enum Appended {
 }
 
 impl Log {
+    /// Whether what was decided by the log up to this slot is right by what has come since: that only forgets, observes,
+    /// holds, lifts or verifies.
+    pub(super) fn stands_since(&self, slot: u64) -> bool {
+        self.decisive <= slot
+    }
+
     /// BLAKE3 of the entry at the head; zeros for an empty log.
     pub fn digest(&self) -> [u8; 32] {
         let unreadable = self.unreadable.filter(|(slot, _)| *slot == self.head).map(|(_, digest)| digest);
@@ -100,6 +108,17 @@ impl Log {
         self.digests.insert(slot, digest);
         if self.is_revoked(entry.certificate.key, entry.certificate.serial) {
             return;
+        }
+        let lets_go = matches!(
+            entry.action,
+            Action::Observe { .. }
+                | Action::Forget { .. }
+                | Action::Hold(_)
+                | Action::Lift { .. }
+                | Action::Verify { .. }
+        );
+        if !lets_go {
+            self.decisive = slot;
         }
         match entry.action {
             Action::Condemn { packs } => {

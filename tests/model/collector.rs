@@ -360,7 +360,10 @@ impl Collector {
         let meaning = store.truth(config, store.log.head);
         let is_open = meaning.open == self.plan || meaning.second == self.plan;
         let needs_head = [Fault::SweepBehindUnreadRecall, Fault::NoSecondMark];
-        let is_read = store.log.head == self.head || needs_head.iter().any(|fault| config.has(*fault));
+        // What only lets go of more has no need to be looked at.
+        let needs_no_look = |slot| matches!(store.log.entry(slot), Entry::Forget(_) | Entry::Observe);
+        let is_read = (self.head + 1..=store.log.head).all(needs_no_look)
+            || needs_head.iter().any(|fault| config.has(*fault));
         if store.log.is_full() {
             *self = Collector::default();
         } else if is_open && is_read {

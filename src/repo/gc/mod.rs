@@ -335,10 +335,15 @@ async fn sweep(repo: &Repository, resolved: u64) -> Result<(u64, u64)> {
         let packs: Vec<PackId> = sweepable(&look.seen(), &open.packs).into_iter().collect();
         let bytes = packs.iter().filter_map(|pack| look.listed.get(pack)).map(|found| found.size).sum();
         let count = packs.len() as u64;
-        // In the slot behind what was read: what came meanwhile is looked at first.
-        let sweep = Action::Sweep { condemned: open.slot, packs };
-        if let Appended::Mine(_) = look.log.append(repo, sweep).await? {
-            return Ok((count, bytes));
+        let (seen, sweep) = (look.log.head, Action::Sweep { condemned: open.slot, packs });
+        // What came meanwhile is looked at first; but where others never rest it must not be waited for what decides nothing.
+        for _ in 0..ATTEMPTS {
+            if let Appended::Mine(_) = look.log.append(repo, sweep.clone()).await? {
+                return Ok((count, bytes));
+            }
+            if !look.log.stands_since(seen) {
+                break;
+            }
         }
     }
     Err(Error::Moving)

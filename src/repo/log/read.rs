@@ -206,6 +206,7 @@ impl Log {
             ended: checkpoint.epoch,
             plan: None,
             last_sweep: slot,
+            decisive: slot,
             swept: state.swept.iter().copied().collect(),
             damaged: state.damaged.iter().copied().collect(),
             state: Arc::new(state),

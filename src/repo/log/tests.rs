@@ -456,3 +456,31 @@ async fn a_load_that_ends_after_a_later_one_is_no_alarm() {
     assert_eq!(repo.seen.view().slot, slot);
     assert_eq!(before.held(&repo).await.unwrap().head, slot);
 }
+
+#[tokio::test]
+async fn what_only_lets_go_of_more_leaves_a_decision_right_and_all_else_does_not() {
+    let repo = repository(1).await;
+    let lift = Action::Lift { holds: vec![[1; 16]] };
+    let revoke = Action::Revoke { key: KeyId([7; 16]), serial: 1 };
+    let session = vec![SessionId::new(0, [3; 12])];
+    let verify = Action::Verify { packs: vec![Verified { pack: A, digest: [5; 32] }] };
+    for (action, stands) in [
+        (Action::Observe { sessions: session.clone() }, true),
+        (Action::Forget { sessions: session.clone() }, true),
+        (hold(1), true),
+        (lift, true),
+        (verify, true),
+        (Action::Recall { sessions: session }, false),
+        (damaged(B), false),
+        (revoke, false),
+        (condemn(&[A]), false),
+        (Action::Renew { epoch: 3 }, false),
+    ] {
+        let mut log = Log::load(&repo).await.unwrap();
+        let before = log.head;
+        says(&repo, action.clone()).await;
+        log.read_on(&repo).await.unwrap();
+        assert_eq!(log.stands_since(before), stands, "{action:?}");
+        assert!(log.stands_since(log.head), "{action:?}");
+    }
+}
