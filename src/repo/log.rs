@@ -109,15 +109,7 @@ impl Log {
         if self.is_revoked(entry.certificate.key, entry.certificate.serial) {
             return;
         }
-        let lets_go = matches!(
-            entry.action,
-            Action::Observe { .. }
-                | Action::Forget { .. }
-                | Action::Hold(_)
-                | Action::Lift { .. }
-                | Action::Verify { .. }
-        );
-        if !lets_go {
+        if !only_lets_go(&entry.action) {
             self.decisive = slot;
         }
         match entry.action {
@@ -334,6 +326,12 @@ impl Log {
             }
         }
     }
+}
+
+/// Whether nothing is needed by it that was not before, and nothing less sure.
+fn only_lets_go(action: &Action) -> bool {
+    use Action::{Forget, Hold, Lift, Observe, Verify};
+    matches!(action, Observe { .. } | Forget { .. } | Hold(_) | Lift { .. } | Verify { .. })
 }
 
 fn needed(action: &Action) -> &'static str {
