@@ -95,7 +95,10 @@ async fn after_a_backup_the_catalog_is_filled_from_what_was_written_though_it_wa
     }
     let done = backup(&repo, &scene.source()).await.unwrap();
     let catalog = scene.dir.path().join("catalog");
-    record::add(&repo, &catalog, done.known, done.reader).await.unwrap_or_else(|error| panic!("{error:?}"));
+    // Of the first one what lies above the source may be lost: others make folders there too.
+    let mut known = done.known;
+    known.all.retain(|snapshot| snapshot.id == done.snapshot.id);
+    record::add(&repo, &catalog, known, done.reader).await.unwrap_or_else(|error| panic!("{error:?}"));
     let filled = said(&catalog, &repo);
     assert!(!filled.is_empty());
 }
