@@ -167,13 +167,11 @@ impl OldEntries {
 
     /// A damaged parent costs reading, not the backup.
     fn damaged(&self, error: Error) -> Result<()> {
-        match error {
-            error if error.is_inconclusive() => Err(error),
-            error => {
-                tracing::warn!(%error, "a part of the parent's tree can't be read: its files are read anew");
-                Ok(())
-            }
+        if error.is_inconclusive() {
+            return Err(error);
         }
+        tracing::warn!(%error, "a part of the parent's tree can't be read: its files are read anew");
+        Ok(())
     }
 
     /// The parent's entry of a path; paths come in ascending order.

@@ -121,10 +121,8 @@ impl Copying {
         let mut there = Snapshots::load(source).await?;
         let is_there = |id: &SessionId| there.all.iter().any(|snapshot| snapshot.id == *id);
         // Read when it was listed, and not now; of one that was forgotten since there is no problem.
-        if !chosen.iter().all(is_there)
-            && let Some(at) = there.problems.iter().position(repo::Error::is_inconclusive)
-        {
-            return Err(there.problems.swap_remove(at).into());
+        if !chosen.iter().all(is_there) {
+            there.check_given()?;
         }
         let before = Snapshots::load(target).await?;
         let reader = Arc::new(Reader::new(source, Arc::new(Index::load(source).await?)));

@@ -40,14 +40,15 @@ pub async fn add(repo: &Repository, path: &Path, known: Snapshots, reader: Optio
     };
     // What other machines have committed since is taken in too, or the heads would not fit.
     let all = with_unknown(repo, &catalog, known).await?;
-    let reader = OnceCell::new_with(reader.map(Arc::new));
-    let mut taken = take_in(Trees { repo, reader }, catalog, &all).await;
-    if let Err(crate::job::Error::Repo(error)) = &taken
+    let is_of_the_run = reader.is_some();
+    let mut taken = take_in(Trees::of(repo, reader), catalog, &all).await;
+    if is_of_the_run
+        && let Err(crate::job::Error::Repo(error)) = &taken
         && error.is_damage()
     {
         // Another run, which this one's reader knows nothing of, may have filled the catalog meanwhile.
-        let (catalog, reader) = (Catalog::open(path, repo.catalog_id())?, OnceCell::new());
-        taken = take_in(Trees { repo, reader }, catalog, &all).await;
+        let catalog = Catalog::open(path, repo.catalog_id())?;
+        taken = take_in(Trees::of(repo, None), catalog, &all).await;
     }
     match taken {
         Err(crate::job::Error::Catalog(error)) if error.needs_rebuild() => {
@@ -61,8 +62,7 @@ pub async fn add(repo: &Repository, path: &Path, known: Snapshots, reader: Optio
 pub async fn rebuild(repo: &Repository, path: &Path) -> Result<Rebuilt> {
     Catalog::delete(path)?;
     let catalog = Catalog::open(path, repo.catalog_id())?;
-    let trees = Trees { repo, reader: OnceCell::new() };
-    take_in(trees, catalog, &Snapshots::load(repo).await?.all).await
+    take_in(Trees::of(repo, None), catalog, &Snapshots::load(repo).await?.all).await
 }
 
 /// All that may have to be taken in, oldest first, and what that is compared with. What the catalog has is not fetched.
@@ -93,7 +93,11 @@ struct Trees<'a> {
     reader: OnceCell<Arc<Reader>>,
 }
 
-impl Trees<'_> {
+impl<'a> Trees<'a> {
+    fn of(repo: &'a Repository, reader: Option<Reader>) -> Self {
+        Self { repo, reader: OnceCell::new_with(reader.map(Arc::new)) }
+    }
+
     async fn reader(&self) -> Result<&Arc<Reader>> {
         let load = async { Ok(Arc::new(Reader::new(self.repo, Arc::new(Index::load(self.repo).await?)))) };
         self.reader.get_or_try_init(|| load).await

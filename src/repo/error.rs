@@ -149,10 +149,9 @@ impl Error {
     /// The same, and it is no matter of the one object that was asked for. Whoever can write may leave objects that nobody
     /// else can read, and these are not to stop who needs others.
     pub(super) fn is_outage(&self) -> bool {
-        match self {
-            Error::Store(error) => self.is_inconclusive() && !error.is_of_the_object(),
-            error => error.is_inconclusive(),
-        }
+        use store::Class::{Denied, Other};
+        let is_of_one = matches!(self, Error::Store(error) if matches!(error.class(), Denied | Other));
+        self.is_inconclusive() && !is_of_one
     }
 
     /// Whether it may be otherwise tomorrow, as with a disk that could not be read: nothing is let go of for that.

@@ -168,7 +168,7 @@ impl Snapshots {
     }
 
     /// An error if the store did not give one, which may be sound.
-    pub(super) fn check_given(&mut self) -> Result<()> {
+    pub fn check_given(&mut self) -> Result<()> {
         match self.problems.iter().position(Error::is_inconclusive) {
             Some(at) => Err(self.problems.swap_remove(at)),
             None => Ok(()),

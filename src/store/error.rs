@@ -182,11 +182,6 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         matches!(self.class(), Class::Missing | Class::Corrupt)
     }
-
-    /// Whether other objects may be given all the same: this one is refused, or the store says what is not known.
-    pub fn is_of_the_object(&self) -> bool {
-        matches!(self.class(), Class::Denied | Class::Other)
-    }
 }
 
 /// A server's refusal: status, and code and message of the reply.
@@ -238,7 +233,7 @@ pub(super) fn classify(at: At, error: object_store::Error) -> Error {
     let system = links.iter().find_map(|e| e.downcast_ref::<io::Error>());
     let class = system.and_then(by_io_kind);
     let is_told = links.iter().any(|e| e.is::<Unreadable>());
-    let is_unreadable = at.verb == Verb::Get && (is_told || system.is_some_and(is_of_the_object));
+    let is_unreadable = at.verb == Verb::Get && (is_told || system.is_some_and(is_of_the_disk));
     match (&error, class) {
         (Backend::NotFound { .. }, _) => match at.verb {
             Verb::Put | Verb::Create | Verb::List => Error::Gone { at, source: cause },
@@ -310,7 +305,7 @@ fn by_io_kind(error: &io::Error) -> Option<Class> {
 
 /// Whether others beside it may be read all the same: EIO, ENOTDIR, EISDIR, ELOOP, ENODATA (a disk's medium error), and EBADE,
 /// EBADMSG and EUCLEAN, which file systems give where a checksum of theirs is wrong. Linux numbers, which are the same on every architecture that kist is built for.
-fn is_of_the_object(error: &io::Error) -> bool {
+fn is_of_the_disk(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(5 | 20 | 21 | 40 | 52 | 61 | 74 | 117))
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kist::archive::documents;
 use kist::format::commit::RootKind;
 use kist::format::entry::TreePath;
+use kist::format::id::hex;
 use kist::repo::{Index, Reader, Snapshots, WriterSettings};
 use sha2::{Digest, Sha256};
 
@@ -68,9 +69,7 @@ async fn back_up_once(
 
 /// A line for each.
 fn text(manifests: Manifests) -> String {
-    let hash =
-        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    manifests.into_iter().map(|(path, bytes)| format!("{path} {}\n", hash(&bytes))).collect()
+    manifests.into_iter().map(|(path, bytes)| format!("{path} {}\n", hex(&Sha256::digest(bytes)))).collect()
 }
 
 impl Expected {

@@ -13,7 +13,7 @@ use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
 use kist::store::{Store, StoreSettings, StoreUrl, Verb};
 use kist::world::{Time, fixed};
 
-use crate::scene::{Scene, backup, check, init, noise, now, over, prune};
+use crate::scene::{Scene, backup, check, failing_once, init, noise, now, over, prune};
 
 async fn sessions(repo: &Repository) -> Vec<SessionId> {
     let listed = repo.store.list(object::SESSIONS).await.unwrap();
@@ -34,6 +34,14 @@ async fn one_forgotten() -> (Scene, Repository) {
     back_up(&scene, &owner, 2).await;
     forget(&owner, first).await;
     (scene, owner)
+}
+
+/// The opening counts too.
+async fn objects_read_by_a_prune(scene: &Scene) -> u64 {
+    let recorded = Log::default();
+    let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
+    prune(&scene.open(store).await.unwrap()).await;
+    recorded.count(Verb::Get) as u64
 }
 
 async fn forget(repo: &Repository, id: SessionId) {
@@ -118,14 +126,10 @@ async fn a_forgotten_snapshot_goes_also_where_no_pack_goes_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_that_the_store_ends_says_so() {
     let (scene, _) = one_forgotten().await;
-    let recorded = Log::default();
-    let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
-    prune(&scene.open(store).await.unwrap()).await;
     let mut ended = 0;
-    for nth in 0..recorded.count(Verb::Get) as u64 {
-        let faults = Faulty::over(Arc::new(scene.beneath.fork()));
-        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
-        let Ok(repo) = scene.open(Store::over(store)).await else { continue };
+    for nth in 0..objects_read_by_a_prune(&scene).await {
+        let store = failing_once(scene.beneath.fork(), &[Verb::Get], nth, Failure::Denied);
+        let Ok(repo) = scene.open(store).await else { continue };
         if let Err(error) = repo::prune(&repo, now(), &|_| {}).await {
             assert_eq!(error.class(), Class::Denied, "get {nth}: {}", repo::chain(&error));
             ended += 1;
@@ -219,14 +223,10 @@ async fn a_plan_says_how_many_bytes_come_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prune_loses_nothing_where_the_disk_could_not_read_an_object_once() {
     let (scene, _) = one_forgotten().await;
-    let recorded = Log::default();
-    let store = scene.copy().decorated(|inner| Recording::over(inner, &recorded));
-    prune(&scene.open(store).await.unwrap()).await;
-    for nth in 0..recorded.count(Verb::Get) as u64 {
+    for nth in 0..objects_read_by_a_prune(&scene).await {
         let beneath = scene.beneath.fork();
-        let faults = Faulty::over(Arc::new(beneath.clone()));
-        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Unreadable).wrap();
-        let Ok(repo) = scene.open(Store::over(store)).await else { continue };
+        let store = failing_once(beneath.clone(), &[Verb::Get], nth, Failure::Unreadable);
+        let Ok(repo) = scene.open(store).await else { continue };
         let pruned = repo::prune(&repo, now(), &|_| {}).await.map(drop);
         let repo = scene.open(over(beneath)).await.unwrap();
         prune(&repo).await;

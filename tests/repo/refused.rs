@@ -1,17 +1,17 @@
 //! A store that does not give what it has, once: the run ends with that, and nothing is told as damaged or lost.
 
-use std::sync::Arc;
-
 use kist::job::backup::Done;
 use kist::job::copy::{Copied, Plan};
 use kist::repo::{self, Class, Repository};
-use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
-use kist::store::{Store, Verb};
+use kist::store::Verb;
+use kist::store::testing::{Failure, Log, Recording};
 use object_store::memory::InMemory;
 
 use crate::copy::{Elsewhere, copy_all};
 use crate::repair::{all, repair_with};
-use crate::scene::{Checked, Scene, backup, change, check, check_as, grow, noise, over, prune, repo_error};
+use crate::scene::{
+    Checked, Scene, backup, change, check, check_as, failing_once, grow, noise, over, prune, repo_error,
+};
 
 /// A snapshot whose session is of an epoch that has ended, so that its keys have to be asked for.
 async fn past() -> (Scene, String) {
@@ -49,8 +49,7 @@ async fn each_refused<T>(
         let mut ended = 0;
         for nth in 0.. {
             let (beneath, asked) = (beneath(), Log::default());
-            let faults = Faulty::over(Arc::new(beneath.clone()));
-            let store = Store::over(faults.fail(READS, nth..nth + 1, Moment::Before, failure).wrap());
+            let store = failing_once(beneath.clone(), READS, nth, failure);
             let store = store.decorated(|inner| Recording::over(inner, &asked));
             let Ok(repo) = scene.open(store).await else { continue };
             let opened = count(&asked);

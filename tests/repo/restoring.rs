@@ -13,10 +13,10 @@ use kist::job::list::tree_path;
 use kist::job::restore;
 use kist::progress::{Progress, Silent, Unit};
 use kist::repo::{Class, Repository};
-use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
-use kist::store::{Store, Verb};
+use kist::store::Verb;
+use kist::store::testing::{Failure, Log, Recording};
 
-use crate::scene::{Scene, backup, described, grow, noise, repo_error};
+use crate::scene::{Scene, backup, described, failing_once, grow, noise, repo_error};
 
 /// Content by path; links are followed by nobody here.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -112,10 +112,9 @@ async fn a_restore_that_the_store_ends_leaves_each_file_whole_or_as_it_was() {
     restored.unwrap();
     assert_eq!(fresh, all);
     for nth in (0..recorded.count(Verb::Get) as u64).step_by(2) {
-        let faults = Faulty::over(Arc::new(past.scene.beneath.clone()));
-        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
+        let store = failing_once(past.scene.beneath.clone(), &[Verb::Get], nth, Failure::Denied);
         // Before the restore itself begins a failure is nothing of interest.
-        let Ok(repo) = past.scene.open(Store::over(store)).await else { continue };
+        let Ok(repo) = past.scene.open(store).await else { continue };
         let (restored, fresh) = past.restore(&repo, Arc::new(Silent), &format!("get {nth}")).await;
         match restored {
             Ok(()) => assert_eq!(fresh, all, "get {nth}"),
@@ -166,9 +165,8 @@ async fn a_folder_goes_only_when_the_file_that_takes_its_place_is_whole() {
     past.restore(&past.scene.open(store).await.unwrap(), Arc::new(Silent), "whole").await.0.unwrap();
     let (mut there, mut replaced) = (0, 0);
     for nth in 0..=recorded.count(Verb::Get) as u64 {
-        let faults = Faulty::over(Arc::new(past.scene.beneath.clone()));
-        let store = faults.fail(&[Verb::Get], nth..nth + 1, Moment::Before, Failure::Denied).wrap();
-        let Ok(repo) = past.scene.open(Store::over(store)).await else { continue };
+        let store = failing_once(past.scene.beneath.clone(), &[Verb::Get], nth, Failure::Denied);
+        let Ok(repo) = past.scene.open(store).await else { continue };
         let Ok(found) = described(&repo, &past.snapshot).await else { continue };
         let target = past.scene.dir.path().join("target");
         fs::create_dir_all(target.join(name)).unwrap();

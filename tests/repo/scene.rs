@@ -24,7 +24,8 @@ use kist::repo::{
     self, Degrade, Finding, Index, Init, NewKey, PruneSettings, Pruned, Reading, Report as CheckReport,
     Repository, Snapshots, Told, Touched, Unlock, WriterSettings,
 };
-use kist::store::Store;
+use kist::store::testing::{Failure, Faulty, Moment};
+use kist::store::{Store, Verb};
 use kist::world::{Time, World, fixed};
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -161,6 +162,12 @@ pub fn init() -> Init {
 
 pub fn over(beneath: InMemory) -> Store {
     Store::over(Arc::new(beneath))
+}
+
+/// With what is in `beneath`, but that one of the calls among `verbs` fails, by its number from 0.
+pub fn failing_once(beneath: InMemory, verbs: &[Verb], nth: u64, failure: Failure) -> Store {
+    let faults = Faulty::over(Arc::new(beneath)).fail(verbs, nth..nth + 1, Moment::Before, failure);
+    Store::over(faults.wrap())
 }
 
 pub async fn backup(repo: &Repository, source: &Path) -> Result<Done> {

@@ -200,9 +200,9 @@ pub async fn prune_plan(repo: &Repository, limits: Limits) -> Result<Option<Prun
 
 /// What stands in the way of a prune: a store that gives no answer is told as that, all else is damage.
 fn unsound(error: Error) -> Error {
-    match error {
-        error if error.is_inconclusive() => error,
-        damage => Error::Unsound { what: crate::repo::chain(&damage) },
+    match error.is_inconclusive() {
+        true => error,
+        false => Error::Unsound { what: crate::repo::chain(&error) },
     }
 }
 
