@@ -26,8 +26,16 @@ pub async fn run(settings: &Settings, args: Check) -> Result<Exit, Failure> {
     match report.interrupted {
         true => Err(Error::Interrupted.into()),
         // What is known to be damaged is found no more, but what it costs is told.
-        false => Ok(if report.findings + report.touched == 0 { Exit::Complete } else { Exit::Damaged }),
+        false if report.findings + report.touched > 0 => Ok(Exit::Damaged),
+        false if report.refused > 0 => Err(refused(report.refused)),
+        false => Ok(Exit::Complete),
     }
+}
+
+fn refused(packs: u64) -> Failure {
+    Failure::other(format!("the store refused {packs} packs: nothing can be said of what is in them")).hint(
+        "see whether this key may read them, and whether a rule has moved them to where they can't be read",
+    )
 }
 
 /// Which packs are to be read whole; none if that was not asked for.
@@ -59,6 +67,10 @@ pub fn show_told(settings: &Settings, told: &Told) {
     match told {
         Told::Found(finding) => show_finding(settings, finding),
         Told::Touched(touched) => show_touched(settings, touched),
+        Told::Refused { key, why } if settings.json => {
+            render::object("refused", json!({ "key": key, "message": why }));
+        }
+        Told::Refused { key, why } => render::line(&format!("not given: {key}: {why}")),
     }
 }
 
@@ -132,7 +144,7 @@ fn show(settings: &Settings, opened: &Repository, report: &Report, read: bool) {
             "nodes": report.nodes, "readPacks": report.read_packs, "readBytes": report.read_bytes,
             "records": report.records, "opened": read && opens, "verified": report.verified,
             "remembered": read && unremembered.is_none(), "unremembered": unremembered,
-            "findings": report.findings, "touched": report.touched, "interrupted": report.interrupted,
+            "refused": report.refused, "findings": report.findings, "touched": report.touched, "interrupted": report.interrupted,
         });
         return render::object("check", fields);
     }

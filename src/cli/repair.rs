@@ -178,7 +178,8 @@ fn show_end(settings: &Settings, outcome: &Outcome, dry_run: bool) -> Exit {
     };
     if settings.json {
         let fields = json!({
-            "dryRun": dry_run, "sound": outcome.was_sound, "stillLost": lost, "waitingFor": outcome.waiting,
+            "dryRun": dry_run, "sound": outcome.was_sound, "stillLost": lost, "refused": outcome.refused,
+            "waitingFor": outcome.waiting,
         });
         render::object("repair", fields);
         return exit;

@@ -64,7 +64,7 @@ pub struct Cut<'a> {
 /// How it ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Nothing was found.
+    /// Nothing was found, and nothing is lost.
     pub was_sound: bool,
     /// Snapshots that are still not whole; none if it was not looked for.
     pub lost: Vec<Snapshot>,
@@ -89,12 +89,12 @@ pub async fn run(
             return Err(Error::Interrupted);
         }
         tell(Step::Planned(&planned.plan));
-        if planned.plan.is_empty() {
-            break;
-        }
-        outcome.was_sound = false;
+        outcome.was_sound &= planned.plan.is_clean && planned.plan.is_empty();
         if request.dry_run {
             return Ok(outcome);
+        }
+        if planned.plan.is_empty() {
+            break;
         }
         let is_closed = planned.plan.closed.is_some();
         let how = (&request.waiting, request.cut);
@@ -108,9 +108,6 @@ pub async fn run(
         if !is_closed {
             break;
         }
-    }
-    if request.dry_run {
-        return Ok(outcome);
     }
     let mut left = still_lost(repo, tell, &progress).await?;
     if let Some(other) = request.other.filter(|_| !left.snapshots.is_empty()) {
@@ -152,15 +149,21 @@ async fn heal(
     let mut copying = Copying::from_other(other, repo, kist.to_owned()).await?;
     while let Some(ours) = hurt.pop() {
         let no_help = |why: &str| tell(Step::NoHelp { snapshot: &ours, why: why.to_owned() });
-        let Some(theirs) = copying.twin_of(&ours) else {
+        let twins = copying.twins_of(&ours);
+        if twins.is_empty() {
             no_help("it has no whole copy of this snapshot");
             continue;
-        };
-        match copying.heal(&theirs, &ours, progress.clone()).await {
-            Ok(true) => tell(Step::Healed { snapshot: &ours, from: theirs.name() }),
-            Ok(false) => no_help("what it has under this name is not the same"),
-            Err(error) if is_lost(&error) => no_help(&repo::chain(&error)),
-            Err(error) => return Err(error),
+        }
+        for theirs in twins {
+            match copying.heal(&theirs, &ours, progress.clone()).await {
+                Ok(true) => {
+                    tell(Step::Healed { snapshot: &ours, from: theirs.name() });
+                    break;
+                }
+                Ok(false) => no_help(&format!("what {} has is not the same", theirs.name())),
+                Err(error) if is_lost(&error) => no_help(&repo::chain(&error)),
+                Err(error) => return Err(error),
+            }
         }
         let still = losses(repo, &|_| {}, progress.as_ref()).await?;
         hurt.retain(|snapshot| still.snapshots.iter().any(|lost| lost.id == snapshot.id));
@@ -173,15 +176,25 @@ async fn cut(repo: &Repository, kist: &str, hurt: &[Snapshot], (tell, progress):
     let mut copying = Copying::within(repo, kist.to_owned()).await?;
     for snapshot in hurt {
         let mut cut = Cut { snapshot, made: None, lost: Vec::new(), more_lost: 0, kept: None };
-        match copying.copy(snapshot, progress.clone()).await {
-            Ok(copied) => {
-                cut.made = Some(copied.snapshot.name());
-                (cut.lost, cut.more_lost) = (copied.lost, copied.more_lost);
+        // One that was killed before it forgot, or that may not, has made it already.
+        cut.made = copying.made_of(snapshot).filter(|made| hurt.iter().all(|hurt| hurt.name() != *made));
+        if cut.made.is_none() {
+            match copying.copy(snapshot, progress.clone()).await {
+                Ok(copied) => {
+                    cut.made = Some(copied.snapshot.name());
+                    (cut.lost, cut.more_lost) = (copied.lost, copied.more_lost);
+                }
+                // Not damage: what can be read of it is not to go for that.
+                Err(error @ (Error::Miscounted { .. } | Error::NoVolume { .. })) => {
+                    cut.kept = Some(repo::chain(&error));
+                    tell(Step::Cut(cut));
+                    continue;
+                }
+                Err(error) if is_lost(&error) => {
+                    cut.lost.push(Missing { what: "all of it".into(), why: repo::chain(&error) });
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) if is_lost(&error) => {
-                cut.lost.push(Missing { what: "all of it".into(), why: repo::chain(&error) });
-            }
-            Err(error) => return Err(error),
         }
         match repo::forget(repo, &[snapshot.id]).await {
             Err(error @ repo::Error::Held { .. }) => cut.kept = Some(repo::chain(&error)),

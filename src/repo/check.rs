@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 
 use crate::format::checks::{Range, place_of};
 use crate::format::id::PackId;
@@ -38,8 +39,10 @@ pub use finding::{Finding, Lost, Told, Touched};
 
 /// Packs in flight beyond one for each thread that opens records: a fetch is under way while they work.
 const AHEAD: usize = 2;
-/// More threads than this get no more packs: each may be of 64 MiB.
-const MOST_PACKS: usize = 16;
+/// What packs in flight may hold of memory, in KiB: with many cores there are many, and each may be of 64 MiB.
+const ROOM_KIB: u32 = 96 << 10;
+/// A store that refuses so many packs refuses them all.
+const MOST_REFUSED: u64 = 1000;
 /// How often packs are verified again because somebody else has written to the log.
 const ATTEMPTS: usize = 32;
 
@@ -68,6 +71,8 @@ pub struct Report {
     pub findings: u64,
     /// Files, parts of trees or snapshots that are not whole any more.
     pub touched: u64,
+    /// Packs that the store refuses, so that nothing is known of them.
+    pub refused: u64,
     /// Packs that are verified now, and were not before.
     pub verified: u64,
     /// Why it could not be written down what was read, or verified.
@@ -84,6 +89,8 @@ pub(super) struct Examined {
     pub unusable: Vec<String>,
     pub snapshots: Snapshots,
     pub reader: Arc<Reader>,
+    /// Why the first pack could not be had that the store refused.
+    pub refused: Option<Error>,
     /// Packs that the store lists.
     pub listed: HashMap<PackId, ListedPack>,
     pub log: Log,
@@ -114,8 +121,8 @@ pub(super) async fn examine(
         }
         tell(told);
     };
-    let (report, damage, unusable) = Default::default();
-    let mut run = Run { repo, tell: &tell, progress, report, damage, unusable };
+    let (report, damage, unusable, refused) = Default::default();
+    let mut run = Run { repo, tell: &tell, progress, report, damage, unusable, refused };
     let mut snapshots = run.commits().await?;
     // After the commits: what these need was indexed before them.
     let (wrong, loaded) = tokio::join!(crate::repo::log::verify(repo), Index::load_with_log(repo));
@@ -133,13 +140,13 @@ pub(super) async fn examine(
         run.read(&reader, reading, &listed, started).await?;
     }
     run.sessions(reader.index(), &log).await?;
-    let Run { mut report, mut damage, unusable, .. } = run;
+    let Run { mut report, mut damage, unusable, refused, .. } = run;
     if !damage.is_none() {
         report.touched = Ways::new(&reader, &mut damage, &tell).walk(&snapshots.all, progress).await?;
     }
     report.interrupted = progress.is_cancelled();
     report.findings = found.into_inner();
-    Ok(Examined { report, damage, unusable, snapshots, reader, listed, log })
+    Ok(Examined { report, damage, unusable, refused, snapshots, reader, listed, log })
 }
 
 struct Run<'a> {
@@ -149,6 +156,7 @@ struct Run<'a> {
     report: Report,
     damage: Damage,
     unusable: Vec<String>,
+    refused: Option<Error>,
 }
 
 /// What was read of the part that was due.
@@ -156,8 +164,8 @@ struct Run<'a> {
 struct Done {
     /// The place of the first pack that was not read any more.
     end: Option<u32>,
-    /// Places at which something was found, ascending.
-    damaged: Vec<u32>,
+    /// Places at which something was found, or a pack was refused.
+    unread: Vec<u32>,
     verified: Vec<Verified>,
     /// Why it ended early.
     failed: Option<Error>,
@@ -181,6 +189,12 @@ impl Run<'_> {
             });
         }
         Ok(())
+    }
+
+    fn refused(&mut self, pack: PackId, error: Error) {
+        self.report.refused += 1;
+        (self.tell)(Told::Refused { key: object::pack_key(pack), why: crate::repo::chain(&error) });
+        self.refused.get_or_insert(error);
     }
 
     fn broken(&mut self, finding: Finding) {
@@ -277,29 +291,32 @@ impl Run<'_> {
         };
         let mut packs: Vec<(PackId, usize)> = Vec::new();
         for (number, pack) in reader.index().packs().iter().enumerate() {
-            let is_listed_and_due = listed.get(&pack.id).is_some_and(|found| is_due(pack.id, found));
-            if is_listed_and_due && !self.damage.known.contains(&pack.id) {
+            // What is known to be damaged may have been put back.
+            let is_due = |found| self.damage.known.contains(&pack.id) || is_due(pack.id, found);
+            if listed.get(&pack.id).is_some_and(is_due) {
                 packs.push((pack.id, number));
             }
         }
         let mut done = self.read_packs(reader, packs).await?;
         let news = self.damage.packs.iter().filter(|pack| !self.damage.known.contains(pack));
-        done.damaged.extend(news.map(|pack| place_of(*pack)));
-        done.damaged.sort_unstable();
-        done.damaged.dedup();
+        done.unread.extend(news.map(|pack| place_of(*pack)));
+        done.unread.sort_unstable();
+        done.unread.dedup();
         let upto = listed.values().map(time_of).max().unwrap_or(Time(i64::MIN));
-        let read = covered::without(&due, done.end, &done.damaged);
-        let damaged: Vec<Stretch> = done.damaged.iter().map(|place| (*place, *place)).collect();
+        let read = covered::without(&due, done.end, &done.unread);
+        let unread: Vec<Stretch> = done.unread.iter().map(|place| (*place, *place)).collect();
         let young = reads_young && done.end.is_none();
         let change = |ranges: &mut Vec<Range>| {
-            let old = covered::clear(ranges, &damaged);
+            let old = covered::clear(ranges, &unread);
             let old = if young { covered::read_young(&old, upto) } else { old };
             *ranges = covered::read(&old, &read, started, upto);
         };
         let written = remembered.write(self.repo, &log, |state| {
             change(&mut state.hashed);
-            if opens {
-                change(&mut state.opened);
+            match opens {
+                true => change(&mut state.opened),
+                // What has come to harm since somebody opened it is to be opened again.
+                false => state.opened = covered::clear(&state.opened, &unread),
             }
         });
         self.report.unremembered = written.await.err();
@@ -314,10 +331,16 @@ impl Run<'_> {
     async fn read_packs(&mut self, reader: &Arc<Reader>, packs: Vec<(PackId, usize)>) -> Result<Done> {
         let index = reader.index().clone();
         let named: Vec<_> = packs.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, same)).collect();
-        let in_flight = (rayon::current_num_threads() + AHEAD).min(MOST_PACKS);
+        let in_flight = rayon::current_num_threads() + AHEAD;
+        let room = Semaphore::new(ROOM_KIB as usize);
         let reading = named.iter().map(|(id, same)| {
-            let namings = same.iter().map(|(_, number)| index.packs().get(*number)).collect();
-            packs::read(reader.clone(), Named { id: *id, namings })
+            let namings: Vec<PackInfo> = same.iter().map(|(_, number)| index.packs().get(*number)).collect();
+            let len = namings.iter().map(|pack| pack.len.div_ceil(1024)).max().unwrap_or(0);
+            let (room, reader) = (&room, reader.clone());
+            async move {
+                let _held = room.acquire_many(len.clamp(1, ROOM_KIB)).await.expect("nobody closes it");
+                packs::read(reader, Named { id: *id, namings }).await
+            }
         });
         let mut reading = futures::stream::iter(reading).buffered(in_flight);
         let (mut done, mut doubtful) = (Done::default(), BTreeSet::new());
@@ -328,6 +351,12 @@ impl Run<'_> {
             }
             let read = match reading.next().await.expect("one for each") {
                 Ok(read) => read,
+                // Of one that is refused nothing can be said, and it says nothing of the others.
+                Err(error) if !error.is_outage() && self.report.refused < MOST_REFUSED => {
+                    self.refused(*id, error);
+                    done.unread.push(place_of(*id));
+                    continue;
+                }
                 Err(error) => {
                     (done.end, done.failed) = (Some(place_of(*id)), Some(error));
                     break;
@@ -340,8 +369,13 @@ impl Run<'_> {
             self.report.read_bytes += read.bytes;
             self.report.records += read.records;
             self.progress.advance(Unit::PackBytes, read.bytes);
+            if self.damage.known.contains(id) {
+                doubtful.extend(read.is_doubtful.then_some(*id));
+                self.damage.read_again(*id, read);
+                continue;
+            }
             if !read.findings.is_empty() || read.is_doubtful {
-                done.damaged.push(place_of(*id));
+                done.unread.push(place_of(*id));
             }
             // Its length was told when it was listed.
             let is_new = |finding: &Finding| !matches!(finding, Finding::PackLength { .. });

@@ -14,6 +14,7 @@ use crate::format::log::Action;
 use crate::progress::Progress;
 use crate::repo::check::{Examined, examine};
 use crate::repo::gc::{Renewed, renew};
+use crate::repo::index::Slot;
 use crate::repo::{
     Appended, Error, Log, PruneSettings, Reading, Repository, Result, Snapshot, Told, Touched, chain,
 };
@@ -33,6 +34,8 @@ pub struct RepairPlan {
     /// Packs that no index names, if something is missing that may lie in them; and their bytes.
     pub unnamed: BTreeSet<PackId>,
     pub unnamed_bytes: u64,
+    /// Nothing was found, and nothing is lost. If not, there may still be nothing to do about it.
+    pub is_clean: bool,
 }
 
 /// What a repair did.
@@ -96,6 +99,7 @@ pub async fn plan_repair(
 ) -> Result<Planned> {
     repo.keys.owner_keys()?;
     match examine(repo, reading, tell, progress).await {
+        Ok(Examined { refused: Some(error), .. }) => Err(error),
         Ok(examined) => Ok(Planned { plan: plan(&examined), examined: Some(examined) }),
         Err(error) if error.is_damage() => {
             let plan = RepairPlan { closed: Some(chain(&error)), ..Default::default() };
@@ -106,13 +110,14 @@ pub async fn plan_repair(
 }
 
 fn plan(examined: &Examined) -> RepairPlan {
-    let Examined { damage, reader, listed, log, .. } = examined;
+    let Examined { report, damage, reader, listed, log, .. } = examined;
     let mut plan = RepairPlan {
         unusable: examined.unusable.clone(),
-        damaged: damage.found.clone(),
+        damaged: damage.found.iter().copied().chain(put_back(examined)).collect(),
+        is_clean: report.findings + report.touched == 0,
         ..Default::default()
     };
-    if examined.report.touched > 0 || !plan.unusable.is_empty() {
+    if report.touched > 0 || !plan.unusable.is_empty() {
         let is_unnamed = |id: &PackId| !reader.index().packs().contains(*id) && !log.is_barred(*id);
         for (id, found) in listed.iter().filter(|(id, _)| is_unnamed(id)) {
             plan.unnamed.insert(*id);
@@ -120,6 +125,28 @@ fn plan(examined: &Examined) -> RepairPlan {
         }
     }
     plan
+}
+
+/// Packs that were said to be damaged, are whole, and hold what no other has. The log's word stays for ever, and nobody
+/// refers to what is in them: it has to be copied.
+fn put_back(examined: &Examined) -> BTreeSet<PackId> {
+    let Examined { damage, reader, .. } = examined;
+    let (index, mut found) = (reader.index(), BTreeSet::new());
+    if damage.put_back.is_empty() {
+        return found;
+    }
+    let bad = index.numbers_of(&damage.known.iter().chain(&damage.packs).copied().collect());
+    let whole = index.numbers_of(&damage.put_back);
+    let mut packs = Vec::new();
+    for (_, slots) in index.slots_of_all() {
+        packs.clear();
+        packs.extend(slots.map(Slot::pack));
+        if packs.iter().all(|pack| bad.contains(*pack)) {
+            let whole = packs.iter().filter(|pack| whole.contains(**pack));
+            found.extend(whole.map(|pack| index.packs().get(*pack).id));
+        }
+    }
+    found
 }
 
 /// Does what was planned. What can't be read of the history is given up only if that was asked for. If it ends early,
@@ -139,6 +166,10 @@ pub async fn repair(
     if !plan.damaged.is_empty() || !plan.unnamed.is_empty() {
         let made = records::mend(repo, &examined, &plan, progress).await?;
         (done.named, done.copied) = (made.named, made.copied);
+        // What was not looked into is not to be passed over by the next.
+        if progress.is_cancelled() {
+            return Ok(done);
+        }
     }
     done.damaged = say_damaged(repo, &plan.damaged).await?;
     if !plan.unusable.is_empty() {

@@ -91,8 +91,25 @@ async fn a_range_in_which_something_was_found_is_read_again_until_nothing_is() {
     assert_eq!(part(&owner, Some(u64::MAX), recent).await.report.read_packs, 0, "it is sound again");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_maintainer_finds_is_opened_again_though_the_owner_has_opened_it_lately() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    backup(&owner, &scene.source()).await.unwrap();
+    assert!(part(&owner, None, None).await.findings.is_empty());
+    let pack = scene.store().list("packs").await.unwrap().remove(3);
+    let mut bytes = owner.store.get(&pack.key).await.unwrap().to_vec();
+    bytes[100] ^= 1;
+    owner.store.put(&pack.key, bytes.into()).await.unwrap();
+    let maintainer = scene.open_with(&scene.add(NewKey::of(Role::Maintainer, "maintainer")).await).await;
+    assert!(!part(&maintainer, None, None).await.findings.is_empty());
+    let again = part(&owner, Some(u64::MAX), Some(Time(0))).await;
+    assert!(!again.findings.is_empty() && again.report.read_packs == 1, "{again:?}");
+}
+
 /// Ends after so many packs.
-struct After(AtomicI64);
+pub struct After(pub AtomicI64);
 
 impl Progress for After {
     fn advance(&self, unit: Unit, _: u64) {

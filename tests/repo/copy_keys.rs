@@ -110,6 +110,28 @@ async fn a_backup_into_a_repository_made_like_another_stores_nothing_that_was_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_owner_has_copied_is_not_uploaded_again_by_a_writer_once_a_check_has_read_it() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    backup(&owner(&scene).await, &scene.source()).await.unwrap();
+    let mut new_chunks = Vec::new();
+    for is_checked in [false, true] {
+        let (elsewhere, target) = like(&scene).await;
+        let key = repo::add_key(&target, &NewKey::of(Role::Writer, "shop")).await.unwrap();
+        if is_checked {
+            assert!(check(&target).await.report.verified > 0);
+        }
+        let store = over(elsewhere.beneath.clone());
+        let shop = repo::open(store, &scene.world(), &Unlock::KeyFile(key), None).await.unwrap();
+        let done = backup(&shop, &scene.source()).await.unwrap();
+        scene.restore_whole(&target, &done.snapshot.name(), "by the writer").await;
+        new_chunks.push(done.stats.new_chunks);
+    }
+    // It believes nobody's word but that of who has read what it would refer to.
+    assert!(new_chunks[0] > 150 && new_chunks[1] < 12, "{new_chunks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_owner_gives_what_a_repository_is_made_like_and_nothing_else_is_shared() {
     let scene = Scene::new().await;
     grow(&scene.source());

@@ -14,6 +14,7 @@ mod compare;
 mod copy;
 mod copy_keys;
 mod crash;
+mod cutting;
 mod damage;
 mod deleting;
 mod domains;

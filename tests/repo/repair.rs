@@ -1,19 +1,24 @@
-//! Repairs: what is whole comes back, what a copy has comes back, what the next backup has comes back; what is lost
-//! for good is named and cut out; and nothing is worse than before, whenever a repair is killed.
+//! Repairs: what is whole comes back, what a copy has comes back, what the next backup has comes back; and nothing is
+//! worse than before, whenever a repair is killed.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use kist::format::id::hex;
+use kist::format::keys::Role;
 use kist::format::object;
 use kist::format::pack::PackKind;
+use kist::format::summary::{CopiedFrom, Summary};
 use kist::job::repair::{Outcome, Request, Step, run};
 use kist::job::{self, Result};
 use kist::progress::Silent;
-use kist::repo::{self, Index, Log, Reading, Repository, Snapshots};
+use kist::repo::{self, Begun, Index, Log, NewKey, Reading, Repository, Snapshots, ToCommit, Unlock};
 use kist::store::Store;
+use kist::world::Time;
 
+use crate::checks::After;
 use crate::copy::{Elsewhere, copy_all};
 use crate::crash::{End, killed_at_each};
 use crate::scene::{
@@ -56,21 +61,21 @@ async fn repair(repo: &Repository, what: &str) -> Vec<String> {
     told
 }
 
-async fn nothing_is_found(repo: &Repository, what: &str) {
+pub async fn nothing_is_found(repo: &Repository, what: &str) {
     let Checked { findings, touched, .. } = check(repo).await;
     assert!(findings.is_empty() && touched.is_empty(), "{what}: {findings:?} {touched:?}");
 }
 
 /// A repository with two snapshots, the second of the folder as it is now, and its writer.
-struct Past {
-    scene: Scene,
+pub struct Past {
+    pub scene: Scene,
     writer: repo::Unlock,
     first: String,
     second: String,
 }
 
 impl Past {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let scene = Scene::new().await;
         grow(&scene.source());
         let writer = scene.writer("writer").await;
@@ -80,20 +85,20 @@ impl Past {
         Self { scene, writer, first, second }
     }
 
-    async fn backup_as(scene: &Scene, writer: &repo::Unlock) -> String {
+    pub async fn backup_as(scene: &Scene, writer: &repo::Unlock) -> String {
         backup(&scene.open_with(writer).await, &scene.source()).await.unwrap().snapshot.name()
     }
 
-    async fn backup(&self) -> String {
+    pub async fn backup(&self) -> String {
         Self::backup_as(&self.scene, &self.writer).await
     }
 
-    async fn owner(&self) -> Repository {
+    pub async fn owner(&self) -> Repository {
         self.scene.open(self.scene.store()).await.unwrap()
     }
 
     /// Both restore; of the first only that nothing is missing can be told by a comparison with the folder.
-    async fn is_whole(&self, repo: &Repository, what: &str) {
+    pub async fn is_whole(&self, repo: &Repository, what: &str) {
         self.scene.restore_whole(repo, &self.second, what).await;
         let first = self.scene.restore(repo, &self.first).await.unwrap();
         assert!(first.lost.is_empty(), "{what}: {first:?}");
@@ -101,7 +106,7 @@ impl Past {
 }
 
 /// Packs of a kind, by the index, in the order of their ids.
-async fn packs(repo: &Repository, kind: PackKind) -> Vec<String> {
+pub async fn packs(repo: &Repository, kind: PackKind) -> Vec<String> {
     let index = Index::load(repo).await.unwrap();
     index.packs().iter().filter(|pack| pack.kind == kind).map(|pack| object::pack_key(pack.id)).collect()
 }
@@ -310,53 +315,80 @@ async fn a_copy_heals_the_first_and_one_that_is_not_the_same_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_for_good_is_cut_out_and_named_and_the_rest_goes_on() {
+async fn what_was_said_to_be_damaged_and_is_put_back_is_lost_no_more() {
     let past = Past::new().await;
     let owner = past.owner().await;
-    let nodes = packs(&owner, PackKind::Nodes).await;
     let data = packs(&owner, PackKind::Data).await;
-    for key in [&nodes[nodes.len() / 2], &data[0], &data[data.len() / 2]] {
-        owner.store.delete(key).await.unwrap();
-    }
-    let refused = repo::prune(&owner, now(), &|_| {}).await;
+    let whole = owner.store.get(&data[0]).await.unwrap();
+    data_is_gone(&owner, &data[..1]).await;
     let (outcome, _) = repair_with(&owner, all()).await.unwrap();
     assert!(!outcome.lost.is_empty());
-    let hurt: Vec<String> = outcome.lost.iter().map(|snapshot| snapshot.name()).collect();
-    let before = check_structure(&owner).await.touched;
-    assert!(!before.is_empty() && before.iter().all(|touched| hurt.contains(&touched.snapshot)));
-    let (outcome, told) = repair_with(&owner, Request { cut: true, ..all() }).await.unwrap();
+    let dry = Request { dry_run: true, ..all() };
+    assert!(!repair_with(&owner, dry).await.unwrap().0.was_sound, "what is lost is told by a dry run too");
+    owner.store.put(&data[0], whole).await.unwrap();
+    nothing_is_found(&owner, "put back").await;
+    let (outcome, told) = repair_with(&owner, all()).await.unwrap();
     assert!(outcome.lost.is_empty(), "{told:?}");
-    nothing_is_found(&owner, "cut").await;
-    let left = Snapshots::load(&owner).await.unwrap();
-    assert_eq!(left.forgotten.len(), hurt.len(), "{refused:?}");
-    assert!(left.all.iter().any(|snapshot| !snapshot.commit.complete), "it says that something is missing");
+    let (findings, touched) = (check_structure(&owner).await.findings, check_structure(&owner).await.touched);
+    assert!(findings.is_empty() && touched.is_empty(), "{findings:?} {touched:?}");
+    assert!(repair_with(&owner, all()).await.unwrap().0.was_sound, "it is copied once");
     prune(&owner).await;
-    nothing_is_found(&owner, "cut and pruned").await;
-    for snapshot in &left.all {
-        let outcome = past.scene.restore(&owner, &snapshot.name()).await.unwrap();
-        assert!(outcome.lost.is_empty() && outcome.problems.is_empty(), "{outcome:?}");
-    }
-    let next = past.backup().await;
-    past.scene.restore_whole(&owner, &next, "the next").await;
+    past.is_whole(&owner, "pruned").await;
+    nothing_is_found(&owner, "pruned").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_snapshot_is_cut_and_not_forgotten() {
+async fn a_repair_that_is_interrupted_says_of_no_pack_that_it_is_damaged() {
     let past = Past::new().await;
     let owner = past.owner().await;
-    repo::hold(&owner, kist::format::log::Scope::All, "an auditor").await.unwrap();
     let data = packs(&owner, PackKind::Data).await;
-    data_is_gone(&owner, &data).await;
-    let (outcome, told) = repair_with(&owner, Request { cut: true, ..all() }).await.unwrap();
-    assert_eq!(outcome.lost.len(), 2, "{told:?}");
-    assert!(
-        told.iter().filter(|line| line.starts_with("cut")).all(|line| line.contains("an auditor")),
-        "{told:?}"
-    );
-    assert!(Snapshots::load(&owner).await.unwrap().forgotten.is_empty());
+    for key in &data {
+        flip(&owner.store, key, |len| len - 1).await;
+    }
+    let all_packs = owner.store.list("packs").await.unwrap().len() as i64;
+    let progress = Arc::new(After((all_packs + 2).into()));
+    let ended = run(&owner, all(), &|_| {}, progress).await;
+    assert!(matches!(ended, Err(job::Error::Interrupted)), "{ended:?}");
+    assert!(Log::load(&owner).await.unwrap().damaged.is_empty());
+    repair(&owner, "after it").await;
+    nothing_is_found(&owner, "after it").await;
+    past.is_whole(&owner, "after it").await;
 }
 
-async fn data_is_gone(repo: &Repository, keys: &[String]) {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_falsely_said_to_be_a_copy_does_not_hide_the_one_that_is() {
+    let past = Past::new().await;
+    let owner = past.owner().await;
+    let other = Elsewhere::new(&past.scene).await;
+    let there = other.open(&past.scene).await;
+    copy_all(&owner, &there).await.unwrap();
+    let key = Unlock::KeyFile(repo::add_key(&there, &NewKey::of(Role::Writer, "liar")).await.unwrap());
+    let liar = repo::open(over(other.beneath.clone()), &past.scene.world(), &key, None).await.unwrap();
+    std::fs::write(past.scene.source().join("another"), "file").unwrap();
+    let done = backup(&liar, &past.scene.source()).await.unwrap();
+    let commit = &done.snapshot.commit;
+    let (repository, snapshot) = (hex(&owner.config.repo.0), past.second.clone());
+    let copied_from = Some(CopiedFrom { repository, snapshot, lost: 0 });
+    let Begun { session, view, .. } = repo::begin(&liar, 1).await.unwrap();
+    let what = ToCommit {
+        view,
+        // The oldest of all: it is asked first.
+        time: Time(0),
+        source: commit.source,
+        complete: true,
+        class: Vec::new(),
+        held: false,
+        roots: commit.roots.clone(),
+        summary: Summary { copied_from, ..done.summary },
+    };
+    repo::commit(&liar, session, &Snapshots::load(&liar).await.unwrap(), what).await.unwrap();
+    data_is_gone(&owner, &packs(&owner, PackKind::Data).await).await;
+    let (outcome, told) = repair_with(&owner, Request { other: Some(&there), ..all() }).await.unwrap();
+    assert!(outcome.lost.is_empty() && told.iter().any(|line| line.starts_with("no help")), "{told:?}");
+    nothing_is_found(&owner, "healed").await;
+}
+
+pub async fn data_is_gone(repo: &Repository, keys: &[String]) {
     for key in keys {
         repo.store.delete(key).await.unwrap();
     }
@@ -408,7 +440,7 @@ async fn a_repair_that_is_killed_anywhere_is_taken_up_by_the_next() {
     }
 }
 
-fn small(source: &Path) {
+pub fn small(source: &Path) {
     std::fs::write(source.join("large"), noise(60_000, 5)).unwrap();
     for number in 0..20 {
         std::fs::write(source.join(format!("small {number}")), noise(300, 100 + number)).unwrap();

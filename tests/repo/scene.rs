@@ -212,6 +212,8 @@ pub struct Checked {
     pub report: CheckReport,
     pub findings: Vec<Finding>,
     pub touched: Vec<Touched>,
+    /// Packs that the store did not give.
+    pub refused: Vec<String>,
 }
 
 /// With all packs read.
@@ -234,15 +236,17 @@ pub async fn check_until(
     reading: Option<Reading>,
     progress: &dyn Progress,
 ) -> repo::Result<Checked> {
-    let told = std::sync::Mutex::new((Vec::new(), Vec::new()));
+    let told = std::sync::Mutex::new((Vec::new(), Vec::new(), Vec::new()));
     let tell = |one| match one {
         Told::Found(finding) => told.lock().unwrap().0.push(finding),
         Told::Touched(touched) => told.lock().unwrap().1.push(touched),
+        Told::Refused { key, .. } => told.lock().unwrap().2.push(key),
     };
     let report = repo::check(repo, reading, &tell, progress).await?;
-    let (findings, touched) = told.into_inner().unwrap();
+    let (findings, touched, refused) = told.into_inner().unwrap();
     assert_eq!((report.findings, report.touched), (findings.len() as u64, touched.len() as u64));
-    Ok(Checked { report, findings, touched })
+    assert_eq!(report.refused, refused.len() as u64);
+    Ok(Checked { report, findings, touched, refused })
 }
 
 /// An error and its sources in one line.

@@ -308,7 +308,7 @@ pub async fn checked(repo: &Repository, reading: Option<Reading>) -> Result<(Rep
     let found = std::sync::Mutex::new(Vec::new());
     let tell = |told| match told {
         Told::Found(finding) => found.lock().expect("nobody panics").push(finding),
-        Told::Touched(_) => {}
+        Told::Touched(_) | Told::Refused { .. } => {}
     };
     let report = repo::check(repo, reading, &tell, &Silent).await?;
     Ok((report, found.into_inner().expect("nobody panics")))

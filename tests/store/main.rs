@@ -6,6 +6,7 @@ mod azure;
 #[path = "../support/azurite.rs"]
 mod azurite;
 mod bucket;
+mod copying;
 #[path = "../support/fake_gcs.rs"]
 mod fake_gcs;
 mod fake_s3;

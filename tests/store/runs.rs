@@ -76,11 +76,17 @@ impl Runs {
         self.path("source")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     fn run(&self, url: &str, credentials: &Credentials, key: &str, args: &[&str]) {
+        self.fine(&mut self.command(url, credentials, key, args));
+    }
+
+    /// What a run is, before it begins.
+    pub fn command(&self, url: &str, credentials: &Credentials, key: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kist"));
         command.args(args).env_clear().env("HOME", self.dir.path()).env("KIST_REPO", url);
         command.env("AWS_ACCESS_KEY_ID", &credentials.id).env("AWS_SECRET_ACCESS_KEY", &credentials.secret);
@@ -88,8 +94,13 @@ impl Runs {
         if args[0] != "init" {
             command.env("KIST_KEY_FILE", self.path(key));
         }
+        command
+    }
+
+    /// Runs to a good end.
+    pub fn fine(&self, command: &mut Command) {
         let done = command.output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-        assert_eq!(done.status.code(), Some(0), "{args:?}\n{out}{err}");
+        assert_eq!(done.status.code(), Some(0), "{command:?}\n{out}{err}");
     }
 }

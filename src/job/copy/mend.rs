@@ -20,7 +20,7 @@ impl Copying {
     pub async fn within(repo: &Repository, kist: String) -> Result<Self> {
         repo.keys.check_reads_data()?;
         let snapshots = Snapshots::load(repo).await?;
-        Ok(Self {
+        let mut copying = Self {
             source: repo.clone(),
             target: repo.clone(),
             request: request(kist, repo),
@@ -28,19 +28,25 @@ impl Copying {
             there: Snapshots::default(),
             before: snapshots,
             copies: Vec::new(),
-        })
+        };
+        copying.copies = copying.find_copies();
+        Ok(copying)
     }
 
-    /// The snapshot of the other repository that is a whole copy of this one, or what this is a copy of.
-    pub fn twin_of(&self, ours: &Snapshot) -> Option<Snapshot> {
+    /// What one has made of a snapshot of the same repository, without what was lost of it.
+    pub fn made_of(&self, snapshot: &Snapshot) -> Option<String> {
+        let (here, name) = (hex(&self.target.config.repo.0), snapshot.name());
+        let is_of = |from: &CopiedFrom| from.repository == here && from.snapshot == name;
+        self.copies.iter().find(|copy| is_of(&copy.from)).map(|copy| copy.id.snapshot_name())
+    }
+
+    /// The snapshots of the other repository that say they are a whole copy of this one, or what this is a copy of.
+    pub fn twins_of(&self, ours: &Snapshot) -> Vec<Snapshot> {
         let (here, there) = (hex(&self.target.config.repo.0), hex(&self.source.config.repo.0));
         let from = repo::summary(&self.target, ours).ok().flatten().and_then(|summary| summary.copied_from);
         let is_first = |theirs: &&Snapshot| {
             from.as_ref().is_some_and(|from| from.repository == there && from.snapshot == theirs.name())
         };
-        if let Some(first) = self.there.all.iter().find(is_first) {
-            return Some(first.clone());
-        }
         // Whether it says so truly shows when its trees come out as ours were.
         let is_copy =
             |from: CopiedFrom| from.repository == here && from.snapshot == ours.name() && from.lost == 0;
@@ -48,7 +54,7 @@ impl Copying {
             let summary = repo::summary(&self.source, theirs).ok().flatten();
             summary.and_then(|summary| summary.copied_from).is_some_and(is_copy)
         };
-        self.there.all.iter().find(says_so).cloned()
+        self.there.all.iter().filter(|theirs| is_first(theirs) || says_so(theirs)).cloned().collect()
     }
 
     /// Makes the records of our snapshot anew from theirs, with the keys of its writer. What comes out has the same ids

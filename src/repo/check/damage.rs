@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::format::id::{NodeId, PackId, RecordId};
 use crate::format::object;
 use crate::repo::Index;
+use crate::repo::check::packs::Read;
 
 /// What can't be read, as far as it was found.
 #[derive(Default)]
@@ -13,6 +14,8 @@ pub struct Damage {
     pub found: BTreeSet<PackId>,
     /// Packs that the log says are damaged: known, and told no more.
     pub known: BTreeSet<PackId>,
+    /// Those of them that are whole when they are read: they were put back.
+    pub put_back: HashSet<PackId>,
     /// Packs of which nothing can be read.
     pub packs: HashSet<PackId>,
     /// Records that can't be read where they lie.
@@ -40,6 +43,17 @@ impl Damage {
     pub fn whole(&mut self, pack: PackId) {
         self.found.insert(pack);
         self.packs.insert(pack);
+    }
+
+    /// Takes in what a pack is like that is known to be damaged.
+    pub fn read_again(&mut self, pack: PackId, read: Read) {
+        if read.damage.packs.is_empty() {
+            self.packs.remove(&pack);
+        }
+        if read.findings.is_empty() && !read.is_doubtful {
+            self.put_back.insert(pack);
+        }
+        self.records.extend(read.damage.records);
     }
 
     /// Whether there is no place where the record can be read.

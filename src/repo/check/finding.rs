@@ -11,6 +11,11 @@ use crate::repo::{Class, Error};
 #[derive(Debug)]
 pub enum Told {
     Found(Finding),
+    /// A pack that the store does not give, which may be sound.
+    Refused {
+        key: String,
+        why: String,
+    },
     /// After all that was found.
     Touched(Touched),
 }

@@ -235,7 +235,8 @@ async fn repair(past: &Past, object: &Object, store: Store, cut: bool) -> Doing 
     let lost = outcome.lost.len();
     let mut acted = Acted::said(format!("sound: {}, {lost} not whole, {told:?}", outcome.was_sound));
     if cut {
-        acted.forgot = object.needed_by.iter().map(|place| past.there[*place].id).collect();
+        let needed_by = object.needed_by.iter().map(|place| past.there[*place].id);
+        acted.forgot = needed_by.filter(|id| *id != past.id(HELD)).collect();
     }
     let after = check(past, store.clone(), Some(Reading::default())).await?;
     let held = past.id(HELD).snapshot_name();
@@ -285,7 +286,8 @@ async fn not_whole(past: &Past, store: &Store, acted: &mut Acted) -> Vec<String>
     match check(past, store.clone(), Some(Reading::default())).await {
         Err(said) => wrong.push(format!("a check: {said}")),
         Ok(checked) => {
-            wrong.extend(checked.findings.iter().map(|found| format!("a check: {}", chain(found))))
+            wrong.extend(checked.findings.iter().map(|found| format!("a check: {}", chain(found))));
+            wrong.extend(checked.touched.iter().map(|touched| format!("a check: {touched:?}")));
         }
     }
     let reader = match past.as_reader(store.clone()).await {
