@@ -2,8 +2,8 @@
 //!
 //! Spec: chapter 5. Loaded from the deltas of all sessions. A delta counts if its lane's
 //! signature holds; a writer deduplicates only onto packs of its own. What grows with the repository lies in a
-//! [`Segment`], in mapped files if there is a scratch folder; in the heap are a bit for each pack and four bytes for 64
-//! records.
+//! [`Segment`], in mapped files if there is a scratch folder; in the heap are a bit for each pack and each
+//! place, and four bytes for 64 records.
 
 mod bytes;
 mod deltas;
@@ -16,7 +16,7 @@ mod sorter;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::format::id::{KeyId, NodeId, PackId, RecordId, SessionId};
 use crate::format::index::IndexPack;
@@ -107,8 +107,8 @@ pub struct Index {
     damaged: Vec<usize>,
     /// Head and checkpoint of the log that it was loaded by.
     loaded_by: (u64, Option<u64>),
-    /// Nodes that were read since, and are what their ids say.
-    sound: Mutex<HashSet<NodeId>>,
+    /// Nodes that were read since, and are what their ids say; by their ordinals.
+    sound: Mutex<Bits>,
     /// Those of the epochs after the checkpoint.
     pub sessions: HashMap<SessionId, Session>,
     /// Objects that could not be used, and why.
@@ -123,11 +123,18 @@ impl Index {
 
     /// Whether the node was read since the index was loaded, and is what its id says.
     pub(super) fn is_sound(&self, id: NodeId) -> bool {
-        self.sound.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        let ordinal = self.ordinal(&RecordId::Node(id));
+        ordinal.is_some_and(|ordinal| self.sound().contains(ordinal))
     }
 
     pub(super) fn found_sound(&self, id: NodeId) {
-        self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        if let Some(ordinal) = self.ordinal(&RecordId::Node(id)) {
+            self.sound().insert(ordinal);
+        }
+    }
+
+    fn sound(&self) -> MutexGuard<'_, Bits> {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn packs(&self) -> Packs<'_> {
@@ -284,8 +291,9 @@ impl IndexBuilder {
                 usable.insert(number);
             }
         }
+        let sound = Mutex::new(Bits::new(segment.len()));
         let (sessions, problems) = (self.sessions, self.problems);
-        Ok(Index { segment, usable, sessions, problems, ..Index::default() })
+        Ok(Index { segment, usable, sound, sessions, problems, ..Index::default() })
     }
 }
 

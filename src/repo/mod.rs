@@ -28,6 +28,8 @@ mod seen;
 mod session;
 mod slots;
 mod snapshots;
+#[cfg(test)]
+mod testing;
 mod upload;
 mod writer;
 

@@ -352,36 +352,15 @@ async fn sweep(repo: &Repository, resolved: u64) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::kdf::Params;
     use crate::format::checkpoint::Row;
-    use crate::format::config::{Chunker, ChunkerKind};
     use crate::format::id::{KeyId, SourceId};
     use crate::format::object;
+    use crate::repo::begin;
     use crate::repo::log::newest_checkpoint;
-    use crate::repo::{Degrade, Init, begin, init};
+    use crate::repo::testing::repository;
+    use crate::store::Verb;
     use crate::store::testing::{Log as Recorded, Recording};
-    use crate::store::{Store, Verb};
-    use crate::world::{Time, fixed};
-
-    async fn repository() -> Repository {
-        let how = Init {
-            passphrase: None,
-            cost: Params::CHEAP,
-            chunker: CHUNKER,
-            degrade: Degrade::Refuse,
-            like: None,
-        };
-        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
-        init(Store::memory(), &world, how).await.unwrap().0
-    }
-
-    const CHUNKER: Chunker = Chunker {
-        kind: ChunkerKind::KeyedFastCdc,
-        min_bytes: 1024,
-        avg_bytes: 4096,
-        max_bytes: 16 * 1024,
-        bundle_below_bytes: 2048,
-    };
+    use crate::world::Time;
 
     /// The story: a prune had waited for the sessions of its plan; another had swept that plan and condemned anew before
     /// the first one's second mark, which then swept a plan whose sessions were still at work.
