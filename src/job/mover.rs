@@ -170,12 +170,7 @@ async fn serve(
     };
     let done = match task.work {
         Work::Backup { path, source, parent, sparse, lane } => {
-            let lane = Lane {
-                session: lane.session.0,
-                number: lane.number,
-                data: lane.data.0,
-                signing: lane.signing.0,
-            };
+            let lane = Lane::new(lane.session.0, lane.number, lane.data.0, lane.signing.0);
             let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
             let old = parent.map(|root| OldTree { root: root.0, sparse });
             let volume = Volume { path, source: source.0 };

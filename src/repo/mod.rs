@@ -49,7 +49,7 @@ pub use owner::LikeKeys;
 pub use reader::Reader;
 pub use repair::{Losses, Planned, RepairPlan, Repaired, losses, plan_repair, repair};
 pub use seen::Seen;
-pub use session::{Begun, Lane, Session, View, begin};
+pub use session::{Begun, LANES, Lane, Session, View, begin};
 pub use slots::{
     KeyInfo, KeyList, NewKey, Rotated, add_key, add_passphrase, list_keys, remove_key, rotate_key,
     rotate_owner,

@@ -1,16 +1,22 @@
 //! Sessions: one writer's visit. Begun before the first pack, so that what it leaves behind can be read.
 //!
-//! Spec: chapters 7 and 8. First `sessions/<sid>` is written, then the gc log is read.
+//! Spec: chapters 7 and 8. First `sessions/<sid>` is written, then the gc log is read. Whoever holds a lane of it gives
+//! signs of life, whether there is something to upload or not.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinHandle;
 
 use crate::crypto::secret::Key;
 use crate::crypto::sign;
 use crate::format::id::SessionId;
+use crate::format::index::IndexDelta;
 use crate::format::session::{self as wire, Lane as WireLane, wrap_lane};
 use crate::format::{limits, object};
+use crate::repo::index::put_delta;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Error, Index, Log, Repository, Result, Snapshots};
 
@@ -18,6 +24,10 @@ use crate::repo::{Error, Index, Log, Repository, Result, Snapshots};
 const PARALLEL_GETS: usize = 32;
 /// Sessions that are begun again because their epoch was closed: each needs a whole plan to come in between.
 const ATTEMPTS: usize = 4;
+/// Lanes that may be asked for: one more gives the signs of life.
+pub const LANES: usize = limits::LANES - 1;
+/// Between two signs of life: short enough that one may get lost before a prune takes the session for dead.
+const SIGN: Duration = Duration::from_secs(5 * 60);
 
 /// A session as it lies in the store, verified.
 #[derive(Clone, Debug)]
@@ -26,13 +36,50 @@ pub struct Session {
     pub body: wire::Session,
 }
 
-/// What one of a session's parallel writers needs; nothing of it lasts.
+/// What one of a session's parallel writers needs; nothing of it lasts. As long as whoever has begun the session holds
+/// one, it shows that it is at work.
 #[derive(Clone)]
 pub struct Lane {
     pub session: SessionId,
     pub number: u32,
     pub data: Key,
     pub signing: Key,
+    alive: Option<Arc<Alive>>,
+}
+
+impl Lane {
+    /// Of a session that another gives the signs of life of.
+    pub fn new(session: SessionId, number: u32, data: Key, signing: Key) -> Self {
+        Self { session, number, data, signing, alive: None }
+    }
+}
+
+/// Writes deltas that name nothing, in a lane of its own, until it is dropped. A session that finds nothing new, waits for
+/// pods or looks up a tree writes no others for hours, and a prune would fence it.
+struct Alive(JoinHandle<()>);
+
+impl Alive {
+    fn begin(repo: Repository, lane: Lane) -> Self {
+        Self(tokio::spawn(async move {
+            let mut number = 0;
+            loop {
+                tokio::time::sleep(SIGN).await;
+                match put_delta(&repo, &lane, number, &IndexDelta::default()).await {
+                    Ok(_) => number += 1,
+                    // The next may get through; who was fenced is told when it commits.
+                    Err(error) => {
+                        tracing::debug!(error = crate::repo::chain(&error), "a sign of life got lost");
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A session that has begun.
@@ -51,7 +98,7 @@ pub struct View {
     pub head: [u8; 32],
 }
 
-/// Begins a session with so many lanes: writes it, then reads the gc log. If its epoch was closed meanwhile,
+/// Begins a session with so many lanes, at most [`LANES`]: writes it, then reads the gc log. If its epoch was closed meanwhile,
 /// another is begun.
 pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
     let mut log = Log::load(repo).await?;
@@ -61,12 +108,15 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
             return Err(Error::Revoked);
         }
         let (epoch, head) = (log.epoch, log.head);
-        let (session, lanes) = put(repo, epoch, lanes).await?;
+        let (session, mut lanes) = put(repo, epoch, lanes + 1).await?;
         log.read_on(repo).await?;
         if log.is_renewed_behind(head) {
             // The owner may count the epochs otherwise, and may not have seen this session.
             log = Log::load(repo).await?;
         } else if log.epoch == epoch {
+            let alive =
+                Arc::new(Alive::begin(repo.clone(), lanes.pop().expect("one more than was asked for")));
+            lanes.iter_mut().for_each(|lane| lane.alive = Some(alive.clone()));
             let view = View { slot: log.head, head: log.digest() };
             return Ok(Begun { session, lanes, view, log });
         }
@@ -94,8 +144,7 @@ async fn put(repo: &Repository, epoch: u32, lanes: u32) -> Result<(SessionId, Ve
     let mut made = Vec::with_capacity(lanes as usize);
     let mut written = Vec::with_capacity(lanes as usize);
     for number in 0..lanes {
-        let lane =
-            Lane { session: id, number, data: Key::new(world.bytes()), signing: Key::new(world.bytes()) };
+        let lane = Lane::new(id, number, Key::new(world.bytes()), Key::new(world.bytes()));
         let place = (keys.repo, id, number);
         let wrapped = wrap_lane(place, &lane.data, &keys.recipients, world.random.as_ref())
             .map_err(Error::object(object::SESSIONS))?;

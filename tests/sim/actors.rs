@@ -124,17 +124,28 @@ pub async fn writer(mut actor: Actor, host: u64) -> std::result::Result<(), Stri
 /// and another has committed.
 pub async fn back_up(
     repo: &Repository,
-    mut draw: Draw,
+    draw: Draw,
     tree: &Tree,
     number: u32,
     host: u64,
+) -> Result<(SessionId, bool)> {
+    let begun = repo::begin(repo, 1).await?;
+    go_on(repo, begun, draw, tree, (number, host)).await
+}
+
+/// The same, in a session that has begun.
+pub async fn go_on(
+    repo: &Repository,
+    begun: Begun,
+    mut draw: Draw,
+    tree: &Tree,
+    (number, host): (u32, u64),
 ) -> Result<(SessionId, bool)> {
     let source = Source::Files { host: format!("host {host}"), paths: vec!["/".into()] };
     let ids = repo.keys.ids()?.clone();
     let source_id = ids.source_id(&source);
     let meta = repo.keys.own_meta_key(source_id)?;
     let time = repo.world.now();
-    let begun = repo::begin(repo, 1).await?;
     pause(&mut draw).await;
     let (before, index) = begun.load_before(repo).await?;
     let (Begun { session, mut lanes, view, .. }, index) = (begun, Arc::new(index));

@@ -16,6 +16,7 @@
 //! which branch it looks at first; here one request is answered at a time, so there is one branch that is ready.
 
 mod actors;
+mod alive;
 mod damage;
 mod draw;
 mod oracle;

@@ -41,7 +41,7 @@ pub struct Gone {
 }
 
 /// An actor at work.
-type Acting = LocalBoxFuture<'static, Result<(), String>>;
+pub type Acting = LocalBoxFuture<'static, Result<(), String>>;
 
 /// Why one has not gone well, and the last that was done.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl Scene {
         actors
     }
 
-    async fn play(&self, actors: Vec<Acting>) -> Result<(), String> {
+    pub async fn play(&self, actors: Vec<Acting>) -> Result<(), String> {
         tokio::select! {
             biased;
             ended = try_join_all(actors) => ended.map(drop),
