@@ -100,20 +100,28 @@ impl Files {
 /// How often the source is read again because the session was fenced and what it referred to was swept.
 const RERUNS: usize = 3;
 
+/// Whether a run is to begin anew, behind so many: its session was fenced, and what it referred to was swept.
+pub(super) fn is_to_begin_anew<T>(done: &Result<T>, runs: usize) -> bool {
+    let is_fenced = matches!(done, Err(Error::Repo(repo::Error::Fenced))) && runs < RERUNS;
+    if is_fenced {
+        tracing::warn!("a prune was quicker: what is missing is read again");
+    }
+    is_fenced
+}
+
 /// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
 /// for the next run.
 pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Done> {
     let progress = pace::held(progress, files.read_limit);
     let files = Arc::new(files);
-    for _ in 0..RERUNS {
-        match once(repo, files.clone(), progress.clone()).await {
-            Err(Error::Repo(crate::repo::Error::Fenced)) => {
-                tracing::warn!("a prune was quicker: what is missing is read again");
-            }
-            done => return done,
+    let mut runs = 0;
+    loop {
+        let done = once(repo, files.clone(), progress.clone()).await;
+        if !is_to_begin_anew(&done, runs) {
+            return done;
         }
+        runs += 1;
     }
-    once(repo, files, progress).await
 }
 
 async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>) -> Result<Done> {

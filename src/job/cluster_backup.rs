@@ -18,9 +18,8 @@ use crate::cluster::manifest::Manifest;
 use crate::cluster::volume::{self, Claim, Way};
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::SourceId;
-use crate::format::limits;
 use crate::format::summary::{self, Counts, Missing, Source, Summary};
-use crate::job::backup::{OldTree, finish, is_cut_short};
+use crate::job::backup::{OldTree, finish, is_cut_short, is_to_begin_anew};
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
@@ -28,8 +27,8 @@ use crate::job::volume::unless_cancelled;
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
-    Begun, Index, Lane, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings, begin,
-    commit_again,
+    Begun, Index, LANES, Lane, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer, WriterSettings,
+    begin, commit_again,
 };
 
 /// What to back up, and how.
@@ -73,6 +72,24 @@ pub async fn cluster(
     progress: Arc<dyn Progress>,
 ) -> Result<Done> {
     repo.keys.check_adds()?;
+    let (mut runs, mut swept) = (0, Vec::new());
+    loop {
+        let done = once(repo, cluster, &request, &mut swept, progress.clone()).await;
+        if !is_to_begin_anew(&done, runs) {
+            let (snapshot, summary, known) = done?;
+            return Ok(Done { snapshot, summary, swept, known });
+        }
+        runs += 1;
+    }
+}
+
+async fn once(
+    repo: &Repository,
+    cluster: &Cluster,
+    request: &Request,
+    swept: &mut Vec<String>,
+    progress: Arc<dyn Progress>,
+) -> Result<(Snapshot, Summary, Snapshots)> {
     let stop = progress.clone();
     let found = unless_cancelled(stop.as_ref(), discover(cluster, &request.selection)).await?;
     let claims = volume::claims(&found.manifests);
@@ -83,20 +100,12 @@ pub async fn cluster(
         .chain(hooks.pods.iter().map(|pod| pod.namespace.clone()))
         .collect();
     let taking = Holds::take(cluster, &repo.world, namespaces, access::for_backup, stop.as_ref());
-    let (holds, swept) = taking.await?;
-    let run = Run {
-        repo,
-        cluster,
-        request: &request,
-        found: &found,
-        claims: &claims,
-        hooks: &hooks,
-        holds: &holds,
-    };
+    let (holds, said) = taking.await?;
+    swept.extend(said);
+    let run = Run { repo, cluster, request, found: &found, claims: &claims, hooks: &hooks, holds: &holds };
     let done = run.carry_out(progress).await;
     holds.release().await;
-    let (snapshot, summary, known) = done?;
-    Ok(Done { snapshot, summary, swept, known })
+    done
 }
 
 struct Run<'a> {
@@ -114,7 +123,7 @@ impl Run<'_> {
         let (repo, source) = (self.repo, source(&self.cluster.uid, &self.request.selection));
         let source_id = repo.keys.ids()?.source_id(&source);
         let groups = groups(self.claims, &self.hooks.pods);
-        let (claims, most) = (self.claims.len(), (limits::LANES - 1) / TRIES);
+        let (claims, most) = (self.claims.len(), (LANES - 1) / TRIES);
         if claims > most {
             let (found, most) = (claims as u64, most as u64);
             return Err(crate::repo::Error::TooLarge { what: "the number of claims", found, most }.into());
@@ -125,10 +134,12 @@ impl Run<'_> {
         let (mut before, index) = unless_cancelled(stop, begun.load_before(repo)).await?;
         let Begun { session, mut lanes, view, .. } = begun;
         let index = Arc::new(index);
+        // Held to the end, as the movers' are: so the session is seen to be at work while they are waited for.
         let own = lanes.remove(0);
         let parent = before.parent_of(repo, source_id);
         let parent = parent.and_then(|parent| OldTree::of(repo, parent, source_id));
-        let (saved, stats) = self.save_manifests(own, index, (source_id, parent), progress.clone()).await?;
+        let (saved, stats) =
+            self.save_manifests(own.clone(), index, (source_id, parent), progress.clone()).await?;
         let time = repo.world.now();
         let reading = Reading {
             repo,

@@ -15,6 +15,7 @@ use crate::archive::copy::{Base, Copied as CopiedTree, Known, Setting, Tree, cop
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::{SessionId, hex};
 use crate::format::summary::{CopiedFrom, Counts, Missing, Source, Summary, Volume};
+use crate::job::backup::is_to_begin_anew;
 use crate::job::find::{self, Filter, Which};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
@@ -186,6 +187,17 @@ impl Copying {
 
     /// Copies one snapshot of the plan. After an interrupt nothing is committed.
     pub async fn copy(&mut self, snapshot: &Snapshot, progress: Arc<dyn Progress>) -> Result<Copied> {
+        let mut runs = 0;
+        loop {
+            let copied = self.once(snapshot, progress.clone()).await;
+            if !is_to_begin_anew(&copied, runs) {
+                return copied;
+            }
+            runs += 1;
+        }
+    }
+
+    async fn once(&mut self, snapshot: &Snapshot, progress: Arc<dyn Progress>) -> Result<Copied> {
         let (made, at, stats) = self.make(snapshot, None, progress).await?;
         self.commit(snapshot, made, at, stats).await
     }

@@ -21,6 +21,7 @@ use kist::store::{Store, Verb};
 use object_store::memory::InMemory;
 
 use crate::crash::{End, Patience, indexed, killed_at_each};
+use crate::gc::PruneAt;
 use crate::scene::{
     ABOVE, Scene, WRITER, backup, chain, change, check, described, grow, init, noise, over, record_ids,
     repo_error, restore_into,
@@ -103,6 +104,27 @@ async fn watched(scene: &Scene) -> (Repository, Log) {
     let log = Log::default();
     let store = Store::over(Recording::over(Arc::new(scene.beneath.clone()), &log));
     (scene.open(store).await.unwrap(), log)
+}
+
+/// The story: a copy whose session was fenced, and of which a prune had swept something, ended as failed, and so did the
+/// next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_that_is_fenced_and_swept_by_a_prune_ends_complete_all_the_same() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let source = owner(&scene).await;
+    backup(&source, &scene.source()).await.unwrap();
+    let mut fenced = 0;
+    for steps in [1, 10, 200, 700] {
+        let elsewhere = Elsewhere::new(&scene).await;
+        let target = elsewhere.open(&scene).await;
+        let progress = PruneAt::new(steps, elsewhere.open(&scene).await);
+        let (_, copied) = copy_with(&source, &target, request(Chosen::All), progress).await.unwrap();
+        scene.restore_whole(&target, &copied[0].snapshot.name(), "a copy").await;
+        assert!(check(&target).await.findings.is_empty());
+        fenced += target.store.list(object::COMMITS).await.unwrap().len() - 1;
+    }
+    assert!(fenced > 2, "only {fenced} sessions were fenced");
 }
 
 #[tokio::test(flavor = "multi_thread")]

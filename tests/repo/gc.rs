@@ -204,10 +204,16 @@ async fn a_prune_killed_after_any_effect_is_taken_up_by_the_next() {
 }
 
 /// Prunes in the midst of a backup, when it has been told of so many steps.
-struct PruneAt {
+pub struct PruneAt {
     steps: AtomicI64,
     repo: Repository,
     runtime: tokio::runtime::Handle,
+}
+
+impl PruneAt {
+    pub fn new(steps: i64, repo: Repository) -> Arc<Self> {
+        Arc::new(Self { steps: AtomicI64::new(steps), repo, runtime: tokio::runtime::Handle::current() })
+    }
 }
 
 impl Progress for PruneAt {
@@ -232,12 +238,8 @@ async fn a_backup_that_is_fenced_by_a_prune_ends_complete_all_the_same() {
     for steps in [0, 1, 5, 30, 100, 400, 800] {
         let store = scene.copy();
         let writer = scene.open(store.clone()).await.unwrap();
-        let progress = PruneAt {
-            steps: AtomicI64::new(steps),
-            repo: scene.open(store.clone()).await.unwrap(),
-            runtime: tokio::runtime::Handle::current(),
-        };
-        let done = backup_until(&writer, &scene.source(), Arc::new(progress)).await.unwrap();
+        let progress = PruneAt::new(steps, scene.open(store.clone()).await.unwrap());
+        let done = backup_until(&writer, &scene.source(), progress).await.unwrap();
         let resolved = writer.store.list("commits").await.unwrap().len();
         fenced += usize::from(resolved > names(&writer).await.len());
         let what = format!("after {steps} steps");

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::format::commit::{Root, RootKind};
 use crate::format::id::hex;
 use crate::format::summary::CopiedFrom;
+use crate::job::backup::is_to_begin_anew;
 use crate::job::copy::{Chosen, Copying, Request};
 use crate::job::find::Filter;
 use crate::job::{Error, Result};
@@ -65,11 +67,28 @@ impl Copying {
         ours: &Snapshot,
         progress: Arc<dyn Progress>,
     ) -> Result<bool> {
+        let mut runs = 0;
+        let made = loop {
+            let made = self.heal_once(theirs, ours, progress.clone()).await;
+            if !is_to_begin_anew(&made, runs) {
+                break made?;
+            }
+            runs += 1;
+        };
+        let mut roots = ours.commit.roots.clone();
+        roots.sort_by_key(|root| (root.kind == RootKind::Volume, root.source));
+        Ok(made == roots)
+    }
+
+    async fn heal_once(
+        &mut self,
+        theirs: &Snapshot,
+        ours: &Snapshot,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Vec<Root>> {
         let (made, (session, _), _) = self.make(theirs, Some(ours), progress).await?;
         end_copying(&self.target, session).await?;
-        let mut roots = ours.commit.roots.clone();
-        roots.sort_by_key(|root| (root.kind == crate::format::commit::RootKind::Volume, root.source));
-        Ok(made.roots == roots)
+        Ok(made.roots)
     }
 }
 
