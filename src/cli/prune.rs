@@ -83,7 +83,7 @@ fn show(settings: &Settings, pruned: &Pruned) {
     if settings.json {
         let fields = json!({
             "sweptPacks": pruned.swept_packs, "sweptBytes": pruned.swept_bytes, "fenced": pruned.fenced,
-            "retained": pruned.retained, "waitingFor": waiting,
+            "waitingPacks": pruned.waiting, "retained": pruned.retained, "waitingFor": waiting,
         });
         render::object("prune", fields);
         return;
@@ -97,7 +97,13 @@ fn show(settings: &Settings, pruned: &Pruned) {
         ));
         return;
     }
-    render::line(&format!("deleted {} packs, {}", pruned.swept_packs, bytes(pruned.swept_bytes)));
+    let swept = format!("{} packs, {}", pruned.swept_packs, bytes(pruned.swept_bytes));
+    match pruned.waiting {
+        0 => render::line(&format!("deleted {swept}")),
+        waiting => render::line(&format!(
+            "swept {swept}; {waiting} packs stay until --grace is over: a later `kist prune` deletes them"
+        )),
+    }
     if pruned.retained > 0 {
         let retained = pruned.retained;
         render::line(&format!("{retained} objects are retained by the store: a later prune deletes them"));

@@ -22,8 +22,7 @@ use crate::store::Created;
 use crate::world::Time;
 pub(super) use broken::{Salvaged, verify};
 pub(super) use read::Latest;
-use stored::read_entry;
-pub(super) use stored::{entry_digest, newest_checkpoint, part};
+pub(super) use stored::{entry_digest, newest_checkpoint, part, read_entry};
 
 /// Slots that are asked for at the same time.
 const AHEAD: usize = 4;

@@ -234,3 +234,44 @@ async fn a_prune_loses_nothing_where_the_disk_could_not_read_an_object_once() {
         assert!(checked.findings.is_empty(), "get {nth}, {pruned:?}: {:?}", checked.findings);
     }
 }
+
+/// A prune each night with a grace, and what was forgotten the night before.
+async fn nights(between: u64, grace: u64) {
+    let scene = Scene::new().await;
+    let mut swept: Vec<(i64, String)> = Vec::new();
+    let mut last: Option<SessionId> = None;
+    for night in 0..10 {
+        let at = 1_850_000_000 + night * between as i64;
+        let world = fixed::world(1000 + night as u64, Time(at * 1_000_000_000));
+        let owner = repo::open(scene.store(), &world, &scene.owner, None).await.unwrap();
+        let made = back_up(&scene, &owner, night as u64).await;
+        if let Some(last) = last.replace(made) {
+            forget(&owner, last).await;
+        }
+        let before = repo::Log::load(&owner).await.unwrap().swept;
+        let settings = PruneSettings { grace: Duration::from_secs(grace), ..now() };
+        let pruned = repo::prune(&owner, settings, &|_| {}).await.unwrap();
+        let log = repo::Log::load(&owner).await.unwrap();
+        swept.extend(log.swept.difference(&before).map(|pack| (at, object::pack_key(*pack))));
+        let there: HashSet<String> =
+            scene.store().list("").await.unwrap().into_iter().map(|found| found.key).collect();
+        let staying = swept.iter().filter(|(_, key)| there.contains(key)).count() as u64;
+        assert_eq!(pruned.waiting, staying, "night {night}");
+        for (since, key) in &swept {
+            let age = (at - since) as u64;
+            assert_eq!(there.contains(key), age < grace, "night {night}: {key}, swept {age} s before");
+        }
+    }
+    assert!(swept.len() > 9, "{swept:?}");
+}
+
+/// The story: each checkpoint carries on what is to be deleted, and its age was taken for that of the sweep. So a prune
+/// each night with a grace of a day deleted nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_swept_goes_when_the_grace_is_over_however_often_a_prune_comes() {
+    const DAY: u64 = 24 * 60 * 60;
+    nights(DAY, DAY).await;
+    nights(DAY - 60, DAY).await;
+    nights(DAY, 3 * DAY).await;
+    nights(DAY, DAY / 2).await;
+}

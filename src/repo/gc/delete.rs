@@ -8,11 +8,14 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use crate::format::id::SessionId;
+use crate::format::log::Action;
 use crate::format::object;
 use crate::repo::gc::Pruned;
 use crate::repo::index::Index;
+use crate::repo::log::read_entry;
 use crate::repo::{Log, Repository, Result};
 use crate::store::Class as StoreClass;
+use crate::world::Time;
 
 const PARALLEL_DELETES: usize = 16;
 /// States of checks that are kept: the newest may be damaged.
@@ -23,14 +26,14 @@ const KEPT_CHECKPOINTS: usize = 2;
 /// Deletes what the newest checkpoint stands for: packs that were swept, commits that are gone, deltas of ended epochs,
 /// sessions that nothing needs, older generations.
 pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut Pruned) -> Result<()> {
-    let Some((_, checkpoint)) = &log.base else { return Ok(()) };
-    let age = repo.world.now().secs().saturating_sub(checkpoint.time.secs());
-    let mut keys = Vec::new();
-    if age >= grace.as_secs() as i64 {
-        // Whoever made the checkpoint may have named anything.
-        let may_go = |key: &&String| key.starts_with("packs/") || key.starts_with("commits/");
-        keys.extend(log.state.pending.iter().filter(may_go).cloned());
-    }
+    let Some((slot, checkpoint)) = &log.base else { return Ok(()) };
+    let late = late(repo, log, *slot, grace).await?;
+    // Whoever made the checkpoint may have named anything.
+    let swept =
+        log.state.pending.iter().filter(|key| key.starts_with("packs/") || key.starts_with("commits/"));
+    let (staying, mut keys): (Vec<String>, Vec<String>) = swept.cloned().partition(|key| late.contains(key));
+    pruned.waiting = staying.iter().filter(|key| key.starts_with("packs/")).count() as u64;
+    pruned.retained = 0;
     let epoch = checkpoint.epoch;
     let (deltas, sessions, generations, checks) = tokio::try_join!(
         ended_deltas(repo, epoch),
@@ -55,6 +58,34 @@ pub async fn pending(repo: &Repository, log: &Log, grace: Duration, pruned: &mut
         }
     }
     Ok(())
+}
+
+/// What went by a sweep that is younger than the grace, if all before was deleted: its packs, and what was forgotten before
+/// it. A checkpoint carries on what those before it have let go of, so its own age says nothing of that.
+async fn late(repo: &Repository, log: &Log, newest: u64, grace: Duration) -> Result<HashSet<String>> {
+    let is_over = |since: Time| {
+        repo.world.now().secs().saturating_sub(since.secs())
+            >= i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)
+    };
+    let mut late = HashSet::new();
+    if grace.is_zero() || log.state.pending.is_empty() {
+        return Ok(late);
+    }
+    for slot in (1..=newest).rev() {
+        let entry = match read_entry(repo, slot).await {
+            Ok(Some((entry, _))) => entry,
+            Err(error) if error.is_inconclusive() => return Err(error),
+            // A history that was begun anew: what this slot has let go of nobody knows.
+            _ => return Ok(log.state.pending.iter().cloned().collect()),
+        };
+        match entry.action {
+            Action::Sweep { .. } if is_over(entry.time) => break,
+            Action::Sweep { packs, .. } => late.extend(packs.into_iter().map(object::pack_key)),
+            Action::Forget { sessions } => late.extend(sessions.into_iter().map(object::commit_key)),
+            _ => {}
+        }
+    }
+    Ok(late)
 }
 
 /// Deltas of epochs that the checkpoint stands for.

@@ -47,7 +47,7 @@ pub struct PruneSettings {
     pub silence: Duration,
     /// How long to wait for sessions that are at work. After that the prune ends, and the next one goes on with it.
     pub patience: Duration,
-    /// How long packs that were swept stay for readers that have loaded their index before.
+    /// How long packs that were swept stay for readers that have loaded their index before, from their sweep on.
     pub grace: Duration,
 }
 
@@ -72,6 +72,8 @@ pub struct Pruned {
     pub swept_bytes: u64,
     /// Sessions that had gone silent and were fenced.
     pub fenced: u64,
+    /// Packs of this sweep and of those before that stay until the grace is over: a later prune deletes them.
+    pub waiting: u64,
     /// What the store would not delete yet: the next prune tries again.
     pub retained: u64,
     /// Why it ended before its end.
