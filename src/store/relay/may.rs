@@ -102,12 +102,14 @@ mod tests {
         let get = Operation::Get { limit: 1 };
         let (range, list) = (Operation::Range { start: 0, len: 1 }, Operation::List { from: 0 });
         for may in [May::backup(SESSION, 3), May::restore()] {
-            for key in ["config", "packs/aa/bb", "index/aa/0-0", "index", "sessions/aa", "commits/aa", "gc/1"]
-            {
+            let sealed =
+                "packs/aa/bb index/aa/0-0 index sessions/aa commits/aa gc/1 checkpoints/1 generations/1-a/0";
+            for key in sealed.split(' ').chain(["config"]) {
                 assert!(allows(&may, &get, key) && allows(&may, &range, key), "{key}");
                 assert!(allows(&may, &Operation::Size, key) && allows(&may, &list, key), "{key}");
             }
-            for key in ["keys/aa", "configs", "packsaa", "pack", "probe/a", "..", "keys/packs/a"] {
+            for key in ["keys/aa", "checks/1", "configs", "packsaa", "pack", "probe/a", "..", "keys/packs/a"]
+            {
                 assert!(!allows(&may, &get, key) && !allows(&may, &range, key), "{key}");
                 assert!(!allows(&may, &Operation::Size, key) && !allows(&may, &list, key), "{key}");
             }
