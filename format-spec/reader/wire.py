@@ -133,7 +133,7 @@ def decode_answer(data: bytes) -> dict[str, Any]:
 def _listing(source: Decoder) -> dict[str, Any]:
     following = source.u32()
     objects = []
-    for _ in range(source.count(codec.RELAY_PAGE, 3)):
+    for _ in range(source.count(codec.RELAY_PAGE, 4)):
         key = source.text(codec.STORE_KEY_LEN)
         size, modified = source.varint(), source.signed()
         if not key or abs(modified) > FARTHEST:

@@ -101,6 +101,10 @@ impl<'a> Reader<'a> {
         Error::Invalid { what: self.what, field, found: found.to_string() }
     }
 
+    pub fn too_much(&self, field: &'static str, found: u64, most: usize) -> Error {
+        Error::TooMuch { what: self.what, field, found, most: most as u64 }
+    }
+
     pub fn raw(&mut self, len: usize) -> Result<&'a [u8], Error> {
         if self.left() < len {
             return Err(Error::Short { what: self.what, at: self.all.len() });
@@ -171,7 +175,7 @@ impl<'a> Reader<'a> {
     pub fn count(&mut self, field: &'static str, most: usize, each: usize) -> Result<usize, Error> {
         let found = self.varint()?;
         if found > most as u64 {
-            return Err(Error::TooMuch { what: self.what, field, found, most: most as u64 });
+            return Err(self.too_much(field, found, most));
         }
         let found = found as usize;
         if found.saturating_mul(each) > self.left() {

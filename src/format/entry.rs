@@ -245,7 +245,7 @@ pub(super) fn read_path(input: &mut Reader<'_>, last: &TreePath, first: bool) ->
     if shared > last.0.len() as u64 {
         return Err(input.invalid("shared prefix", shared));
     }
-    let rest = input.bytes("path", limits::PATH_LEN)?;
+    let rest = input.bytes("path", limits::PATH_LEN - shared as usize)?;
     let mut bytes = last.0[..shared as usize].to_vec();
     bytes.extend_from_slice(rest);
     if shared_prefix(&last.0, &bytes) as u64 != shared {
@@ -365,9 +365,12 @@ fn read_attributes(input: &mut Reader<'_>) -> Result<Attributes, Error> {
     for _ in 0..count {
         let name = input.bytes("xattr name", limits::XATTR_NAME_LEN)?.to_vec();
         let value = input.bytes("xattr value", limits::XATTR_VALUE_LEN)?.to_vec();
-        total += name.len() + value.len();
-        if total > limits::XATTRS_LEN || xattrs.last().is_some_and(|(last, _)| *last >= name) {
+        if xattrs.last().is_some_and(|(last, _)| *last >= name) {
             return Err(input.invalid("xattr", escape(&name)));
+        }
+        total += name.len() + value.len();
+        if total > limits::XATTRS_LEN {
+            return Err(input.too_much("xattrs", total as u64, limits::XATTRS_LEN));
         }
         xattrs.push((name, value));
     }

@@ -148,9 +148,9 @@ fn read_inner(input: &mut Reader<'_>, refs: &mut RefsReader<'_>, count: usize) -
 /// Holds all paths of a node, in full, to a limit: each costs a few bytes if it shares its start with the
 /// one before it, so that a small node could take all memory.
 fn take_room(input: &Reader<'_>, room: &mut usize, path: &TreePath) -> Result<(), Error> {
-    *room = room
-        .checked_sub(path.sort_key().len())
-        .ok_or_else(|| input.invalid("paths", "more than a node's in all"))?;
+    let (len, most) = (path.sort_key().len(), limits::NODE_PART_LEN);
+    let beyond = || input.too_much("paths", (most - *room + len) as u64, most);
+    *room = room.checked_sub(len).ok_or_else(beyond)?;
     Ok(())
 }
 

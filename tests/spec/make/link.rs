@@ -185,6 +185,12 @@ fn answers() -> Vec<Vector> {
         ("size-cut", "short", "ends within the size", vec![3, 0, 0, 0]),
         ("listing-empty-page", "invalid", "a page of nothing, but more follow", listing(1, 0, &[])),
         ("listing-cut", "short", "less objects than it says", listing(0, 2, &object)),
+        (
+            "listing-without-room",
+            "short",
+            "an object of 3 bytes; it has at least 4",
+            listing(0, 1, &[0, 0, 0]),
+        ),
         ("listing-key-empty", "invalid", "an object without a key", listing(0, 1, &[0, 0, 0, 0])),
         ("listing-key-not-utf-8", "invalid", "a key that is no text", listing(0, 1, &[1, 0xff, 0, 0])),
         ("listing-too-late", "invalid", "2^40 + 1 seconds", listing(0, 1, &late(&zigzag_2_40_and_1))),

@@ -3,6 +3,7 @@
 use kist::format::codec::Writer;
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
 use kist::format::id::{ChunkId, LinkGroup, NodeId};
+use kist::format::limits;
 use kist::format::node::{Child, ExtentChild, Node, NodeParts};
 use kist::format::refs::ChunkRef;
 use serde_json::Value;
@@ -193,6 +194,29 @@ fn wrong_paths(g: &mut Group) {
     bad("name-too-long", "a name of 256 bytes", &[folder(0, &[b'x'; 256])]);
     let long = joined(refs(1, 0, &[], &[]), vec![1, 0, 0x81, 0x80, 0x04]);
     g.bad("path-too-long", "too-much", "a path of 65,537 bytes", Value::Null, long);
+    wrong_long_paths(g);
+}
+
+/// Paths that are too long only with what they share with the one before.
+fn wrong_long_paths(g: &mut Group) {
+    let mut bad = |name, what, entries: &[Vec<u8>]| g.bad(name, "too-much", what, Value::Null, leaf(entries));
+    let longest = vec!["x"; limits::PATH_LEN / 2].join("\0").into_bytes();
+    let shared = |last: &[u8], rest: &[u8]| {
+        let mut out = Writer::new();
+        out.varint(last.len() as u64);
+        out.bytes(rest);
+        [out.into_bytes(), plain(1)].concat()
+    };
+    let long = [folder(0, &longest), shared(&longest, b"xx")];
+    bad("path-too-long-with-what-it-shares", "a path of 65,535 bytes, then one of 65,537", &long);
+    // Each is the one before and a byte or a name more; all together 4 MiB and some.
+    let mut last = longest[..longest.len() - 256].to_vec();
+    let mut entries = vec![folder(0, &last)];
+    for _ in 0..64 {
+        entries.push(shared(&last, b"x"));
+        last.push(b'x');
+    }
+    bad("paths-too-long-together", "65 paths that share all but a byte, of 4 MiB and more in full", &entries);
 }
 
 fn wrong_attributes(g: &mut Group) {
@@ -222,6 +246,9 @@ fn wrong_attributes(g: &mut Group) {
         "a value of 65,537 bytes",
         &xattrs(&[1, 1, b'a', 0x81, 0x80, 0x04]),
     );
+    let largest = |name: u8| [&[1, name, 0x80, 0x80, 0x04][..], &[0; limits::XATTR_VALUE_LEN]].concat();
+    let together = [vec![8], (b'a'..=b'h').flat_map(largest).collect()].concat();
+    bad("xattrs-too-long-together", "too-much", "eight of 65,537 bytes each", &xattrs(&together));
     bad("link-flag-2", "invalid", "a flag of 2", &[1, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
     bad("link-target-too-long", "too-much", "4,097 bytes", &[&plain(3)[..], &[0x81, 0x20]].concat());
     bad("device-cut", "short", "a device without its minor number", &[&plain(6)[..], &[1, 0, 0, 0]].concat());
