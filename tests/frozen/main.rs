@@ -16,3 +16,4 @@ mod programs;
 mod promises;
 #[path = "../support/trees.rs"]
 mod trees;
+mod unchanged;
