@@ -29,8 +29,12 @@ use crate::run::{Gone, simulate};
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 40;
-/// Seeds that have found something once; the story of each is in the commit that mended it.
-const FOUND: [u64; 0] = [];
+/// Seeds that have found something once. What a seed draws changes with the requests that kist makes, so each is kept for
+/// what it may meet again; the story is in the commit that mended it.
+const FOUND: [u64; 2] = [
+    34,  // two loads of the log at the same time, of which one had seen an entry that the other lacked: an alarm
+    134, // a collector whose list of commits was older than another's checkpoint: "damaged"
+];
 
 fn run(seed: u64) -> Gone {
     simulate(seed).unwrap_or_else(|broken| {
@@ -48,7 +52,7 @@ fn given(name: &str) -> Option<u64> {
 #[test]
 fn whatever_happens_no_snapshot_that_was_told_is_lost() {
     let mut sum = [0; 7];
-    for seed in FOUND.into_iter().chain(0..SEEDS) {
+    for seed in FOUND.into_iter().filter(|seed| *seed >= SEEDS).chain(0..SEEDS) {
         let gone = run(seed);
         let Gone { told, fenced, resumed, prunes, swept, repacked, deaths, .. } = gone;
         let counts = [told, fenced, resumed, prunes, swept, repacked, deaths];
