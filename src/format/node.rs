@@ -357,7 +357,7 @@ mod tests {
         };
         let decode = |entries: u32| Node::decode(&Node::Leaf((0..entries).map(entry).collect()).encode());
         assert!(decode(69).is_ok());
-        assert!(matches!(decode(70), Err(Error::Invalid { field: "paths", .. })));
+        assert!(matches!(decode(70), Err(Error::TooMuch { field: "paths", .. })));
         let child = |n: u32| Child { last: entry(n).path, node: NodeId([1; 32]) };
         let children = (0..70).map(child).collect();
         let inner = Node::decode(&Node::Inner { level: 1, children }.encode());
