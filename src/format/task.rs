@@ -188,6 +188,13 @@ pub struct Progress {
     pub pack_bytes: u64,
 }
 
+/// Asks for the key of a lane; not JSON. Answered with the 32 bytes of the key, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRequest {
+    pub session: SessionId,
+    pub lane: u32,
+}
+
 impl Task {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(serde_json::to_vec(self).expect("a task is plain data"))
@@ -229,6 +236,22 @@ impl Progress {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         decode("progress", bytes)
+    }
+}
+
+impl KeyRequest {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.raw(&self.session.0);
+        out.u32(self.lane);
+        out.into_bytes()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut input = Reader::new("key request", bytes);
+        let request = Self { session: SessionId::read(&mut input)?, lane: input.u32()? };
+        input.end()?;
+        Ok(request)
     }
 }
 

@@ -31,8 +31,8 @@ use crate::format::entry::TreePath;
 use crate::format::frame::{Message, kind};
 use crate::format::id::{NodeId, SessionId, SourceId};
 use crate::format::task::{
-    BackedUp, Direct, Done, Failure, FailureClass, Hex, Progress as Told, Report, Restored, Task, Transport,
-    VERSION, Work,
+    BackedUp, Direct, Done, Failure, FailureClass, Hex, KeyRequest, Progress as Told, Report, Restored, Task,
+    Transport, VERSION, Work,
 };
 use crate::format::{limits, object};
 use crate::job::backup::{OldTree, finish};
@@ -273,8 +273,8 @@ struct Asking {
 
 impl AskLaneKey for Asking {
     fn lane_key(&self, session: SessionId, lane: u32) -> Option<Key> {
-        let request = Bytes::from([&session.0[..], &lane.to_le_bytes()].concat());
-        let answer = self.runtime.block_on(self.calls.call(kind::KEY_REQUEST, request)).ok()?;
+        let request = KeyRequest { session, lane }.encode();
+        let answer = self.runtime.block_on(self.calls.call(kind::KEY_REQUEST, request.into())).ok()?;
         Some(Key::new(answer.body.as_ref().try_into().ok()?))
     }
 }

@@ -13,9 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::cluster::mover::Mover;
 use crate::format::frame::{Message, kind};
-use crate::format::id::SessionId;
 use crate::format::keys::KeyName;
-use crate::format::task::{self, Direct, Failure, FailureClass, Hex, Report, Task, Work};
+use crate::format::task::{self, Direct, Failure, FailureClass, Hex, KeyRequest, Report, Task, Work};
 use crate::job::{Error, Result};
 use crate::progress::{Progress, Unit, cancelled};
 use crate::repo::{Reader, Repository, chain};
@@ -190,12 +189,10 @@ impl Talk {
                 self.told = now;
             }
             kind::REPORT => {
-                let report = Report::decode(&body);
-                self.report = Some(report.map_err(|error| Error::Link { what: error.to_string() }));
+                self.report = Some(Report::decode(&body).map_err(garbled));
             }
             kind::FAILURE => {
-                let failure = Failure::decode(&body);
-                let failure = failure.map_err(|error| Error::Link { what: error.to_string() })?;
+                let failure = Failure::decode(&body).map_err(garbled)?;
                 self.report = Some(Err(match failure.class {
                     FailureClass::Interrupted if progress.is_cancelled() => Error::Interrupted,
                     // It stopped for a reason of its own, as when it was sent what it does not know.
@@ -205,8 +202,12 @@ impl Talk {
                     class => Error::Mover { class, message: failure.message },
                 }));
             }
-            // Of a newer mover; nothing waits for an answer to it.
-            _ => tracing::debug!(kind, "a message that is not known was passed over"),
+            // Other kinds than these are a job's to send; what no kind is, the link refuses.
+            kind => {
+                return Err(Error::Link {
+                    what: format!("the mover sent a message of kind {kind}, a job's own"),
+                });
+            }
         }
         Ok(())
     }
@@ -218,11 +219,15 @@ impl Talk {
     }
 }
 
+fn garbled(error: crate::format::Error) -> Error {
+    Error::Link { what: error.to_string() }
+}
+
 /// 32 bytes, or nothing if there is no such key or the order has none to give.
 async fn lane_key(keys: Option<&Reader>, request: &[u8]) -> Result<Bytes> {
-    let name = request.first_chunk::<16>().zip(request[request.len().min(16)..].first_chunk::<4>());
-    let (Some((session, lane)), Some(reader)) = (name, keys) else { return Ok(Bytes::new()) };
-    let name = KeyName::Data { session: SessionId(*session), lane: u32::from_le_bytes(*lane) };
+    let KeyRequest { session, lane } = KeyRequest::decode(request).map_err(garbled)?;
+    let Some(reader) = keys else { return Ok(Bytes::new()) };
+    let name = KeyName::Data { session, lane };
     let key = reader.wait_for_lane_key(&name).await?;
     Ok(key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.expose())))
 }
@@ -235,4 +240,40 @@ async fn stop(sender: Sender, progress: Arc<dyn Progress>) {
         std::future::pending::<()>().await;
     };
     let _ = tokio::time::timeout(STOPPING, asked).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{duplex, split};
+
+    use super::*;
+    use crate::progress::Silent;
+    use crate::store::Store;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mover_that_sends_what_only_a_job_may_ends_the_link() {
+        for kind in [kind::TASK, kind::CANCEL, kind::STORE_ANSWER, kind::KEY_ANSWER] {
+            let [job, mover] = {
+                let (job, mover) = duplex(1 << 16);
+                [job, mover].map(|stream| {
+                    let (read, write) = split(stream);
+                    link(read, write, Limits::default())
+                })
+            };
+            let talk = Talk {
+                sender: job.0,
+                served: Arc::new(Relayed::new(Store::memory(), May::restore())),
+                keys: None,
+                task: None,
+                told: task::Progress::default(),
+                report: None,
+                answering: JoinSet::new(),
+            };
+            mover.0.send(kind, 0, Bytes::new()).await.unwrap();
+            let ended = talk.converse(job.1, Arc::new(Silent)).await;
+            assert!(matches!(&ended, Err(Error::Link { what }) if what.contains("a job's own")), "{kind}");
+            let (_, mut from_job) = mover;
+            assert!(from_job.next().await.is_err(), "the link is still there");
+        }
+    }
 }
