@@ -118,6 +118,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// As a snapshot has it. None if the path is not one of a manifest, or if that is no object with metadata.
+    pub fn decode(path: &TreePath, body: &[u8]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        match body.is_object() && body["metadata"].is_object() {
+            true => Some(Self { key: ObjectKey::from_path(path)?, body }),
+            false => None,
+        }
+    }
+
     pub fn metadata(&self, field: &str) -> &Value {
         &self.body["metadata"][field]
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::archive::documents;
 use crate::cluster::Cluster;
 use crate::cluster::access;
-use crate::cluster::manifest::{Manifest, ObjectKey};
+use crate::cluster::manifest::Manifest;
 use crate::cluster::mover::{Mover, Place, Purpose, volume_path};
 use crate::cluster::restore::{
     AFTER_VOLUMES, BEFORE_VOLUMES, ClaimToFill, NotReady, Options, Plan, Report as Objects, apply,
@@ -105,12 +105,8 @@ pub async fn prepare(
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let mut manifests = Vec::new();
     for (path, body) in documents::load(&reader, root).await? {
-        let key = ObjectKey::from_path(&path);
-        let body = serde_json::from_slice(&body).ok();
-        match key.zip(body) {
-            Some((key, body)) => manifests.push(Manifest { key, body }),
-            None => return Err(Error::NotInSnapshot { path: path.to_string(), snapshot: found.name() }),
-        }
+        let not_there = || Error::NotInSnapshot { path: path.to_string(), snapshot: found.name() };
+        manifests.push(Manifest::decode(&path, &body).ok_or_else(not_there)?);
     }
     let target = look(cluster, &manifests, options).await?;
     let mut plan = plan(&manifests, &target, options);

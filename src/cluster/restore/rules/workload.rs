@@ -52,8 +52,8 @@ pub(super) fn stateful_set(draft: &mut Draft<'_>) {
 }
 
 pub(super) fn cron_job(draft: &mut Draft<'_>) {
-    if draft.body["spec"]["suspend"] != true {
-        draft.body["spec"]["suspend"] = json!(true);
+    let Some(spec) = draft.body["spec"].as_object_mut() else { return };
+    if spec.insert("suspend".into(), json!(true)) != Some(json!(true)) {
         draft.said(SUSPENDED.into());
     }
 }
