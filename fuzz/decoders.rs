@@ -4,7 +4,12 @@
 //! accepts must encode to the same bytes again. Where a seal or a signature stands before the
 //! decoder, the bytes are sealed or signed here, so that the decoder itself is reached.
 
-#![allow(dead_code, reason = "a fuzz target uses one of these, the tests use the table")]
+#![allow(dead_code, unused_imports, reason = "a fuzz target uses one of these, the tests use the table")]
+
+mod cluster;
+mod links;
+
+use std::sync::{Arc, LazyLock};
 
 use kist::crypto::secret::Key;
 use kist::crypto::{context, hash, seal, sign};
@@ -12,23 +17,27 @@ use kist::format::checkpoint::{Checkpoint, State};
 use kist::format::checks::Checks;
 use kist::format::codec::{Reader, Writer};
 use kist::format::commit::{Commit, Resolution, fence};
-use kist::format::config::Config;
+use kist::format::config::{Chunker, Config};
 use kist::format::entry::escape;
-use kist::format::frame::{Assembly, Frame, Message, opening, take_opening};
-use kist::format::id::{KeyId, PackId, RepoId, SlotId};
+use kist::format::id::{KeyId, PackId, RecordId, RepoId, SlotId, SourceId};
 use kist::format::index::IndexDelta;
 use kist::format::keys::{
-    Domain, INFO_LEN, KeyFile, Lock, OwnerSecrets, Role, RoleSecrets, Secrets, Slot, SlotInfo, Trust,
+    Certificate, Domain, INFO_LEN, KeyFile, KeyName, Lock, OwnerSecrets, Role, RoleSecrets, Secrets, Slot,
+    SlotInfo, Trust,
 };
 use kist::format::log::Entry;
 use kist::format::node::{Node, NodeParts, decode_refs};
-use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc};
-use kist::format::relay::{Answer, Request};
+use kist::format::object;
+use kist::format::pack::{RecordHeader, TRAILER_LEN, Toc, part_context};
 use kist::format::session::Session;
 use kist::format::summary::Summary;
 use kist::format::task::{Failure, Progress, Report, Task};
-use kist::store::StoreUrl;
-use kist::world::Time;
+use kist::repo::{Keys, MoverKeys, Repository, open_record};
+use kist::store::{Store, StoreUrl};
+use kist::world::{Time, fixed};
+
+pub use cluster::{hook, manifests, owed};
+pub use links::{frame, key_request, link, message, relay_answer, relay_request, wire};
 
 /// What must hold of any bytes; panics if it does not.
 type Target = fn(&[u8]);
@@ -41,13 +50,18 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("commit", commit),
     ("config", config),
     ("frame", frame),
+    ("hook", hook),
     ("index", index),
     ("key_file", key_file),
+    ("key_request", key_request),
     ("kit", kit),
     ("link", link),
     ("log", log),
+    ("manifests", manifests),
     ("message", message),
     ("node", node),
+    ("owed", owed),
+    ("record", record),
     ("record_header", record_header),
     ("relay_answer", relay_answer),
     ("relay_request", relay_request),
@@ -56,10 +70,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("slot_contents", slot_contents),
     ("slot_info", slot_info),
     ("state", state),
+    ("store_key", store_key),
     ("store_url", store_url),
     ("summary", summary),
     ("task", task),
     ("toc", toc),
+    ("wire", wire),
 ];
 
 const REPO: RepoId = RepoId([1; 16]);
@@ -304,6 +320,41 @@ pub fn record_header(bytes: &[u8]) {
     }
 }
 
+/// A reader's keys; all that matters of them is the structure key.
+static KEYS: LazyLock<Arc<Keys>> = LazyLock::new(|| {
+    let owner = key(5);
+    let config = Config { repo: REPO, features: 0, chunker: Chunker::DEFAULT, owner: sign::public(&owner) };
+    let names = (Role::Reader, KeyId([6; 16]), Domain::default_one().id(), 0);
+    let keys = MoverKeys {
+        certificate: Certificate::issue(&owner, REPO, names, sign::public(&key(7)), ""),
+        structure: key(8),
+        id: key(9),
+        chunker: key(10),
+        meta: (KeyName::Meta { scope: KeyId([6; 16]), source: SourceId([7; 16]) }, key(11)),
+    };
+    Repository::at_mover(Store::memory(), config, keys, None, fixed::world(1, Time(0))).keys
+});
+
+/// A record: the plaintext of its header, then what is sealed in its parts, compressed or not.
+pub fn record(bytes: &[u8]) {
+    let Some((header, mut rest)) = bytes.split_at_checked(84) else { return };
+    let bound_to = [b"kist record header".as_slice(), &REPO.0].concat();
+    let mut record = seal::seal(&key(8), NONCE, &bound_to, header);
+    let Ok(header) = RecordHeader::open(&key(8), REPO, &record) else { return };
+    for (number, part) in header.parts.iter().enumerate().filter(|(_, part)| part.stored_len > 0) {
+        let (plain, behind) = rest.split_at((part.stored_len as usize - seal::OVERHEAD).min(rest.len()));
+        rest = behind;
+        let is_refs = number == 0 && matches!(header.id, RecordId::Node(_));
+        let context = part_context(REPO, &header.id, number as u8, &header.key);
+        let sealed = seal::seal(&key(if is_refs { 8 } else { 12 }), NONCE, &context, plain);
+        record.extend_from_slice(&sealed);
+    }
+    if let Ok(parts) = open_record(&KEYS, &header.id, &record, |_| Ok(Some(key(12)))) {
+        let lens: Vec<usize> = header.parts.iter().map(|part| part.raw_len as usize).collect();
+        assert!(parts.iter().map(Vec::len).eq(lens[..parts.len()].iter().copied()));
+    }
+}
+
 /// The plaintext of a table of contents, behind 64 KiB of pack.
 pub fn toc(bytes: &[u8]) {
     let about = |what: &[u8]| [what, &REPO.0, &PACK.0].concat();
@@ -339,57 +390,34 @@ pub fn node(bytes: &[u8]) {
     }
 }
 
+/// A key in a listing of the store.
+pub fn store_key(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(session) = object::parse_session(object::SESSIONS, text) {
+        assert_eq!(object::session_key(session), text);
+    }
+    if let Some(session) = object::parse_session(object::COMMITS, text) {
+        assert_eq!(object::commit_key(session), text);
+    }
+    if let Some((session, lane)) = object::parse_index(text) {
+        assert!(text.starts_with(object::index_key(session, lane, 0).trim_end_matches('0')));
+    }
+    let slots: [(_, fn(u64) -> String); 3] = [
+        (object::GC_LOG, object::log_key),
+        (object::CHECKPOINTS, object::checkpoint_key),
+        (object::CHECKS, object::checks_key),
+    ];
+    for (folder, key) in slots {
+        if let Some(slot) = object::parse_slot(folder, text) {
+            assert_eq!(key(slot), text);
+        }
+    }
+}
+
 pub fn store_url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(url) = StoreUrl::parse(text) {
         let again = StoreUrl::parse(&url.to_string());
         assert_eq!(again.expect("a URL as it is shown can be parsed"), url, "{text:?}");
-    }
-}
-
-pub fn frame(bytes: &[u8]) {
-    if let Ok(frame) = Frame::decode(bytes) {
-        let mut again = Vec::new();
-        frame.encode(&mut again);
-        assert_eq!(again, bytes);
-    }
-}
-
-/// What one side reads: an opening, then frames, their payloads put together.
-pub fn link(bytes: &[u8]) {
-    let mut input = bytes.into();
-    if !matches!(take_opening(&mut input), Ok(true)) {
-        return;
-    }
-    let (mut again, mut assembly) = (opening().to_vec(), Assembly::default());
-    while let Ok(Some(frame)) = Frame::take(&mut input) {
-        frame.encode(&mut again);
-        if let Frame::Piece { last, payload, .. } = frame {
-            match assembly.push(&payload, last) {
-                Ok(whole) => assert_eq!(whole.is_some(), last),
-                Err(_) => break,
-            }
-        }
-        assert!(assembly.held() <= bytes.len());
-    }
-    assert!(bytes.starts_with(&again));
-}
-
-/// The payloads of a message, end to end.
-pub fn message(bytes: &[u8]) {
-    if let Ok(message) = Message::decode(bytes) {
-        assert_eq!(message.encode(), bytes);
-    }
-}
-
-pub fn relay_request(bytes: &[u8]) {
-    if let Ok(request) = Request::decode(&bytes.to_vec().into()) {
-        assert_eq!(request.encode(), bytes);
-    }
-}
-
-pub fn relay_answer(bytes: &[u8]) {
-    if let Ok(answer) = Answer::decode(&bytes.to_vec().into()) {
-        assert_eq!(answer.encode(), bytes);
     }
 }

@@ -296,7 +296,7 @@ fn note(hooks: &[PodHooks]) -> String {
 }
 
 /// The pods, all of the lease's own namespace, to which its run owes their post-hooks.
-pub(super) fn debts(object: &Object) -> Result<BTreeSet<String>, String> {
+pub fn debts(object: &Object) -> Result<BTreeSet<String>, String> {
     let Some(note) = object.annotations().get(OWES) else { return Ok(BTreeSet::new()) };
     let debts: Vec<Debt> = serde_json::from_str(note)
         .map_err(|error| format!("its note of owed hooks can't be read: {error}"))?;

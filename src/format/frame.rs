@@ -33,6 +33,9 @@ const PIECE_HEAD_LEN: usize = 11;
 pub const PAYLOAD_LEN: usize = FRAME_LEN - PIECE_HEAD_LEN;
 /// Kind, call and length before a body.
 const MESSAGE_HEAD_LEN: usize = 9;
+/// How many times what has come in of a body is taken in memory for it: few steps, and moving to the last
+/// one holds a sixteenth more than the body.
+const AHEAD: usize = 16;
 
 const FRAME: &str = "frame";
 const MESSAGE: &str = "message";
@@ -269,6 +272,15 @@ struct Partial {
     body: Vec<u8>,
 }
 
+impl Partial {
+    /// Takes memory by what has come in: the length is only what the other side says.
+    fn make_room(&mut self, total: usize) {
+        if total > self.body.capacity() {
+            self.body.reserve_exact(self.len.min(AHEAD * total) - self.body.len());
+        }
+    }
+}
+
 impl Assembly {
     /// Bytes that are held.
     pub fn held(&self) -> usize {
@@ -287,15 +299,14 @@ impl Assembly {
             none => {
                 let mut input = Reader::new(MESSAGE, payload);
                 let (kind, call, len) = Message::read_head(&mut input)?;
-                // All of it at once, held to its limit: growing would take twice as much.
-                let body = Vec::with_capacity(len);
-                (none.insert(Partial { kind, call, len, body }), &payload[input.at()..])
+                (none.insert(Partial { kind, call, len, body: vec![] }), &payload[input.at()..])
             }
         };
         let total = partial.body.len() + payload.len();
         if total > partial.len {
             return Err(Error::LeftOver { what: MESSAGE, left: total - partial.len });
         }
+        partial.make_room(total);
         partial.body.extend_from_slice(payload);
         match (total == partial.len, last) {
             (true, true) => {}

@@ -46,6 +46,7 @@ pub use keys::{AskLaneKey, Keys, MoverKeys};
 pub use log::{Appended, Log, Plan};
 pub use open::{Degrade, Init, Unlock, init, open, place_of, stored_config};
 pub use owner::LikeKeys;
+pub use pack_builder::open_record;
 pub use reader::Reader;
 pub use repair::{Losses, Planned, RepairPlan, Repaired, losses, plan_repair, repair};
 pub use seen::Seen;

@@ -447,6 +447,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// The text is the server's to choose; it is no fuzz target because `object_store` stands before it.
+        #[test]
+        fn whatever_a_server_answers_is_read_and_shown_cut(
+            status in "[0-9]{0,4}", body in "(<Code>|</Code>|<Message>|</Message>|[(]code: |[)]|: |\\PC{0,300}){0,8}",
+            part: bool,
+        ) {
+            let text = match part {
+                true => format!("Bulk delete request failed for key {body}{status})"),
+                false => format!("Server returned non-2xx status code: {status} {body}"),
+            };
+            if let Some(reply) = reply(&text) {
+                assert!(reply.code.chars().count() <= 200 && reply.message.chars().count() <= 200);
+            }
+            for verb in [Verb::Get, Verb::Delete] {
+                assert!(classify(at(verb), generic(text.clone())).key() == Some("packs/aa/b"));
+            }
+        }
+    }
+
     #[test]
     fn system_errors_are_classed_by_kind_and_keep_their_code() {
         for (code, class) in [

@@ -3,23 +3,19 @@
 //! `fuzz/decoders.rs` is the same file that the fuzz targets use. Seeds are made from the
 //! vectors (`KIST_VECTORS=write`); what a fuzzer found later lies beside them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kist::crypto::seal;
-use kist::crypto::secret::Key;
-use kist::format::checkpoint::State;
-use kist::format::frame::opening;
-use kist::format::id::{RepoId, SessionId, hex};
-use kist::format::object;
+use kist::format::id::hex;
 
-use crate::check::{part_key, slot_plain};
 use crate::decoders::TARGETS;
 use crate::make;
 use crate::material::draw;
-use crate::vector::{Encoded, Vector};
+use crate::seeds::{seed, seeds};
+use crate::vector::{Encoded, Outcome};
 
-fn fuzz() -> PathBuf {
+pub fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
@@ -95,8 +91,94 @@ pub fn mutated(bytes: &[u8], random: [u8; 16]) -> Vec<u8> {
     out
 }
 
+/// What a defect of the seal or of the signature over it keeps from the decoder behind it has no place in a corpus.
 #[test]
-fn every_decoder_has_a_fuzz_target_and_a_corpus_and_nothing_else_has() {
+fn every_vector_is_in_the_corpus_of_its_target_but_for_what_no_key_opens() {
+    seed();
+    let corpora: BTreeMap<&str, BTreeSet<Vec<u8>>> = TARGETS
+        .iter()
+        .map(|(name, _)| (*name, files(name).into_iter().map(|(_, bytes)| bytes).collect()))
+        .collect();
+    for vector in make::all() {
+        let seeds = seeds(&vector);
+        let is_shut =
+            matches!(&vector.outcome, Outcome::Error(class) if class == "crypto" || class == "short");
+        let is_computed = matches!(vector.encoded, Encoded::None);
+        assert!(!seeds.is_empty() || is_shut || is_computed, "{}: no target runs it", vector.name);
+        for (target, bytes) in seeds {
+            assert!(corpora[target].contains(&bytes), "{}: not in the corpus of {target}", vector.name);
+        }
+    }
+}
+
+/// Decoders without a target of their own, and why.
+const OTHERWISE: [(&str, &str); 5] = [
+    ("$name::parse", "ids in hex: store_key"),
+    ("Secrets::decode", "in a slot: slot_contents"),
+    ("Schedule::parse", "what the user types"),
+    ("Which::parse", "what the user types"),
+    ("OwnPod::parse", "what the pod's own template says"),
+];
+
+/// Functions of the library that take foreign bytes or texts apart, as they are called. What `cli` reads is the user's.
+fn decoders() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for text in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let mut of = String::new();
+        for line in text.lines() {
+            if line == "}" {
+                of.clear();
+            }
+            let line = line.trim_start();
+            if let Some(name) = line.strip_prefix("impl").and_then(|rest| rest.strip_suffix(" {")) {
+                let name = name.rsplit(' ').next().expect("a type");
+                of = format!("{}::", name.split('<').next().expect("a name"));
+            }
+            let Some((_, function)) = line.split_once("fn ").filter(|_| line.starts_with("pub")) else {
+                continue;
+            };
+            let name = function.split(['(', '<']).next().expect("a name");
+            if ["decode", "parse", "from_kit", "take_opening", "open_record"]
+                .iter()
+                .any(|p| name.starts_with(p))
+            {
+                found.insert(format!("{of}{name}"));
+            }
+        }
+    }
+    found
+}
+
+fn sources(folder: &Path) -> Vec<String> {
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut texts = vec![];
+    for path in paths.filter(|path| !path.ends_with("src/cli")) {
+        match path.is_dir() {
+            true => texts.extend(sources(&path)),
+            false => texts.push(std::fs::read_to_string(&path).expect("a source")),
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_decoder_of_the_library_is_called_by_a_fuzz_target() {
+    let targets =
+        ["decoders.rs", "cluster.rs", "links.rs"].map(|file| std::fs::read_to_string(fuzz().join(file)));
+    let targets = targets.map(|text| text.expect("a file of targets")).concat();
+    let otherwise: BTreeSet<String> = OTHERWISE.iter().map(|(name, _)| name.to_string()).collect();
+    let decoders = decoders();
+    assert!(decoders.len() > 30, "{decoders:?}");
+    let uncalled: BTreeSet<String> =
+        decoders.into_iter().filter(|name| !targets.contains(&format!("{name}("))).collect();
+    assert_eq!(
+        uncalled, otherwise,
+        "a decoder needs a target, or a line in OTHERWISE; a line there a decoder"
+    );
+}
+
+#[test]
+fn every_target_has_a_file_and_a_corpus_and_nothing_else_has() {
     seed();
     let names = |folder: &str| {
         let entries = std::fs::read_dir(fuzz().join(folder)).expect("a folder");
@@ -118,100 +200,4 @@ fn every_decoder_has_a_fuzz_target_and_a_corpus_and_nothing_else_has() {
             std::fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).expect("a target");
         assert!(target.contains(&format!("decoders::{name}(data)")), "{name}: calls another decoder");
     }
-}
-
-/// With `KIST_VECTORS=write`: writes the seeds that are not there, once.
-pub fn seed() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        if std::env::var_os("KIST_VECTORS").is_none_or(|value| value != "write") {
-            return;
-        }
-        let urls = ["/srv/kist", "file:///srv/kist", "s3://bucket/a/b?endpoint=http://[::1]:9000&region=x"];
-        for (number, url) in urls.iter().enumerate() {
-            write_new(&fuzz().join(format!("corpus/store_url/seed-{number}")), url.as_bytes());
-        }
-        for vector in make::all() {
-            for (target, bytes) in seeds(&vector) {
-                let name = vector.name.replace('/', "-");
-                write_new(&fuzz().join("corpus").join(target).join(name), &bytes);
-            }
-        }
-    });
-}
-
-/// What a vector is to the fuzz targets: without its seal, without its padding, without its signature.
-fn seeds(v: &Vector) -> Vec<(&'static str, Vec<u8>)> {
-    let bytes = match &v.encoded {
-        Encoded::None => return vec![],
-        Encoded::Text(text) => {
-            let target = if v.form == "kit" { "kit" } else { "key_file" };
-            return vec![(target, text.clone().into_bytes())];
-        }
-        Encoded::Bytes(bytes) => bytes.clone(),
-    };
-    let open = |key: String| {
-        let (structure, repo) = (Key::new(v.hex("structure")), RepoId(v.hex("repository")));
-        let mut plain = object::open_object("seed", &structure, repo, &key, &bytes).ok()?;
-        plain.truncate(plain.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1));
-        Some(plain)
-    };
-    let session = || SessionId(v.hex("session"));
-    let seed = match v.form.as_str() {
-        "varint" => Some(("codec", [&[0], &bytes[..]].concat())),
-        "signed" => Some(("codec", [&[1], &bytes[..]].concat())),
-        "config" => Some(("config", bytes[..bytes.len().min(83)].to_vec())),
-        "slot" => {
-            let [info, secrets] = slot_plain(v);
-            let info = info.map(|plain| ("slot_info", plain));
-            let secrets = secrets.map(|plain| ("slot_contents", plain));
-            return info.into_iter().chain(secrets).chain([("slot", bytes)]).collect();
-        }
-        "record-header" => opened(v, b"kist record header", &[], &bytes).map(|p| ("record_header", p)),
-        "pack" => toc_plain(v, &bytes).map(|plain| ("toc", plain)),
-        "index" => open(object::index_key(session(), v.number("lane") as u32, v.number("number") as u32))
-            .map(|plain| ("index", plain[..plain.len().saturating_sub(64)].to_vec())),
-        "node" => Some(("node", bytes)),
-        "session" => open(object::session_key(session())).map(|plain| ("session", plain)),
-        "commit" => {
-            let plain = open(object::commit_key(session()));
-            let summary = v.name.ends_with("/ok").then(|| crate::check::check(v).ok()).flatten();
-            let summary = summary.map(|c| ("summary", c.fields["summary"].to_string().into_bytes()));
-            return plain.map(|plain| ("commit", plain)).into_iter().chain(summary).collect();
-        }
-        "log" => open(object::log_key(v.number("slot"))).map(|plain| ("log", plain)),
-        "checkpoint" => open(object::checkpoint_key(v.number("slot"))).map(|plain| ("checkpoint", plain)),
-        "checks" => open(object::checks_key(v.number("number"))).map(|plain| ("checks", plain)),
-        "state" => open(part_key(v)).map(|plain| match State::piece(&plain) {
-            Ok(state) => ("state", state.to_vec()),
-            Err(_) => ("state", plain),
-        }),
-        "index-part" => open(part_key(v)).map(|plain| ("index", plain)),
-        "opening" => Some(("link", bytes)),
-        "frame" => return vec![("link", [&opening()[..], &bytes].concat()), ("frame", bytes)],
-        "message" => return vec![("link", as_stream(&bytes)), ("message", bytes)],
-        "relay-request" => Some(("relay_request", bytes)),
-        "relay-answer" => Some(("relay_answer", bytes)),
-        other => panic!("{other} has bytes but no fuzz target"),
-    };
-    seed.into_iter().collect()
-}
-
-/// An opening, and a message that fits one frame in its frame.
-fn as_stream(message: &[u8]) -> Vec<u8> {
-    let head = [&[2][..], &1_u64.to_le_bytes(), &(message.len() as u16).to_le_bytes()].concat();
-    [&opening()[..], &head, message].concat()
-}
-
-fn opened(v: &Vector, what: &[u8], more: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    let repo: [u8; 16] = v.hex("repository");
-    seal::open(&Key::new(v.hex("structure")), &[what, &repo, more].concat(), sealed).ok()
-}
-
-fn toc_plain(v: &Vector, pack: &[u8]) -> Option<Vec<u8>> {
-    let id: [u8; 16] = v.hex("pack");
-    let (rest, trailer) = pack.split_last_chunk::<44>()?;
-    let len = opened(v, b"kist pack trailer", &id, trailer)?;
-    let len = u32::from_le_bytes(*len.first_chunk()?) as usize;
-    opened(v, b"kist pack toc", &id, &rest[rest.len().checked_sub(len)?..])
 }

@@ -12,6 +12,7 @@ mod material;
 mod memory;
 mod props;
 mod reader;
+mod seeds;
 mod shapes;
 mod tables;
 mod vector;

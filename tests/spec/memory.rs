@@ -4,6 +4,8 @@
 //! Counted is the most that is held at a time by decoding, and by encoding again what was accepted (the targets of
 //! `fuzz/decoders.rs`). The numbers are those of format-spec/README.md, *Duties of every decoder*.
 
+use std::collections::BTreeSet;
+
 use allocation_counter::measure;
 use kist::format::checkpoint::{Fact, Row, State};
 use kist::format::codec::Writer;
@@ -17,9 +19,13 @@ use kist::format::relay::{Answer, Listed};
 use kist::world::Time;
 
 use crate::check::join_node;
-use crate::corpus::{files, mutated, seed};
+use crate::corpus::{files, mutated};
 use crate::decoders::TARGETS;
+use crate::make;
 use crate::material::draw;
+use crate::seeds::{seed, seeds};
+use crate::tables::all_limits;
+use crate::vector::Outcome;
 
 /// Bytes that may be held for each byte of the input, …
 const MULTIPLE: u64 = 64;
@@ -31,10 +37,21 @@ const PATHS: u64 = 2 * limits::NODE_PART_LEN as u64;
 /// Panics if the target takes more than its input allows. Gives how much it took.
 fn held_to_limit(target: &str, decode: fn(&[u8]), bytes: &[u8], what: &str) -> u64 {
     let most = measure(|| decode(bytes)).bytes_max;
-    let paths = if target == "node" { PATHS } else { 0 };
-    let allowed = FIXED + paths + MULTIPLE * bytes.len() as u64;
+    let more = match target {
+        "node" => PATHS,
+        "record" => raw_lengths(bytes),
+        _ => 0,
+    };
+    let allowed = FIXED + more + MULTIPLE * bytes.len() as u64;
     assert!(most <= allowed, "{target}, {what}: {} bytes took {most}, {allowed} are allowed", bytes.len());
     most
+}
+
+/// What the header of a record says that its parts are once they are decompressed (chapter 4).
+fn raw_lengths(record: &[u8]) -> u64 {
+    let lengths =
+        [71, 80].map(|at| record.get(at..at + 4).map_or([0; 4], |len| len.try_into().expect("4 bytes")));
+    lengths.iter().map(|len| u64::from(u32::from_le_bytes(*len))).sum()
 }
 
 #[test]
@@ -50,6 +67,40 @@ fn no_decoder_takes_more_memory_than_a_multiple_of_its_input() {
             }
         }
     }
+}
+
+/// Each vector that is accepted, with each of its bytes taken for the start of a length or count, and that set to each
+/// of the limits in turn: a decoder that trusts one takes memory for it.
+#[test]
+fn no_decoder_takes_more_memory_for_a_length_that_is_as_large_as_its_limit() {
+    let limits: BTreeSet<u64> = all_limits().into_values().filter(|&limit| limit >= WORTH_TRYING).collect();
+    let vectors = make::all().into_iter().filter(|vector| matches!(vector.outcome, Outcome::Fields(_)));
+    let seeds: BTreeSet<_> = vectors.flat_map(|vector| seeds(&vector)).collect();
+    for (name, decode) in TARGETS {
+        for (_, bytes) in seeds.iter().filter(|(target, _)| target == name) {
+            for at in 0..bytes.len().min(HEAD) {
+                for limit in &limits {
+                    for (len, field) in lengths(*limit) {
+                        let behind = &bytes[bytes.len().min(at + len)..];
+                        let changed = [&bytes[..at], &field, behind].concat();
+                        held_to_limit(name, *decode, &changed, &format!("{limit} at byte {at}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lesser limits come to less than what any input may take.
+const WORTH_TRYING: u64 = 8192;
+/// Where a long seed has its lengths.
+const HEAD: usize = 160;
+
+/// How a length is written, and how many bytes of a vector it stands for.
+fn lengths(limit: u64) -> [(usize, Vec<u8>); 2] {
+    let mut varint = Writer::new();
+    varint.varint(limit);
+    [(4, (limit as u32).to_le_bytes().to_vec()), (1, varint.into_bytes())]
 }
 
 /// For each sort of list, as many of its smallest things as make some hundred KiB: where a byte becomes most memory.

@@ -1,0 +1,5 @@
+//! Fuzzes `decoders::manifests`.
+#![no_main]
+#[path = "../decoders.rs"]
+mod decoders;
+libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::manifests(data));
