@@ -1,6 +1,6 @@
 //! Deciding what is forgotten: observe → look → policy → a plan that can be shown → an entry of the log.
 
-use crate::format::id::SessionId;
+use crate::format::id::{KeyId, SessionId};
 use crate::job::{Error, Result};
 use crate::policy::retention::{Candidate, Policy, Seen, Verdict, decide};
 use crate::repo::{self, Log, Repository, Snapshot, Snapshots};
@@ -76,6 +76,7 @@ fn candidate(repo: &Repository, log: &Log, snapshot: &Snapshot) -> Candidate {
         // Whoever may add can name another's source: each writer's snapshots are counted apart.
         class: [&commit.certificate.key.0[..], &commit.class].concat(),
         time: commit.time,
+        by_owner: commit.certificate.key == KeyId::OWNER,
         seen: Seen {
             after: observed.map(|seen| seen.not_before).filter(|time| *time != never),
             by: observed.map(|seen| seen.not_after),

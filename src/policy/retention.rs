@@ -2,8 +2,9 @@
 //!
 //! Sits between the list of commits and the forget that goes into the gc log. A writer's key may be stolen,
 //! so a client's time counts only between the maintainer's observations, and nothing that is committed
-//! later uses up a rule faster than time does ([`decide`] says what is promised). Invariant: a snapshot is
-//! forgotten only if no rule keeps it; what is not sure is kept.
+//! later uses up a rule faster than time does ([`decide`] says what is promised). What somebody vouches for
+//! is judged by its own time too, and that only keeps more. Invariant: a snapshot is forgotten only if no
+//! rule keeps it; what is not sure is kept.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Candidate {
     pub class: Vec<u8>,
     /// When it was cut, by the clock of whoever made it: not to be trusted.
     pub time: Time,
+    /// Made with the owner's key. Its time is that of a snapshot that it is a copy of, perhaps.
+    pub by_owner: bool,
     pub seen: Seen,
     pub complete: bool,
     /// None if they can't be read.
@@ -118,7 +121,8 @@ pub struct Verdict {
     pub keep: bool,
     /// Why it is kept; empty if it is not.
     pub reasons: Vec<Reason>,
-    /// The time that it counts at; none if it counts for nothing yet.
+    /// The time that it counts at; none if it counts for nothing yet. Its own if that is vouched for: it is the one
+    /// that is shown and sorted by wherever people look for a snapshot, also if the bounded one keeps it.
     pub time: Option<Time>,
 }
 
@@ -190,6 +194,17 @@ impl fmt::Display for Reason {
     }
 }
 
+impl Reason {
+    /// Whether both are of one rule, whatever the ranks.
+    fn is_of_rule(&self, other: &Reason) -> bool {
+        match (self, other) {
+            (Reason::Last { .. }, Reason::Last { .. }) | (Reason::Good { .. }, Reason::Good { .. }) => true,
+            (Reason::Each { period: a, .. }, Reason::Each { period: b, .. }) => a == b,
+            (a, b) => a == b,
+        }
+    }
+}
+
 fn of(rank: u32, count: u32) -> String {
     match count {
         u32::MAX => rank.to_string(),
@@ -199,11 +214,13 @@ fn of(rank: u32, count: u32) -> String {
 
 /// Where a snapshot stands among the others of its source; the greatest is the newest. Of two at one time
 /// the one that was observed first is the older one: else a later commit, put at the very time of an
-/// observation, could take the place of one that was there.
+/// observation, could take the place of one that was there. Of those that were first seen in one look the
+/// client's time decides, because there is nothing better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     time: Time,
     by: Time,
+    said: Time,
     id: SessionId,
 }
 
@@ -224,7 +241,10 @@ impl<'a> Judged<'a> {
         let place = match candidate.seen.by {
             None => Err(Reason::New),
             Some(by) if by > now => Err(Reason::Ahead),
-            Some(by) => Ok(Place { time: counted(candidate, by), by, id: candidate.id }),
+            Some(by) => {
+                let (said, id) = (candidate.time, candidate.id);
+                Ok(Place { time: bounded(candidate, by), by, said, id })
+            }
         };
         let place = place.map_err(|reason| reasons.push(reason)).ok();
         if !policy.tags.is_empty() {
@@ -236,12 +256,39 @@ impl<'a> Judged<'a> {
     fn group(&self) -> (SourceId, &'a [u8]) {
         (self.candidate.source, &self.candidate.class)
     }
+
+    /// Goes where its own time is, if that is vouched for. Whether that is elsewhere.
+    fn vouch(&mut self) -> bool {
+        let Some(place) = &mut self.place else { return false };
+        let before = std::mem::replace(&mut place.time, vouched(self.candidate, place.by));
+        place.time != before
+    }
+
+    /// Adds a reason, unless there is one of its rule.
+    fn keep(&mut self, reason: Reason) {
+        if !self.reasons.iter().any(|known| known.is_of_rule(&reason)) {
+            self.reasons.push(reason);
+        }
+    }
 }
 
 /// The client's time as far as the observations bear it out. Observations of several clocks may be the
 /// wrong way round; then the later one in the log is believed.
-fn counted(candidate: &Candidate, by: Time) -> Time {
+fn bounded(candidate: &Candidate, by: Time) -> Time {
     candidate.time.max(candidate.seen.after.unwrap_or(Time(i64::MIN))).min(by)
+}
+
+/// The client's time where somebody vouches for it, else as far as the observations bear it out.
+///
+/// The owner can forget anything anyway, and what was made with that key is not younger than its first
+/// observation. Where nothing lies between two observations the clock of one was wrong (the log puts a time
+/// that goes back at the one before it), so neither says when the commit came, and there is only its own time.
+fn vouched(candidate: &Candidate, by: Time) -> Time {
+    match candidate.seen.after {
+        Some(after) if after >= by => candidate.time,
+        _ if candidate.by_owner => candidate.time.min(by),
+        _ => bounded(candidate, by),
+    }
 }
 
 fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
@@ -254,6 +301,11 @@ fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
 ///
 /// `now` only tells whether an observation can be true: no rule counts from it. So neither a wrong clock
 /// nor backups that have stopped let anything be forgotten.
+///
+/// It is judged twice, and what either judgement keeps is kept. In the first each time counts between the
+/// observations only. There, snapshots that were all copied in one night, or came while the observations
+/// had a wrong clock's time, count at one instant, and all but one would go. So in the second those that
+/// somebody vouches for count at their own time (`vouched`).
 ///
 /// # What is promised
 ///
@@ -269,6 +321,10 @@ fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
 ///   can be committed in the future.
 /// - Groups don't touch each other, but for the floor, which is per source.
 ///
+/// The first judgement keeps these promises alone, and the second takes nothing away. What only the second keeps
+/// is safe from whoever has a writer's key as well, as long as the maintainer's clock is right. If it is not, his
+/// commits may count at any time there: they may take the places of what only the second keeps, and so may stay.
+///
 /// Not promised: what was first seen together with the attack can't be told from it, so observe often. The
 /// period in which the attack falls may have only rubbish left; those before it keep their own. What was
 /// there at the first observation of all may claim any time before it. A commit can be made to stay (a
@@ -276,6 +332,15 @@ fn tagged(candidate: &Candidate, sets: &[Vec<String>]) -> Option<Reason> {
 pub fn decide(policy: &Policy, candidates: &[Candidate], now: Time) -> Result<Vec<Verdict>, Error> {
     policy.check()?;
     let mut all: Vec<_> = candidates.iter().map(|candidate| Judged::new(candidate, policy, now)).collect();
+    judge(policy, &mut all);
+    if all.iter_mut().map(Judged::vouch).filter(|elsewhere| *elsewhere).count() > 0 {
+        judge(policy, &mut all);
+    }
+    Ok(all.into_iter().map(verdict).collect())
+}
+
+/// Applies the rules to all, by the places that they have, and puts them in order.
+fn judge(policy: &Policy, all: &mut [Judged<'_>]) {
     // What has no place yet is newer than what has.
     all.sort_by_key(|one| (one.group(), one.place.is_some(), Reverse(one.place), one.candidate.id));
     for group in all.chunk_by_mut(|a, b| a.group() == b.group()) {
@@ -289,7 +354,6 @@ pub fn decide(policy: &Policy, candidates: &[Candidate], now: Time) -> Result<Ve
         let count = policy.min_good;
         keep_newest(&mut good, count, &policy.zone, |rank| Reason::Good { rank, count });
     }
-    Ok(all.into_iter().map(verdict).collect())
 }
 
 fn verdict(judged: Judged<'_>) -> Verdict {
@@ -316,7 +380,7 @@ fn judge_group(policy: &Policy, group: &mut [Judged<'_>]) {
     if let Some(span) = policy.within {
         let begin = span.before(end);
         for one in group.iter_mut().filter(|one| is_since(one, begin)) {
-            one.reasons.push(Reason::Within { span });
+            one.keep(Reason::Within { span });
         }
     }
     for (period, span) in policy.within_each.all() {
@@ -324,7 +388,7 @@ fn judge_group(policy: &Policy, group: &mut [Judged<'_>]) {
         let begin = span.before(end);
         for at in newest_of_each(group, period, &policy.zone) {
             if is_since(&group[at], begin) {
-                group[at].reasons.push(Reason::WithinEach { period, span });
+                group[at].keep(Reason::WithinEach { period, span });
             }
         }
     }
@@ -348,14 +412,11 @@ fn keep_newest(
         }
     }
     for (rank, one) in (1..=count).zip(snapshots.iter_mut()) {
-        one.reasons.push(reason(rank));
+        one.keep(reason(rank));
     }
     let days = days.into_values().rev().take(count.min(FLOOD_DAYS) as usize);
     for at in days.filter(|at| *at >= count as usize) {
-        let reasons = &mut snapshots[at].reasons;
-        if !reasons.contains(&Reason::FirstSeen) {
-            reasons.push(Reason::FirstSeen);
-        }
+        snapshots[at].keep(Reason::FirstSeen);
     }
 }
 
@@ -365,13 +426,13 @@ fn keep_each(group: &mut [Judged<'_>], period: Period, count: u32, zone: &TimeZo
     let each = newest_of_each(group, period, zone);
     let has_room = each.len() < count as usize;
     for (rank, at) in (1..=count).zip(&each) {
-        group[*at].reasons.push(Reason::Each { period, rank, count });
+        group[*at].keep(Reason::Each { period, rank, count });
     }
     if has_room {
         let oldest = group.iter().rposition(|one| one.candidate.complete);
         let oldest = oldest.or(group.len().checked_sub(1));
         if let Some(oldest) = oldest.filter(|oldest| !each.contains(oldest)) {
-            group[oldest].reasons.push(Reason::Oldest { period });
+            group[oldest].keep(Reason::Oldest { period });
         }
     }
 }

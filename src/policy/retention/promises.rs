@@ -70,7 +70,8 @@ fn snapshot(number: std::ops::Range<u64>) -> impl Strategy<Value = Candidate> {
             id[8..].copy_from_slice(&number.to_be_bytes());
             let seen = Seen { after: None, by: None };
             let source = SourceId([source; 16]);
-            Candidate { id: SessionId(id), source, class: class.to_vec(), time, seen, complete, tags, held }
+            let (id, class, by_owner) = (SessionId(id), class.to_vec(), false);
+            Candidate { id, source, class, time, by_owner, seen, complete, tags, held }
         },
     )
 }
@@ -105,6 +106,22 @@ fn observed(
     })
 }
 
+/// The same as they are when some are the owner's, and some came while the clock of the observations was wrong.
+fn vouched_for(snapshots: impl Strategy<Value = Vec<Candidate>>) -> impl Strategy<Value = Vec<Candidate>> {
+    let which = |len| vec(prop_oneof![2 => Just(0_u8), 1 => Just(1), 1 => Just(2)], len);
+    let drawn = snapshots.prop_flat_map(move |all| (which(all.len()), Just(all)));
+    drawn.prop_map(|(which, mut all)| {
+        for (snapshot, which) in all.iter_mut().zip(which) {
+            match which {
+                1 => snapshot.by_owner = true,
+                2 => snapshot.seen.after = snapshot.seen.by,
+                _ => {}
+            }
+        }
+        all
+    })
+}
+
 /// No two with one id.
 fn apart(mut snapshots: Vec<Candidate>) -> Vec<Candidate> {
     snapshots.sort_by_key(|snapshot| snapshot.id);
@@ -114,17 +131,27 @@ fn apart(mut snapshots: Vec<Candidate>) -> Vec<Candidate> {
 
 fn history() -> impl Strategy<Value = Vec<Candidate>> {
     looks(BASE - 20 * DAY, BASE, 12)
-        .prop_flat_map(|looks| observed(vec(snapshot(0..200), 0..60), looks, true))
+        .prop_flat_map(|looks| vouched_for(observed(vec(snapshot(0..200), 0..60), looks, true)))
         .prop_map(apart)
 }
 
 const NOW: Time = Time(BASE + 30 * DAY);
 
 fn kept(policy: &Policy, candidates: &[Candidate]) -> Vec<SessionId> {
-    let verdicts = decide(policy, candidates, NOW).unwrap();
+    kept_of(decide(policy, candidates, NOW).unwrap())
+}
+
+fn kept_of(verdicts: Vec<Verdict>) -> Vec<SessionId> {
     let mut kept: Vec<_> = verdicts.into_iter().filter(|one| one.keep).map(|one| one.id).collect();
     kept.sort();
     kept
+}
+
+/// What the first judgement says by itself.
+fn judged_first(policy: &Policy, candidates: &[Candidate]) -> Vec<Verdict> {
+    let mut all: Vec<_> = candidates.iter().map(|one| Judged::new(one, policy, NOW)).collect();
+    judge(policy, &mut all);
+    all.into_iter().map(verdict).collect()
 }
 
 /// One rule is raised.
@@ -156,8 +183,27 @@ fn raised(policy: &Policy, which: usize) -> Policy {
     Policy { keep_none: policy.is_empty(), ..policy }
 }
 
-/// Whether a snapshot is kept, said without any order of work: each rule by its definition.
+/// Whether a snapshot is kept, said without any order of work: each rule by its definition, at the bounded times and
+/// at those that are vouched for.
 fn is_kept(policy: &Policy, all: &[Candidate], one: &Candidate) -> bool {
+    let bounded = |one: &Candidate, by: Time| {
+        let after = one.seen.after.unwrap_or(Time(i64::MIN));
+        one.time.max(after).min(by)
+    };
+    let vouched = |one: &Candidate, by: Time| match (one.seen.after == Some(by), one.by_owner) {
+        (true, _) => one.time,
+        (false, true) => one.time.min(by),
+        (false, false) => bounded(one, by),
+    };
+    is_kept_at(&bounded, policy, all, one) || is_kept_at(&vouched, policy, all, one)
+}
+
+fn is_kept_at(
+    time: &dyn Fn(&Candidate, Time) -> Time,
+    policy: &Policy,
+    all: &[Candidate],
+    one: &Candidate,
+) -> bool {
     let tagged =
         |set: &Vec<String>| one.tags.as_ref().is_none_or(|tags| set.iter().all(|tag| tags.contains(tag)));
     let Some(by) = one.seen.by else { return true };
@@ -166,8 +212,7 @@ fn is_kept(policy: &Policy, all: &[Candidate], one: &Candidate) -> bool {
     }
     let place = |other: &Candidate| {
         let by = other.seen.by.expect("only observed ones are asked for");
-        let after = other.seen.after.unwrap_or(Time(i64::MIN));
-        (other.time.max(after).min(by), by, other.id)
+        (time(other, by), by, other.time, other.id)
     };
     let source: Vec<_> =
         all.iter().filter(|other| other.source == one.source && other.seen.by.is_some()).collect();
@@ -231,6 +276,7 @@ fn busy(looks: &[Time], policy: &Policy) -> Vec<Candidate> {
                     source: SourceId([source; 16]),
                     class: class.to_vec(),
                     time: Time(at),
+                    by_owner: false,
                     seen: Seen { after: Some(*from), by: Some(*to) },
                     complete: true,
                     tags: Some(Vec::new()),
@@ -317,6 +363,15 @@ proptest! {
         prop_assert_eq!(kept(&policy, &own), all);
     }
 
+    #[test]
+    fn by_vouched_times_only_more_is_kept(policy in policy(), history in history()) {
+        let both = decide(&policy, &history, NOW).unwrap();
+        for first in judged_first(&policy, &history) {
+            let one = both.iter().find(|one| one.id == first.id).unwrap();
+            prop_assert_eq!(&one.reasons[..first.reasons.len()], &first.reasons);
+        }
+    }
+
     /// The promise. Everything up to `BASE` is honest or not, and observed; then whoever has a writer's key
     /// adds anything, for days. What an honest schedule at its busiest would have left is still there.
     #[test]
@@ -325,8 +380,26 @@ proptest! {
         history in history(),
         (looks, attack) in attack(),
     ) {
+        // What was said before the attack is not of a time after it.
+        let past = |one: Candidate| Candidate { time: one.time.min(Time(BASE)), ..one };
+        let history: Vec<_> = history.into_iter().map(past).collect();
         let attacked = kept(&policy, &with(&history, &attack));
         for id in kept(&policy, &with(&history, &busy(&looks, &policy))) {
+            let is_old = history.iter().any(|one| one.id == id);
+            prop_assert!(!is_old || attacked.contains(&id), "{id:?} is lost");
+        }
+    }
+
+    /// And whatever the maintainer's clock does meanwhile, nothing of what the first judgement leaves is lost.
+    #[test]
+    fn an_attack_while_a_clock_is_wrong_takes_nothing_from_the_first_judgement(
+        policy in policy(),
+        history in history(),
+        (looks, attack) in attack().prop_flat_map(|(looks, attack)| (Just(looks), vouched_for(Just(attack)))),
+    ) {
+        let attack: Vec<_> = attack.into_iter().map(|one| Candidate { by_owner: false, ..one }).collect();
+        let attacked = kept(&policy, &with(&history, &attack));
+        for id in kept_of(judged_first(&policy, &with(&history, &busy(&looks, &policy)))) {
             let is_old = history.iter().any(|one| one.id == id);
             prop_assert!(!is_old || attacked.contains(&id), "{id:?} is lost");
         }
@@ -351,8 +424,7 @@ proptest! {
         let touched = touched.collect::<std::collections::BTreeSet<_>>();
         let attacked = kept(&policy(count), &with(&history, &attack));
         // What is kept of the days before the attack's first.
-        let before: Vec<_> = decide(&policy(count.saturating_sub(touched.len() as u32)), &history, NOW)
-            .unwrap()
+        let before: Vec<_> = judged_first(&policy(count.saturating_sub(touched.len() as u32)), &history)
             .into_iter()
             .filter(|one| one.keep && one.time.is_none_or(|time| day(time.0) < day(BASE)))
             .filter(|one| one.reasons.iter().any(|reason| matches!(reason, Reason::Each { .. })))
@@ -377,12 +449,12 @@ proptest! {
         let mut days = BTreeMap::new();
         for one in history.iter().filter(|one| one.source.0[0] == 1 && one.complete) {
             let Some(by) = one.seen.by.filter(|by| !touched.contains(&day(*by))) else { continue };
-            let place = (counted(one, by), by, one.id);
+            let place = (bounded(one, by), by, one.time, one.id);
             let newest = days.entry(day(by)).or_insert(place);
             *newest = place.max(*newest);
         }
         let spared = (min_good.min(FLOOD_DAYS) as usize).saturating_sub(touched.len());
-        for (_, _, id) in days.into_values().rev().take(spared) {
+        for (_, _, _, id) in days.into_values().rev().take(spared) {
             prop_assert!(attacked.contains(&id), "{id:?} is lost");
         }
     }

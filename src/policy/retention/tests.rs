@@ -19,6 +19,7 @@ fn snapshot(number: u8, at: &str) -> Candidate {
         source: SourceId([1; 16]),
         class: Vec::new(),
         time: at,
+        by_owner: false,
         seen: Seen { after: None, by: Some(at) },
         complete: true,
         tags: Some(Vec::new()),
@@ -278,11 +279,18 @@ fn a_commit_from_the_past_counts_when_it_was_not_there_yet() {
 }
 
 #[test]
-fn observations_the_wrong_way_round_give_the_later_one() {
+fn observations_the_wrong_way_round_give_the_later_one_and_keep_by_the_own_time_too() {
     let mut times = snapshots(&["2026-09-01", "2026-09-02"]);
     times[0].seen = Seen { after: Some(time("2099-01-01")), by: Some(time("2026-09-01T18:00Z")) };
-    let verdicts = decided(&Policy { last: 1, ..utc() }, &times);
-    assert_eq!(verdicts[1].time, Some(time("2026-09-01T18:00Z")));
+    let reached = |text| why(&Policy { within: span(text), ..utc() }, &times, 1);
+    assert_eq!([reached("17h"), reached("18h")], ["nothing keeps it", "within 18h"]);
+    // The later one in a day that nothing else is of: its own is another.
+    times[0].time = time("2026-08-31");
+    let daily = Policy { each: ByPeriod { daily: 2, ..ByPeriod::default() }, ..utc() };
+    times.push(snapshot(3, "2026-09-01T20:00Z"));
+    assert_eq!(kept(&daily, &times), [2, 3]);
+    let daily = Policy { each: ByPeriod { daily: 3, ..ByPeriod::default() }, ..utc() };
+    assert_eq!(kept(&daily, &times), [1, 2, 3]);
 }
 
 /// A maintainer whose clock is back in 1970 must not squeeze a year of snapshots into one day, and one
@@ -329,4 +337,91 @@ fn days_of_a_flood_are_at_most_a_week() {
     let kept = kept(&Policy { last: 10, ..utc() }, &snapshots(&times));
     assert_eq!(kept.len(), 10 + 6);
     assert_eq!(kept[..6], [140, 150, 160, 170, 180, 190]);
+}
+
+/// Dailies at noon, from the first of August on.
+fn dailies(count: u8) -> Vec<Candidate> {
+    let day = |number: u8| Time(time("2026-08-01").0 + i64::from(number - 1) * 24 * 3600 * 1_000_000_000);
+    (1..=count).map(|number| Candidate { time: day(number), ..snapshot(number, "2026-08-01") }).collect()
+}
+
+fn monthly_and_below() -> Policy {
+    Policy { each: ByPeriod { daily: 7, weekly: 4, monthly: 12, ..ByPeriod::default() }, ..utc() }
+}
+
+/// The story: a repair made sixty dailies anew in one night, and the next forget left two of them.
+#[test]
+fn copies_by_the_owner_count_at_the_times_of_what_they_are_copies_of() {
+    let seen = |seen: fn(Time) -> Seen, by_owner| -> Vec<Candidate> {
+        dailies(60).into_iter().map(|one| Candidate { seen: seen(one.time), by_owner, ..one }).collect()
+    };
+    let in_one_night =
+        |_| Seen { after: Some(time("2026-10-01T03:00Z")), by: Some(time("2026-10-02T03:00Z")) };
+    let each_in_its_night = |at: Time| Seen { after: None, by: Some(at) };
+    let honest = kept(&monthly_and_below(), &seen(each_in_its_night, false));
+    assert_eq!(honest.len(), 11, "{honest:?}");
+    let copies = seen(in_one_night, true);
+    assert_eq!(kept(&monthly_and_below(), &copies), honest);
+    assert_eq!(
+        why(&monthly_and_below(), &copies, 60),
+        "daily 1 of 7, weekly 1 of 4, monthly 1 of 12",
+        "the same of both judgements is told once"
+    );
+    assert_eq!(why(&monthly_and_below(), &copies, 54), "daily 7 of 7");
+    assert_eq!(decided(&monthly_and_below(), &copies)[6].time, Some(copies[53].time));
+    // Of others anything may be said: only the newest, and the oldest while there is room.
+    assert_eq!(kept(&monthly_and_below(), &seen(in_one_night, false)), [1, 60]);
+}
+
+#[test]
+fn a_copy_by_the_owner_does_not_count_after_it_was_seen() {
+    let mut times = snapshots(&["2026-09-01", "2026-09-02", "2026-09-03"]);
+    times[2] = Candidate { by_owner: true, time: time("2200-01-01"), ..times[2].clone() };
+    assert_eq!(decided(&Policy { last: 1, ..utc() }, &times)[0].time, Some(time("2026-09-03")));
+}
+
+/// What the log says of dailies that were each observed in the evening, by a clock that is wrong by so many days in some.
+fn observed_by(clock_is_off: impl Fn(u8) -> i64) -> Vec<Candidate> {
+    let mut last = None;
+    let mut all = dailies(60);
+    for one in &mut all {
+        let evening = one.time.0 + (clock_is_off(one.id.0[0]) * 24 + 6) * 3600 * 1_000_000_000;
+        // As the log has it: a time that goes back counts as the one before.
+        let by = last.map_or(Time(evening), |last: Time| last.max(Time(evening)));
+        one.seen = Seen { after: last, by: Some(by) };
+        last = Some(by);
+    }
+    all
+}
+
+/// The story: one forget ran with a clock a month ahead, and as soon as it was a month later one of thirty was left.
+#[test]
+fn a_clock_that_was_wrong_forgets_nothing_that_a_right_one_would_keep() {
+    let daily = |count| Policy { each: ByPeriod { daily: count, ..ByPeriod::default() }, ..utc() };
+    let newest = |count: u8| (61 - count..=60).collect::<Vec<u8>>();
+    let ahead_once = observed_by(|day| if day == 20 { 30 } else { 0 });
+    let behind_for_long = observed_by(|day| if (20..55).contains(&day) { -365 } else { 0 });
+    for (what, all) in [("ahead", &ahead_once), ("behind", &behind_for_long)] {
+        let degenerate = all.iter().filter(|one| one.seen.after == one.seen.by).count();
+        assert!(degenerate >= 30, "{what}: {degenerate}");
+        for count in [30, 45] {
+            let left = kept(&daily(count.into()), all);
+            assert!(newest(count).iter().all(|number| left.contains(number)), "{what}: {left:?}");
+        }
+        let left = kept(&monthly_and_below(), all);
+        let right = kept(&monthly_and_below(), &observed_by(|_| 0));
+        assert!(right.iter().all(|number| left.contains(number)), "{what}: {left:?} {right:?}");
+    }
+}
+
+#[test]
+fn of_a_batch_that_counts_at_one_time_the_newest_by_its_own_wins() {
+    let seen = Seen { after: Some(time("2026-10-01")), by: Some(time("2026-10-02")) };
+    let mut times: Vec<_> = dailies(9).into_iter().map(|one| Candidate { seen, ..one }).collect();
+    times.iter_mut().for_each(|one| one.id.0[0] = 10 - one.id.0[0]);
+    assert_eq!(kept(&Policy { last: 3, ..utc() }, &times), [1, 2, 3]);
+    // But not before what was seen earlier and stands at the same time.
+    times[0].seen = Seen { after: None, by: Some(time("2026-10-01")) };
+    times[0].time = time("2026-10-01");
+    assert_eq!(kept(&Policy { last: 1, ..utc() }, &times), [1]);
 }
