@@ -2,7 +2,7 @@
 //!
 //! Nothing is deleted here. What is forgotten can be recalled until a prune sweeps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::format::id::SessionId;
 use crate::format::limits;
@@ -36,50 +36,71 @@ async fn say<T>(
 /// Writes down which commits are there that nobody has written down before. Gives them.
 pub async fn observe(repo: &Repository) -> Result<Vec<SessionId>> {
     say(repo, |log, snapshots| {
-        let there = snapshots.all.iter().map(|snapshot| snapshot.id);
-        let new: BTreeSet<SessionId> = there.filter(|id| log.fact(*id).observed.is_none()).collect();
-        let new: Vec<SessionId> = new.into_iter().take(limits::LOG_IDS).collect();
-        let age = |last: crate::world::Time| repo.world.now().secs().saturating_sub(last.secs());
-        let is_due = log.state.last_observed.is_none_or(|last| age(last) >= OBSERVE_SECS);
-        let action = (is_due || !new.is_empty()).then(|| Action::Observe { sessions: new.clone() });
-        Ok((action, new))
+        let new = due(repo, log, snapshots);
+        Ok((new.clone().map(|sessions| Action::Observe { sessions }), new.unwrap_or_default()))
     })
     .await
+}
+
+/// Makes of a log what an observation now would make of it. Nothing is written down.
+pub fn as_if_observed(repo: &Repository, log: &mut Log, snapshots: &Snapshots) {
+    if let Some(new) = due(repo, log, snapshots) {
+        log.observe(&new, repo.world.now());
+    }
+}
+
+/// What an observation now would name; none if there is nothing to say.
+fn due(repo: &Repository, log: &Log, snapshots: &Snapshots) -> Option<Vec<SessionId>> {
+    let there = snapshots.all.iter().map(|snapshot| snapshot.id);
+    let new: BTreeSet<SessionId> = there.filter(|id| log.fact(*id).observed.is_none()).collect();
+    let age = |last: crate::world::Time| repo.world.now().secs().saturating_sub(last.secs());
+    let is_due = log.state.last_observed.is_none_or(|last| age(last) >= OBSERVE_SECS);
+    (is_due || !new.is_empty()).then(|| new.into_iter().take(limits::LOG_IDS).collect())
 }
 
 /// Forgets snapshots. Refuses if one of them is held; one that is forgotten already is fine.
 pub async fn forget(repo: &Repository, ids: &[SessionId]) -> Result<()> {
-    say(repo, |log, snapshots| {
-        let mut going = BTreeSet::new();
-        for id in ids {
-            if log.fact(*id).forgotten {
-                continue;
+    forget_by(repo, ids, limits::LOG_IDS).await
+}
+
+/// The same with at most so many in an entry.
+async fn forget_by(repo: &Repository, ids: &[SessionId], most: usize) -> Result<()> {
+    for part in parts(ids, most) {
+        say(repo, |log, snapshots| {
+            let there = by_id(&snapshots.all);
+            let mut sessions = Vec::new();
+            for id in part.iter().filter(|id| !log.fact(**id).forgotten) {
+                let snapshot = *there.get(id).ok_or_else(|| no_such(*id))?;
+                if let Some(hold) = held(log, snapshot) {
+                    return Err(Error::Held { snapshot: snapshot.name(), hold });
+                }
+                sessions.push(*id);
             }
-            let snapshot = find(&snapshots.all, *id)?;
-            if let Some(hold) = held(log, snapshot) {
-                return Err(Error::Held { snapshot: snapshot.name(), hold });
-            }
-            going.insert(*id);
-        }
-        let sessions: Vec<SessionId> = going.into_iter().collect();
-        Ok(((!sessions.is_empty()).then_some(Action::Forget { sessions }), ()))
-    })
-    .await
+            Ok(((!sessions.is_empty()).then_some(Action::Forget { sessions }), ()))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Brings forgotten snapshots back.
 pub async fn recall(repo: &Repository, ids: &[SessionId]) -> Result<()> {
-    say(repo, |_, snapshots| {
-        let mut back = BTreeSet::new();
-        for id in ids {
-            if snapshots.all.iter().all(|snapshot| snapshot.id != *id) {
-                back.insert(find(&snapshots.forgotten, *id)?.id);
+    recall_by(repo, ids, limits::LOG_IDS).await
+}
+
+async fn recall_by(repo: &Repository, ids: &[SessionId], most: usize) -> Result<()> {
+    for part in parts(ids, most) {
+        say(repo, |_, snapshots| {
+            let (there, forgotten) = (by_id(&snapshots.all), by_id(&snapshots.forgotten));
+            let mut sessions = Vec::new();
+            for id in part.iter().filter(|id| !there.contains_key(id)) {
+                sessions.push(forgotten.get(id).ok_or_else(|| no_such(*id))?.id);
             }
-        }
-        let sessions: Vec<SessionId> = back.into_iter().collect();
-        Ok(((!sessions.is_empty()).then_some(Action::Recall { sessions }), ()))
-    })
-    .await
+            Ok(((!sessions.is_empty()).then_some(Action::Recall { sessions }), ()))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Holds what is in the scope: it is not forgotten until the hold is lifted. Gives the hold's id.
@@ -91,7 +112,8 @@ pub async fn hold(repo: &Repository, scope: Scope, note: &str) -> Result<[u8; 16
     let id: [u8; 16] = repo.world.bytes();
     say(repo, |_, snapshots| {
         if let Scope::Snapshot(id) = scope {
-            find(&snapshots.all, id).or_else(|_| find(&snapshots.forgotten, id))?;
+            let mut there = snapshots.all.iter().chain(&snapshots.forgotten);
+            there.find(|snapshot| snapshot.id == id).ok_or_else(|| no_such(id))?;
         }
         Ok((Some(Action::Hold(Hold { id, scope, note: note.to_owned() })), id))
     })
@@ -100,18 +122,28 @@ pub async fn hold(repo: &Repository, scope: Scope, note: &str) -> Result<[u8; 16
 
 /// Lifts holds, by their ids; of a snapshot that was held when it was made, its session's id.
 pub async fn lift(repo: &Repository, ids: &[[u8; 16]]) -> Result<()> {
-    say(repo, |log, snapshots| {
-        let mut holds = BTreeSet::new();
-        for id in ids {
-            let by_commit = |snapshot: &&Snapshot| snapshot.id.0 == *id && snapshot.commit.held;
-            if !log.state.holds.contains_key(id) && !snapshots.all.iter().any(|s| by_commit(&s)) {
+    lift_by(repo, ids, limits::LOG_IDS).await
+}
+
+async fn lift_by(repo: &Repository, ids: &[[u8; 16]], most: usize) -> Result<()> {
+    for part in parts(ids, most) {
+        say(repo, |log, snapshots| {
+            let there = by_id(&snapshots.all);
+            let by_commit = |id| there.get(&SessionId(id)).is_some_and(|snapshot| snapshot.commit.held);
+            if let Some(id) = part.iter().find(|id| !log.state.holds.contains_key(*id) && !by_commit(**id)) {
                 return Err(Error::NoSuchHold { id: crate::format::id::hex(id) });
             }
-            holds.insert(*id);
-        }
-        Ok((Some(Action::Lift { holds: holds.into_iter().collect() }), ()))
-    })
-    .await
+            Ok((Some(Action::Lift { holds: part.clone() }), ()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Ids as entries of the log name them: ascending, none twice, in each so many at most.
+fn parts<T: Ord + Copy>(ids: &[T], most: usize) -> Vec<Vec<T>> {
+    let ids: Vec<T> = ids.iter().copied().collect::<BTreeSet<T>>().into_iter().collect();
+    ids.chunks(most).map(<[T]>::to_vec).collect()
 }
 
 /// Why a snapshot must not be forgotten, if it must not.
@@ -123,7 +155,13 @@ pub fn held(log: &Log, snapshot: &Snapshot) -> Option<String> {
     (commit.held && !log.fact(snapshot.id).lifted).then(|| "held since it was made".to_owned())
 }
 
-fn find(snapshots: &[Snapshot], id: SessionId) -> Result<&Snapshot> {
-    let found = snapshots.iter().find(|snapshot| snapshot.id == id);
-    found.ok_or_else(|| Error::NoSuchSnapshot { snapshot: id.snapshot_name() })
+fn by_id(snapshots: &[Snapshot]) -> HashMap<SessionId, &Snapshot> {
+    snapshots.iter().map(|snapshot| (snapshot.id, snapshot)).collect()
 }
+
+fn no_such(id: SessionId) -> Error {
+    Error::NoSuchSnapshot { snapshot: id.snapshot_name() }
+}
+
+#[cfg(test)]
+mod tests;

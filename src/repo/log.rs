@@ -168,7 +168,8 @@ impl Log {
         }
     }
 
-    fn observe(&mut self, sessions: &[SessionId], time: Time) {
+    /// Takes in that these were there at a time, by its author's clock.
+    pub(super) fn observe(&mut self, sessions: &[SessionId], time: Time) {
         let not_before = self.state.last_observed.unwrap_or(Time(i64::MIN));
         // An author whose clock runs behind does not turn the order around.
         let not_after = time.max(not_before);

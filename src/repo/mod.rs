@@ -38,7 +38,7 @@ pub use cpu::on_cpu;
 pub use error::{Class, Error, Result, chain};
 pub use fenced::commit_again;
 pub use fetch::Fetch;
-pub use forget::{forget, held, hold, lift, observe, recall};
+pub use forget::{as_if_observed, forget, held, hold, lift, observe, recall};
 pub use gc::{Left, Limits, PrunePlan, PruneSettings, PruneStep, Pruned, prune, prune_plan};
 pub use ids::Ids;
 pub use index::{Index, IndexBuilder, PackInfo, Packs, Place, Scratch};
