@@ -139,7 +139,9 @@ impl From<job::Error> for Failure {
                 (Exit::Interrupted, Some("what was uploaded counts for the next run; no unlock is needed"))
             }
             job::Error::NoFiles { .. } => (Exit::Usage, Some("--volume NAMESPACE/CLAIM, or --manifests")),
-            job::Error::AmbiguousSnapshot { .. } => (Exit::Usage, Some("give more of its id")),
+            job::Error::AmbiguousSnapshot { .. } | job::Error::AmbiguousSource { .. } => {
+                (Exit::Usage, Some("give more of its id"))
+            }
             job::Error::TargetNotEmpty { .. } => (
                 Exit::Usage,
                 Some(

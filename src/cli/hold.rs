@@ -8,7 +8,7 @@ use crate::cli::render;
 use crate::cli::settings::Settings;
 use crate::format::id::hex;
 use crate::format::log::Scope;
-use crate::job::forget::snapshot_id;
+use crate::job::forget::{snapshot_id, source_id};
 use crate::repo::{self, Log, Repository, Snapshots};
 
 pub async fn run(settings: &Settings, what: HoldWhat) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, what: HoldWhat) -> Result<Exit, Failure> {
 async fn add(settings: &Settings, opened: &Repository, args: HoldAdd) -> Result<Exit, Failure> {
     let scope = match (&args.snapshot, &args.source) {
         (Some(name), _) => Scope::Snapshot(snapshot_id(opened, name).await?),
-        (None, Some(source)) => Scope::Source(source_id(opened, source).await?),
+        (None, Some(source)) => Scope::Source(source_id(opened, source).await?.0),
         (None, None) => Scope::All,
     };
     let id = hex(&repo::hold(opened, scope, &args.note).await?);
@@ -32,19 +32,6 @@ async fn add(settings: &Settings, opened: &Repository, args: HoldAdd) -> Result<
         false => render::line(&format!("{} is held until `kist hold lift {:.8}`", shown(scope), id)),
     }
     Ok(Exit::Complete)
-}
-
-async fn source_id(opened: &Repository, begins: &str) -> Result<[u8; 16], Failure> {
-    let snapshots = Snapshots::load(opened).await?;
-    let mut fits: Vec<[u8; 16]> = snapshots.all.iter().map(|snapshot| snapshot.commit.source.0).collect();
-    fits.retain(|source| hex(source).starts_with(begins));
-    fits.sort_unstable();
-    fits.dedup();
-    match fits.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(Failure::usage(format!("no source fits {begins}"))),
-        _ => Err(Failure::usage(format!("{begins} fits several sources"))),
-    }
 }
 
 async fn list(settings: &Settings, opened: &Repository) -> Result<Exit, Failure> {

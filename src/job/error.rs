@@ -28,6 +28,8 @@ pub enum Error {
     SeveralSources { sources: Vec<String> },
     #[error("no source fits {wanted}")]
     NoSuchSource { wanted: String },
+    #[error("{wanted} fits several sources: {}", .fits.join(", "))]
+    AmbiguousSource { wanted: String, fits: Vec<String> },
     #[error("{path} is not in snapshot {snapshot}")]
     NotInSnapshot { path: String, snapshot: String },
     #[error("snapshot {snapshot} is of a cluster: say which volume is meant{}", list(.volumes))]

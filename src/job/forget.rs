@@ -1,6 +1,8 @@
 //! Deciding what is forgotten: observe → look → policy → a plan that can be shown → an entry of the log.
 
-use crate::format::id::{KeyId, SessionId};
+use std::collections::{BTreeSet, HashMap};
+
+use crate::format::id::{KeyId, SessionId, SourceId};
 use crate::job::{Error, Result};
 use crate::policy::retention::{Candidate, Policy, Seen, Verdict, decide};
 use crate::repo::{self, Log, Repository, Snapshot, Snapshots};
@@ -8,7 +10,7 @@ use crate::world::Time;
 
 /// What shall be kept of what.
 pub enum What {
-    /// All sources, by a policy; or only those whose id begins like this.
+    /// All sources, by a policy; or only the one whose id begins like this.
     Policy { policy: Box<Policy>, source: Option<String> },
     /// These snapshots, by the beginnings of their names.
     Named(Vec<String>),
@@ -23,24 +25,28 @@ pub struct Decided {
     pub why: String,
 }
 
-/// Decides; nothing is forgotten yet. Unless `dry`, the log is told first which commits are there.
+/// Decides; nothing is forgotten yet. The log is told first which commits are there; if `dry`, it is decided as if it had
+/// been.
 pub async fn plan(repo: &Repository, what: &What, dry: bool) -> Result<Vec<Decided>> {
     if !dry {
         repo::observe(repo).await?;
     }
-    let log = Log::load(repo).await?;
+    let mut log = Log::load(repo).await?;
     let snapshots = Snapshots::load(repo).await?;
-    if let Some(problem) = snapshots.problems.into_iter().next() {
-        return Err(repo::Error::Unsound { what: repo::chain(&problem) }.into());
+    if let Some(problem) = snapshots.problems.first() {
+        return Err(repo::Error::Unsound { what: repo::chain(problem) }.into());
     }
-    let snapshots = snapshots.all;
+    if dry {
+        repo::as_if_observed(repo, &mut log, &snapshots);
+    }
+    let mut snapshots = snapshots.all;
     match what {
         What::Named(names) => named(repo, snapshots, names),
         What::Policy { policy, source } => {
-            let of = |snapshot: &Snapshot| {
-                source.as_ref().is_none_or(|source| snapshot.commit.source.to_string().starts_with(source))
-            };
-            let snapshots: Vec<Snapshot> = snapshots.into_iter().filter(of).collect();
+            if let Some(source) = source {
+                let source = one_source(&snapshots, source)?;
+                snapshots.retain(|snapshot| snapshot.commit.source == source);
+            }
             by_policy(repo, &log, snapshots, policy)
         }
     }
@@ -57,8 +63,9 @@ fn by_policy(
     }
     let candidates: Vec<Candidate> = snapshots.iter().map(|s| candidate(repo, log, s)).collect();
     let verdicts = decide(policy, &candidates, repo.world.now())?;
+    let mut by_id: HashMap<SessionId, Snapshot> = snapshots.into_iter().map(|s| (s.id, s)).collect();
     let decided = |verdict: Verdict| {
-        let snapshot = snapshots.iter().find(|snapshot| snapshot.id == verdict.id)?.clone();
+        let snapshot = by_id.remove(&verdict.id)?;
         let held = repo::held(log, &snapshot);
         let why = held.map_or_else(|| verdict.why(), |note| format!("held: {note}"));
         Some(Decided { source: source_text(repo, &snapshot), keep: verdict.keep, why, snapshot })
@@ -142,4 +149,24 @@ pub async fn recall(repo: &Repository, names: &[String]) -> Result<Vec<String>> 
 pub async fn snapshot_id(repo: &Repository, name: &str) -> Result<SessionId> {
     let snapshots = Snapshots::load(repo).await?;
     Ok(one(&snapshots.all, name)?.id)
+}
+
+/// A source, by the beginning of its id.
+pub async fn source_id(repo: &Repository, begins: &str) -> Result<SourceId> {
+    one_source(&Snapshots::load(repo).await?.all, begins)
+}
+
+/// The one source of these snapshots whose id begins like this.
+fn one_source(snapshots: &[Snapshot], begins: &str) -> Result<SourceId> {
+    let sources: BTreeSet<SourceId> = snapshots.iter().map(|snapshot| snapshot.commit.source).collect();
+    let fits: Vec<SourceId> = sources.into_iter().filter(|id| id.to_string().starts_with(begins)).collect();
+    let wanted = || format!("{begins:?}");
+    match fits.as_slice() {
+        [one] if !begins.is_empty() => Ok(*one),
+        [] => Err(Error::NoSuchSource { wanted: wanted() }),
+        _ => Err(Error::AmbiguousSource {
+            wanted: wanted(),
+            fits: fits.iter().map(SourceId::to_string).collect(),
+        }),
+    }
 }
