@@ -17,7 +17,7 @@ use crate::format::index::IndexPack;
 use crate::format::log::{Action, Entry, Scope};
 use crate::format::object;
 use crate::repo::session::Session;
-use crate::repo::{Error, Repository, Result};
+use crate::repo::{Error, Repository, Result, chain};
 use crate::store::Created;
 use crate::world::Time;
 pub(super) use broken::{Salvaged, verify};
@@ -57,11 +57,13 @@ pub struct Log {
     digests: BTreeMap<u64, [u8; 32]>,
     /// A slot with something that is no entry, and its hash: the next entry names it all the same.
     unreadable: Option<(u64, [u8; 32])>,
-    /// The slot of the condemn that opened each epoch, from the last that has ended on; of none where entries are lost.
+    /// The slot of the condemn that opened each epoch, from the last that has ended on; not to be believed where entries are
+    /// lost.
     opened: BTreeMap<u32, u64>,
-    has_holes: bool,
     /// It is what is left of one that does not hold.
     salvaged: bool,
+    /// It is for who reads what is named by its id.
+    goes_on: bool,
     /// The slot of the last renew that was read; 0 if there is none.
     renewed: u64,
     /// The slot of the last entry after which more may be needed, or less is sure, than before.
@@ -117,9 +119,7 @@ impl Log {
                     let published = self.base_slot().unwrap_or(0);
                     self.unpublished = Some(self.last_sweep).filter(|swept| *swept > published);
                     self.epoch += 1;
-                    if !self.has_holes {
-                        self.opened.insert(self.epoch, slot);
-                    }
+                    self.opened.insert(self.epoch, slot);
                     self.plan = Some(Plan { slot, packs: packs.into_iter().collect() });
                 }
             }
@@ -281,8 +281,20 @@ impl Log {
         self.base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.epoch)
     }
 
-    /// Whether a commit of the epoch may have this view, and the log is the one that it has seen.
+    /// Whether a commit of the epoch may have this view, and the log is the one that it has seen. What is left of a log
+    /// refuses none for that: what the commit has seen may be what is lost.
     pub fn check_view(&self, epoch: u32, view: u64, head: [u8; 32]) -> Result<()> {
+        match self.judge_view(epoch, view, head) {
+            Err(_) if self.salvaged => Ok(()),
+            Err(error) if self.goes_on => {
+                tracing::warn!(error = chain(&error), "the log does not hold: going on with what is left of it");
+                Ok(())
+            }
+            judged => judged,
+        }
+    }
+
+    fn judge_view(&self, epoch: u32, view: u64, head: [u8; 32]) -> Result<()> {
         if view > self.head {
             let what = format!(
                 "a commit has seen entry {view}, and the log ends with {}: it was shortened",

@@ -26,6 +26,7 @@ mod repair;
 mod revoke;
 mod seen;
 mod session;
+mod shortened;
 mod slots;
 mod snapshots;
 #[cfg(test)]

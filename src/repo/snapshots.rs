@@ -11,9 +11,10 @@ use futures::{StreamExt, TryStreamExt};
 use crate::crypto::{hash, seal, sign};
 use crate::format::commit::{self, Commit, Repack, Resolution, Root, summary_context};
 use crate::format::id::{KeyId, NodeId, SessionId, SourceId};
+use crate::format::keys::Certificate;
 use crate::format::summary::Summary;
 use crate::format::{limits, object};
-use crate::repo::{Error, Log, Repository, Result, View};
+use crate::repo::{Error, Log, Repository, Result, View, shortened};
 use crate::store::{Class as StoreClass, Created};
 use crate::world::Time;
 
@@ -301,18 +302,19 @@ pub(super) async fn resolved_after(repo: &Repository, log: &mut Log) -> Result<V
         if log.epoch >= next {
             continue;
         }
-        return match beyond.first() {
+        return match shortened::alarm(repo, log, beyond).await? {
             None => Ok(ids),
-            Some(id) => {
-                let name = id.snapshot_name();
-                let what = format!(
-                    "there is a commit of epoch {next}, {name}, and the log ends with entry {}, in epoch {}: it was \
-                     shortened",
-                    log.head, log.epoch
-                );
-                Err(Error::Log { what })
-            }
+            Some(alarm) => Err(alarm),
         };
+    }
+}
+
+/// An alarm if there is a commit of an epoch that the log has not opened: one list where there is none.
+pub(super) async fn hold_against_commits(repo: &Repository, log: &mut Log) -> Result<()> {
+    match committed_in(repo, log.epoch + 1).await?.is_empty() {
+        true => Ok(()),
+        // It may have been opened meanwhile.
+        false => resolved_after(repo, log).await.map(drop),
     }
 }
 
@@ -337,6 +339,14 @@ pub fn summary(repo: &Repository, snapshot: &Snapshot) -> Result<Option<Summary>
         source: crate::format::Error::Invalid { what: "summary", field: "JSON", found: error.to_string() },
     })?;
     Ok(Some(parsed))
+}
+
+/// Whose commit a session has come to; none if it was fenced, or has only copied.
+pub(super) async fn committed_by(repo: &Repository, id: SessionId) -> Result<Option<Certificate>> {
+    Ok(match load(repo, id).await? {
+        Ended::Snapshot(snapshot) => Some(snapshot.commit.certificate),
+        Ended::Fence | Ended::Repack => None,
+    })
 }
 
 async fn load(repo: &Repository, id: SessionId) -> Result<Ended> {

@@ -32,8 +32,14 @@ async fn sorted_names(repo: &Repository) -> Vec<String> {
 
 /// What a thief does with what was in the slot: he asks nobody, and commits.
 async fn commit_all_the_same(thief: &Repository, like: &repo::Snapshot) -> SessionId {
+    let epoch = Log::load(thief).await.unwrap().epoch;
+    commit_in(epoch, thief, like).await
+}
+
+/// The same in some epoch.
+pub async fn commit_in(epoch: u32, thief: &Repository, like: &repo::Snapshot) -> SessionId {
     let log = Log::load(thief).await.unwrap();
-    let session = SessionId::new(log.epoch, thief.world.bytes());
+    let session = SessionId::new(epoch, thief.world.bytes());
     let what = ToCommit {
         view: View { slot: log.head, head: log.digest() },
         time: thief.world.now(),

@@ -3,10 +3,10 @@
 use futures::StreamExt;
 
 use crate::crypto::hash;
-use crate::format::id::SessionId;
 use crate::format::log::Action;
 use crate::format::object;
 use crate::repo::log::{Log, read_entry};
+use crate::repo::shortened::highest_epoch;
 use crate::repo::{Error, Repository, Result, chain};
 
 /// Entries that are asked for at the same time; they are known to be there.
@@ -71,18 +71,21 @@ impl Log {
         log.unpublished = None;
         log.salvaged = true;
         log.newest = newest;
-        let begun = highest_epoch(repo, last).await?;
-        log.epoch = log.epoch.max(begun);
+        let begun = highest_epoch(repo, &log).await?;
+        if begun > log.epoch {
+            lost.push(format!(
+                "entries behind entry {last} of the log, which ends in epoch {}: a session of epoch {begun} has read one",
+                log.epoch
+            ));
+            log.epoch = begun;
+        }
         Ok(Salvaged { log, lost, newest })
     }
 
-    /// It may have been a condemn, which has opened an epoch. One too many does no harm: all are brought to an end. But
-    /// where each was opened can't be told any more.
+    /// It may have been a condemn, which has opened an epoch. One too many does no harm: all are brought to an end.
     fn pass_over(&mut self, slot: u64) {
         self.head = slot;
         self.epoch += 1;
-        self.has_holes = true;
-        self.opened.clear();
     }
 }
 
@@ -101,19 +104,6 @@ async fn slots(repo: &Repository, folder: &str) -> Result<Vec<u64>> {
         listed.iter().filter_map(|found| object::parse_slot(folder, &found.key)).collect();
     slots.sort_unstable();
     Ok(slots)
-}
-
-/// The highest epoch that a session or a commit is of. Each epoch was opened by an entry, so one that is higher than
-/// there are slots is made up.
-async fn highest_epoch(repo: &Repository, slots: u64) -> Result<u32> {
-    let mut highest = 0;
-    for folder in [object::SESSIONS, object::COMMITS] {
-        let listed = repo.store.list(folder).await?;
-        let epochs = listed.iter().filter_map(|found| object::parse_session(folder, &found.key));
-        let can_be = epochs.map(SessionId::epoch).filter(|epoch| u64::from(*epoch) <= slots);
-        highest = can_be.max().unwrap_or(0).max(highest);
-    }
-    Ok(highest)
 }
 
 /// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it

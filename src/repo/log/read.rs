@@ -10,6 +10,7 @@ use crate::format::log::Action;
 use crate::format::{limits, object};
 use crate::repo::log::stored::{entry_digest, newest_checkpoint, part, read_entries, read_entry};
 use crate::repo::log::{AHEAD, Log};
+use crate::repo::snapshots::hold_against_commits;
 use crate::repo::{Class, Error, Repository, Result, chain};
 
 /// Slots that are asked for in the beginning of a load, where some are likely to be there, …
@@ -46,8 +47,14 @@ impl Log {
         if let Some(log) = Self::read_on_from_latest(repo).await {
             return Ok(log);
         }
-        match Self::load_whole(repo).await {
-            Ok(log) => {
+        let loaded = match Self::load_whole(repo).await {
+            // Where epochs are missing the commits and the index of these would not be looked for.
+            Ok(mut log) if repo.goes_on => hold_against_commits(repo, &mut log).await.map(|()| log),
+            loaded => loaded,
+        };
+        match loaded {
+            Ok(mut log) => {
+                log.goes_on = repo.goes_on;
                 repo.latest.keep(&log);
                 Ok(log)
             }
@@ -215,8 +222,8 @@ impl Log {
             digests: BTreeMap::from([(slot, checkpoint.entry)]),
             unreadable: None,
             opened: BTreeMap::new(),
-            has_holes: false,
             salvaged: false,
+            goes_on: false,
             renewed: 0,
             base: Some((slot, checkpoint)),
         })
