@@ -3,6 +3,7 @@
 //! Spec: chapter 11. [`Log`] is a value: [`Log::load`] reads, [`Log::read_on`] takes in what came after,
 //! [`Log::append`] adds an entry in the slot behind the head that was read, or tells that somebody else has.
 
+mod author;
 mod broken;
 mod read;
 mod stored;
@@ -287,7 +288,10 @@ impl Log {
         match self.judge_view(epoch, view, head) {
             Err(_) if self.salvaged => Ok(()),
             Err(error) if self.goes_on => {
-                tracing::warn!(error = chain(&error), "the log does not hold: going on with what is left of it");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the log does not hold: going on with what is left of it"
+                );
                 Ok(())
             }
             judged => judged,

@@ -19,6 +19,7 @@ const ATTEMPTS: usize = 32;
 pub(super) async fn revoke(repo: &Repository, key: KeyId, serial: u32) -> Result<()> {
     repo.keys.owner_keys()?;
     let mut log = Log::load(repo).await?;
+    log.hold_author(repo).await?;
     for _ in 0..ATTEMPTS {
         if log.is_revoked(key, serial) {
             return Ok(());

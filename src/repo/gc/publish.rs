@@ -22,11 +22,21 @@ use crate::store::{Class as StoreClass, Created};
 /// Deltas that are fetched at the same time.
 const PARALLEL_GETS: usize = 8;
 
-/// Publishes the last sweep, if nobody has yet.
+/// Publishes the last sweep, if nobody has yet. What another has published is held against what he has not made, before
+/// anything is built on it, or deleted by it.
 pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
+    let own = &repo.keys.certificate;
+    let mut mine = None;
     for _ in 0..ATTEMPTS {
         if log.is_published() {
-            return Ok(());
+            return match mine.is_some() && mine == log.base_slot() {
+                true => Ok(()),
+                false => log.hold_author(repo).await,
+            };
+        }
+        if log.is_revoked(own.key, own.serial) {
+            // A checkpoint of this key's is an alarm to all.
+            return Err(Error::Revoked);
         }
         // Only the log up to the sweep goes in; what came after is read behind the checkpoint.
         let upto = match log.ends_with_sweep() {
@@ -39,7 +49,7 @@ pub async fn catch_up(repo: &Repository, log: &mut Log) -> Result<()> {
                 match publish(repo, upto).await {
                     // What is missing may be gone because another's checkpoint stands for it.
                     Err(error) if error.is_damage() && newest_checkpoint(repo).await? != base => {}
-                    published => drop(published?),
+                    published => mine = published?.then_some(log.last_sweep),
                 }
             }
             Err(Error::Moving) => {}
@@ -280,5 +290,138 @@ async fn flush(filling: &mut Filling, parts: &mut Parts<'_>) -> Result<()> {
     match filling.take() {
         Some(delta) => parts.put(delta.body(), false).await,
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::crypto::kdf::Params;
+    use crate::format::config::{Chunker, ChunkerKind};
+    use crate::format::keys::Role;
+    use crate::format::log::{Action, Scope};
+    use crate::repo::gc::{PruneSettings, prune, renew};
+    use crate::repo::log::verify;
+    use crate::repo::{
+        Degrade, Init, NewKey, Unlock, add_key, chain, hold, init, list_keys, open, remove_key,
+    };
+    use crate::store::Store;
+    use crate::world::{Time, fixed};
+
+    /// A repository with two maintainers; each of the three has another's memory of what was read.
+    async fn three() -> [Repository; 3] {
+        let chunker = Chunker {
+            kind: ChunkerKind::KeyedFastCdc,
+            min_bytes: 1024,
+            avg_bytes: 4096,
+            max_bytes: 16 * 1024,
+            bundle_below_bytes: 2048,
+        };
+        let how =
+            Init { passphrase: None, cost: Params::CHEAP, chunker, degrade: Degrade::Refuse, like: None };
+        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+        let owner = init(Store::memory(), &world, how).await.unwrap().0;
+        let [mut keeper, mut thief] = [owner.clone(), owner.clone()];
+        for (repo, name) in [(&mut keeper, "keeper"), (&mut thief, "thief")] {
+            let key = add_key(&owner, &NewKey::of(Role::Maintainer, name)).await.unwrap();
+            *repo = open(owner.store.clone(), &world, &Unlock::KeyFile(key), None).await.unwrap();
+        }
+        [owner, keeper, thief]
+    }
+
+    async fn remove(owner: &Repository, name: &str) -> Result<()> {
+        let slots = list_keys(owner).await?.slots(name)?;
+        remove_key(owner, slots[0]).await
+    }
+
+    /// Condemns and sweeps nothing, and dies before the checkpoint.
+    async fn sweep(repo: &Repository) -> u64 {
+        let mut log = Log::load(repo).await.unwrap();
+        let condemned = log.head + 1;
+        log.append(repo, Action::Condemn { packs: vec![] }).await.unwrap();
+        log.append(repo, Action::Sweep { condemned, packs: vec![] }).await.unwrap();
+        assert_eq!(log.last_sweep, log.head);
+        log.head
+    }
+
+    /// Creates the checkpoint of the last sweep, with a state that knows of no hold and of no revocation.
+    async fn forge(thief: &Repository) {
+        let log = Log::load(thief).await.unwrap();
+        assert!(!log.is_published());
+        let mut state = log.state.as_ref().clone();
+        state.revoked.clear();
+        state.holds.clear();
+        let newest = log.base_slot();
+        assert!(publish_state(thief, log, state, newest, None).await.unwrap());
+    }
+
+    fn is_told(told: Result<impl Sized>, by: &str) {
+        let error = told.err().unwrap_or_else(|| panic!("{by} was told nothing"));
+        let is_alarm = matches!(error, Error::Log { .. }) && chain(&error).contains("revoked before");
+        assert!(is_alarm, "{by}: {}", chain(&error));
+    }
+
+    /// The story: a maintainer was removed, and went on to have its rights in the bucket. Behind another's sweep it was the
+    /// first to create the checkpoint, without its revocation and without the holds, and everybody believed that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_checkpoint_by_a_revoked_maintainer_that_says_nothing_of_that_is_built_on_by_nobody() {
+        for older in 0..3 {
+            let [owner, keeper, thief] = three().await;
+            for _ in 0..older {
+                sweep(&owner).await;
+                let mut log = Log::load(&keeper).await.unwrap();
+                catch_up(&keeper, &mut log).await.unwrap();
+            }
+            hold(&owner, Scope::All, "an auditor").await.unwrap();
+            remove(&owner, "thief").await.unwrap();
+            // A long-lived process that has read the log so far.
+            let reader = open_again(&keeper);
+            Log::load(&reader).await.unwrap();
+            let swept = sweep(&keeper).await;
+            forge(&thief).await;
+            if older == 2 {
+                // Its rights are those to delete, too: what it can be held against is taken away.
+                let before = owner.store.list(object::CHECKPOINTS).await.unwrap();
+                for found in before.iter().filter(|found| found.key != object::checkpoint_key(swept)) {
+                    owner.store.delete(&found.key).await.unwrap();
+                }
+            }
+            let before = owner.store.list("").await.unwrap();
+            is_told(Log::load(&reader).await, "who has read the log before");
+            let settings = PruneSettings::default();
+            is_told(prune(&open_again(&keeper), settings, &|_| {}).await, "a prune");
+            is_told(remove(&open_again(&owner), "keeper").await, "who removes another key");
+            assert_eq!(owner.store.list("").await.unwrap(), before, "nothing was added or deleted");
+            let wrong = verify(&owner).await.unwrap().expect("a check is told");
+            assert!(wrong.contains("revoked before"), "{wrong}");
+
+            let owner = open_again(&owner);
+            assert!(renew(&owner, &settings, false).await.unwrap().refused.is_empty());
+            assert_eq!(verify(&owner).await.unwrap(), None);
+            let log = Log::load(&open_again(&keeper)).await.unwrap();
+            let by = &thief.keys.certificate;
+            assert!(log.is_revoked(by.key, by.serial) && log.state.holds.len() == 1, "all is back");
+            prune(&open_again(&keeper), settings, &|_| {}).await.unwrap();
+            remove(&owner, "keeper").await.unwrap();
+        }
+    }
+
+    /// As another process has it: it has read nothing yet.
+    fn open_again(repo: &Repository) -> Repository {
+        Repository { latest: Default::default(), seen: Default::default(), ..repo.clone() }
+    }
+
+    /// The story: a job whose key was removed went on each night, and published what another had left.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_honest_maintainer_whose_key_was_removed_publishes_nothing() {
+        let [owner, keeper, removed] = three().await;
+        remove(&owner, "thief").await.unwrap();
+        sweep(&keeper).await;
+        let refused = prune(&removed, PruneSettings::default(), &|_| {}).await.unwrap_err();
+        assert!(matches!(refused, Error::Revoked), "{}", chain(&refused));
+        assert!(owner.store.list(object::CHECKPOINTS).await.unwrap().is_empty());
+        prune(&keeper, PruneSettings::default(), &|_| {}).await.unwrap();
+        Log::load(&open_again(&owner)).await.unwrap();
     }
 }

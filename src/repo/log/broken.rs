@@ -3,14 +3,17 @@
 use futures::StreamExt;
 
 use crate::crypto::hash;
+use crate::format::keys::Certificate;
 use crate::format::log::Action;
 use crate::format::object;
+use crate::repo::log::author::{Revocations, by_revoked};
+use crate::repo::log::stored::{checkpoint, newest_checkpoint};
 use crate::repo::log::{Log, read_entry};
 use crate::repo::shortened::highest_epoch;
 use crate::repo::{Error, Repository, Result, chain};
 
 /// Entries that are asked for at the same time; they are known to be there.
-const PARALLEL_GETS: usize = 32;
+pub const PARALLEL_GETS: usize = 32;
 
 /// What is left of a log, and what is not.
 pub struct Salvaged {
@@ -27,8 +30,15 @@ impl Log {
         let checkpoints = slots(repo, object::CHECKPOINTS).await?;
         let newest = checkpoints.last().copied();
         let (mut log, mut lost) = (Log::default(), Vec::new());
+        let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
+        let revoked = Revocations::load(repo, newest.unwrap_or(0)).await?;
         for slot in checkpoints.into_iter().rev() {
-            match Log::from_checkpoint_alone(repo, slot).await {
+            let base = Log::from_checkpoint_alone(repo, slot).await;
+            let is_by_revoked = |log: &Log| {
+                log.base.as_ref().is_some_and(|(_, found)| revoked.are_of(&found.certificate, slot))
+            };
+            match base {
+                Ok(base) if is_by_revoked(&base) => lost.push(by_revoked(slot)),
                 Ok(base) => {
                     log = base;
                     break;
@@ -37,7 +47,6 @@ impl Log {
             }
         }
         let base_slot = log.head;
-        let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
         let mut entries = futures::stream::iter(base_slot..=last)
             .map(|slot| async move { (slot, read_entry(repo, slot).await) })
             .buffered(PARALLEL_GETS);
@@ -90,7 +99,7 @@ impl Log {
 }
 
 /// The same as text; an error that is no damage ends the work.
-fn damage(error: Error) -> Result<String> {
+pub fn damage(error: Error) -> Result<String> {
     match error.is_damage() {
         true => Ok(chain(&error)),
         false => Err(error),
@@ -98,7 +107,7 @@ fn damage(error: Error) -> Result<String> {
 }
 
 /// The slots of a folder, ascending.
-async fn slots(repo: &Repository, folder: &str) -> Result<Vec<u64>> {
+pub async fn slots(repo: &Repository, folder: &str) -> Result<Vec<u64>> {
     let listed = repo.store.list(folder).await?;
     let mut slots: Vec<u64> =
         listed.iter().filter_map(|found| object::parse_slot(folder, &found.key)).collect();
@@ -106,10 +115,12 @@ async fn slots(repo: &Repository, folder: &str) -> Result<Vec<u64>> {
     Ok(slots)
 }
 
-/// Holds the whole log together, from the first entry on, also what lies behind checkpoints. Gives what is wrong with it
-/// that its owner has not answered by beginning it anew.
+/// Holds the whole log together, from the first entry on, also what lies behind checkpoints, and the newest checkpoint's
+/// author against it. Gives what is wrong with it that its owner has not answered by beginning it anew.
 pub async fn verify(repo: &Repository) -> Result<Option<String>> {
-    let last = slots(repo, object::GC_LOG).await?.last().copied().unwrap_or(0);
+    let (entries, newest) = tokio::try_join!(slots(repo, object::GC_LOG), newest_author(repo))?;
+    let last = entries.last().copied().unwrap_or(0);
+    let mut revoked = Revocations::default();
     let mut previous = [0; 32];
     let mut wrong = None;
     let mut entries = futures::stream::iter(1..=last)
@@ -120,6 +131,7 @@ pub async fn verify(repo: &Repository) -> Result<Option<String>> {
             Ok(Some((entry, digest))) => {
                 let follows = entry.previous == previous;
                 previous = digest;
+                revoked.take(slot, &entry.action);
                 if matches!(entry.action, Action::Renew { .. }) {
                     wrong = None;
                     continue;
@@ -134,5 +146,15 @@ pub async fn verify(repo: &Repository) -> Result<Option<String>> {
         };
         wrong.get_or_insert(found);
     }
-    Ok(wrong)
+    let newest = newest.filter(|(slot, by)| revoked.are_of(by, *slot));
+    Ok(wrong.or(newest.map(|(slot, _)| by_revoked(slot))))
+}
+
+/// The slot of the newest checkpoint and who has signed it; none if it can't be read, which others tell.
+async fn newest_author(repo: &Repository) -> Result<Option<(u64, Certificate)>> {
+    let Some(slot) = newest_checkpoint(repo).await? else { return Ok(None) };
+    match checkpoint(repo, slot).await {
+        Ok(found) => Ok(Some((slot, found.certificate))),
+        Err(error) => damage(error).map(|_| None),
+    }
 }

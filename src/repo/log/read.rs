@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
 
-use crate::format::checkpoint::{Checkpoint, State};
+use crate::format::checkpoint::State;
 use crate::format::log::Action;
-use crate::format::{limits, object};
-use crate::repo::log::stored::{entry_digest, newest_checkpoint, part, read_entries, read_entry};
+use crate::format::object;
+use crate::repo::log::author::by_revoked;
+use crate::repo::log::stored::{checkpoint, entry_digest, newest_checkpoint, part, read_entries, read_entry};
 use crate::repo::log::{AHEAD, Log};
 use crate::repo::snapshots::hold_against_commits;
 use crate::repo::{Class, Error, Repository, Result, chain};
@@ -16,7 +17,7 @@ use crate::repo::{Class, Error, Repository, Result, chain};
 /// Slots that are asked for in the beginning of a load, where some are likely to be there, …
 const AHEAD_OF_LOAD: usize = 8;
 /// … and when all before were there.
-const AHEAD_AT_MOST: usize = 32;
+pub(super) const AHEAD_AT_MOST: usize = 32;
 /// Loads that are begun again because a newer checkpoint has replaced what was being read.
 const ATTEMPTS: usize = 8;
 
@@ -182,17 +183,19 @@ impl Log {
             return Err(Error::Log { what: format!("entry {slot} is not the one that {key} stands for") });
         }
         log.opened = BTreeMap::from([(log.epoch, condemned)]);
+        // What was read before is not by its author.
+        let by = log.base.as_ref().map(|(_, checkpoint)| &checkpoint.certificate);
+        let known = repo.latest.get().filter(|known| known.head < slot);
+        if by.zip(known).is_some_and(|(by, known)| known.is_revoked(by.key, by.serial)) {
+            return Err(Error::Log { what: by_revoked(slot) });
+        }
         Ok(log)
     }
 
     /// By what the checkpoint says, without a look at the entry that it stands for.
     pub(super) async fn from_checkpoint_alone(repo: &Repository, slot: u64) -> Result<Self> {
         let key = object::checkpoint_key(slot);
-        let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
-        let plain = repo.unseal("checkpoint", &key, &sealed)?;
-        let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
-        checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
-        repo.keys.check_domain(&checkpoint.certificate).map_err(Error::object(&key))?;
+        let checkpoint = checkpoint(repo, slot).await?;
         let mut state = Vec::new();
         let numbered: Vec<_> = checkpoint.state.iter().enumerate().collect();
         for pieces in numbered.chunks(PARALLEL_PARTS) {
@@ -204,7 +207,7 @@ impl Log {
         let state = State::decode(&state).map_err(Error::object(&key))?;
         let author = &checkpoint.certificate;
         if state.is_revoked(author.key, author.serial) {
-            return Err(Error::Log { what: format!("{key} is by a key that was revoked before") });
+            return Err(Error::Log { what: by_revoked(slot) });
         }
         Ok(Self {
             head: slot,
@@ -235,7 +238,7 @@ impl Log {
         self.read_to(repo, u64::MAX, AHEAD + 1).await
     }
 
-    async fn read_to(&mut self, repo: &Repository, last: u64, ahead: usize) -> Result<()> {
+    pub(super) async fn read_to(&mut self, repo: &Repository, last: u64, ahead: usize) -> Result<()> {
         while let Some(free) = self.read_until_free(repo, last, ahead).await? {
             // It may have come while the ones behind it were asked for.
             if read_entry(repo, free).await?.is_none() {

@@ -15,6 +15,17 @@ pub async fn newest_checkpoint(repo: &Repository) -> Result<Option<u64>> {
     Ok(listed.iter().filter_map(|found| object::parse_slot(object::CHECKPOINTS, &found.key)).max())
 }
 
+/// A checkpoint, without its parts.
+pub async fn checkpoint(repo: &Repository, slot: u64) -> Result<Checkpoint> {
+    let key = object::checkpoint_key(slot);
+    let sealed = repo.store.get_at_most(&key, limits::CHECKPOINT_LEN as u64).await?;
+    let plain = repo.unseal("checkpoint", &key, &sealed)?;
+    let checkpoint = Checkpoint::decode(&plain).map_err(Error::object(&key))?;
+    checkpoint.verify(&repo.keys.owner, repo.config.repo, slot).map_err(Error::object(&key))?;
+    repo.keys.check_domain(&checkpoint.certificate).map_err(Error::object(&key))?;
+    Ok(checkpoint)
+}
+
 /// A part of a checkpoint, by its number and hash: as it was before sealing, with its padding.
 pub async fn part(
     repo: &Repository,
