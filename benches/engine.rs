@@ -15,13 +15,14 @@ use kist::crypto::secret::Key;
 use kist::crypto::{hash, seal, sign};
 use kist::format::config;
 use kist::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
-use kist::format::id::{ChunkId, KeyId, PackId, RecordId, RepoId, SessionId};
+use kist::format::id::{ChunkId, KeyId, NodeId, PackId, RecordId, RepoId, SessionId};
 use kist::format::index::{IndexDelta, IndexPack, IndexRecord};
+use kist::format::keys::KeyName;
 use kist::format::node::{NODE_AVG_BYTES, NODE_MIN_BYTES, Node, entry_bytes};
 use kist::format::pack::PackKind;
 use kist::format::refs::ChunkRef;
 use kist::repo::{
-    self, Begun, Degrade, Index, IndexBuilder, Init, Reader, Repository, Writer, WriterSettings,
+    self, Begun, Degrade, Index, IndexBuilder, Init, Reader, Repository, TreeReader, Writer, WriterSettings,
 };
 use kist::store::Store;
 use kist::world::{Time, World, fixed};
@@ -222,8 +223,8 @@ fn lookups(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A repository in memory with two trees of so many entries; one of a hundred entries differs, all in one place.
-async fn two_trees(entries: u32) -> (Repository, [kist::format::id::NodeId; 2]) {
+/// Two trees of so many entries, in a repository in memory; one of a hundred entries differs, all in one place.
+async fn two_trees(entries: u32) -> (Repository, KeyName, [NodeId; 2]) {
     let world = fixed::world(8, Time(0));
     let init = Init {
         passphrase: None,
@@ -239,6 +240,7 @@ async fn two_trees(entries: u32) -> (Repository, [kist::format::id::NodeId; 2]) 
     let writer = Writer::new(&repo, index, lane, WriterSettings::default());
     let ids = repo.keys.ids().expect("the owner's").clone();
     let meta = repo.keys.own_meta_key(kist::format::id::SourceId([7; 16])).expect("the owner's");
+    let name = meta.0;
     let save = move || {
         let (world, cut) = (fixed::world(9, Time(0)), ids.node_cut());
         let sink = NodeSink { writer: &writer, meta: &meta, cut: &cut };
@@ -257,14 +259,14 @@ async fn two_trees(entries: u32) -> (Repository, [kist::format::id::NodeId; 2]) 
     };
     let (writer, roots) = tokio::task::spawn_blocking(save).await.expect("nothing panics");
     writer.finish().await.expect("a store in memory");
-    (repo, roots)
+    (repo, name, roots)
 }
 
 /// What a catalog takes in after a backup: two trees of 100,000 entries that differ in a hundredth.
 fn differences(criterion: &mut Criterion) {
     const ENTRIES: u32 = 100_000;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
-    let (repo, [before, after]) = runtime.block_on(two_trees(ENTRIES));
+    let (repo, meta, [before, after]) = runtime.block_on(two_trees(ENTRIES));
     let index = Arc::new(runtime.block_on(Index::load(&repo)).expect("it was just written"));
     let mut group = criterion.benchmark_group("trees of 100,000 entries");
     group.throughput(Throughput::Elements(u64::from(ENTRIES)));
@@ -272,7 +274,8 @@ fn differences(criterion: &mut Criterion) {
         b.iter(|| {
             runtime.block_on(async {
                 let reader = Arc::new(Reader::new(&repo, index.clone()));
-                let mut difference = Difference::new(&reader, Some(before), after);
+                let tree = |root| TreeReader { reader: reader.clone(), root, meta };
+                let mut difference = Difference::new(Some(tree(before)), tree(after));
                 let mut changes = 0;
                 while difference.next().await.expect("whole trees").is_some() {
                     changes += 1;

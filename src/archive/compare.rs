@@ -12,14 +12,13 @@ use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::problem::Problem;
 use crate::archive::usage::bundled_extents;
 use crate::archive::walk::{Found, FoundKind, XattrReader};
-use crate::format::entry::{Content, Entry, Extent, FileTime, Kind, TreePath};
-use crate::format::id::{ChunkPrefix, LinkGroup, NodeId, RecordId};
-use crate::repo::{Error, Index, Reader, Result};
+use crate::format::entry::{Attributes, Content, Entry, Extent, FileTime, Kind, TreePath};
+use crate::format::id::{ChunkPrefix, LinkGroup, RecordId};
+use crate::repo::{Error, Index, Result, TreeReader};
 
 /// The tree that a backup is compared with.
 pub struct Parent {
-    pub reader: Arc<Reader>,
-    pub root: NodeId,
+    pub tree: TreeReader,
     /// Chunks whose files are to be bundled anew: what the parent's snapshot lists as little used.
     pub sparse: Vec<ChunkPrefix>,
     /// To wait for nodes from a plain thread.
@@ -112,13 +111,11 @@ impl Planner {
         {
             return Ok(Planned::Link { named: Box::new((found.path, found.attributes)), size });
         }
-        let usable = old.as_ref().map(|old| self.old.may_keep(&old.kind)).transpose()?.unwrap_or(false);
+        let usable = old.as_ref().map(|old| self.old.may_keep(&old.kind, size)).transpose()?.unwrap_or(false);
         let old = match old {
-            Some(Entry { attributes, kind: Kind::File { size: old_size, content, hash }, .. }) if usable => {
-                let untouched = old_size == size
-                    && attributes.mtime == found.attributes.mtime
-                    && attributes.ctime == found.attributes.ctime;
-                if untouched {
+            Some(Entry { attributes, kind: Kind::File { content, hash, .. }, .. }) if usable => {
+                let touched = |own: &Attributes| (own.mtime, own.ctime);
+                if touched(&attributes) == touched(&found.attributes) {
                     let kind = Kind::File { size, content, hash };
                     let entry = Entry { path: found.path, attributes: found.attributes, kind };
                     return Ok(Planned::Kept(Box::new(entry)));
@@ -137,29 +134,32 @@ impl Planner {
 impl OldEntries {
     pub fn new(parent: Option<Parent>, index: Arc<Index>) -> Self {
         let sparse = parent.iter().flat_map(|parent| &parent.sparse).copied().collect();
-        let parent = parent.map(|parent| (Cursor::new(parent.reader, parent.root), parent.runtime));
+        let parent = parent.map(|parent| (Cursor::new(parent.tree), parent.runtime));
         Self { index, parent, sparse, ahead: VecDeque::new(), ended: false }
     }
 
-    /// Whether a file of the parent's may stay where it is. If not it is read and saved again, even if its content
-    /// is the same.
-    pub fn may_keep(&self, file: &Kind) -> Result<bool> {
-        let Kind::File { content, .. } = file else { return Ok(false) };
+    /// Whether a file of the parent's, which has `size` bytes now, may stay where it is. If not it is read and saved
+    /// again, even if its content is the same. One of another size is not looked into: it may say that it is of any.
+    pub fn may_keep(&self, file: &Kind, size: u64) -> Result<bool> {
+        let Kind::File { size: old_size, content, .. } = file else { return Ok(false) };
+        if *old_size != size {
+            return Ok(false);
+        }
         let is_sparse = |extent: &Extent| match extent {
             Extent::Data { chunk, .. } => self.sparse.contains(&chunk.id.prefix()),
             Extent::Hole { .. } => false,
         };
-        Ok(!bundled_extents(file).iter().any(is_sparse) && self.is_whole(content)?)
+        Ok(!bundled_extents(file).iter().any(is_sparse) && self.is_whole(size, content)?)
     }
 
     /// Whether all that the parent's entry refers to may be referred to again. The extents of a large file
     /// are read for that: its chunks may lie in packs that are lost while its nodes do not.
-    fn is_whole(&self, content: &Content) -> Result<bool> {
+    fn is_whole(&self, size: u64, content: &Content) -> Result<bool> {
         if let Content::Extents(extents) = content {
             return Ok(extents.iter().all(|extent| may_refer_to(&self.index, extent)));
         }
         let Some((cursor, runtime)) = &self.parent else { return Ok(false) };
-        match runtime.block_on(is_whole(cursor.reader(), &self.index, content)) {
+        match runtime.block_on(is_whole(cursor.tree(), &self.index, size, content)) {
             Ok(is_whole) => Ok(is_whole),
             Err(error) => self.damaged(error).map(|()| false),
         }
@@ -204,14 +204,14 @@ fn may_refer_to(index: &Index, extent: &Extent) -> bool {
     }
 }
 
-/// Whether all that `content` refers to may be referred to again. `reader` reads the extents of a large file.
-pub(super) async fn is_whole(reader: &Arc<Reader>, index: &Index, content: &Content) -> Result<bool> {
+/// Whether all that the content of a file of `tree` refers to may be referred to again.
+pub(super) async fn is_whole(tree: &TreeReader, index: &Index, size: u64, content: &Content) -> Result<bool> {
     match content {
         Content::Extents(extents) => return Ok(extents.iter().all(|extent| may_refer_to(index, extent))),
         Content::Tree(root) if !index.may_refer_to(&RecordId::Node(*root)) => return Ok(false),
         Content::Tree(_) => {}
     }
-    let mut extents = Extents::of(reader.clone(), content);
+    let mut extents = Extents::of(tree.clone(), size, content);
     while let Some(extent) = extents.next().await? {
         if !may_refer_to(index, &extent) {
             return Ok(false);

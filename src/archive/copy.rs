@@ -29,7 +29,7 @@ use crate::format::id::NodeId;
 use crate::format::keys::KeyName;
 use crate::format::summary::Counts;
 use crate::progress::Progress;
-use crate::repo::{Error, Reader, Result, Writer};
+use crate::repo::{Error, Result, TreeReader, Writer};
 
 /// Windows that are planned and wait.
 const WINDOWS_WAITING: usize = 2;
@@ -39,8 +39,8 @@ const WINDOWS_CARRIED: usize = 2;
 /// From where to where.
 #[derive(Clone)]
 pub struct Setting {
-    /// Reads the source; needs who can read data.
-    pub reader: Arc<Reader>,
+    /// What is copied; needs who can read data.
+    pub tree: TreeReader,
     pub writer: Arc<Writer>,
     /// What the copy's entries are sealed with.
     pub meta: (KeyName, Key),
@@ -54,10 +54,8 @@ pub struct Setting {
 /// A tree of the same source that was copied before, whole.
 pub struct Base {
     /// The tree, in the source.
-    pub source: NodeId,
-    /// Its copy, and what reads it.
-    pub copy: NodeId,
-    pub reader: Arc<Reader>,
+    pub source: TreeReader,
+    pub copy: TreeReader,
 }
 
 /// How copying a tree ended.
@@ -78,8 +76,8 @@ pub struct Tree {
     pub lost: MissingList,
 }
 
-/// Copies the tree at `root`.
-pub async fn copy(root: NodeId, base: Option<Base>, setting: &Setting) -> Result<Copied> {
+/// Copies a tree.
+pub async fn copy(base: Option<Base>, setting: &Setting) -> Result<Copied> {
     let (to_carry, windows) = mpsc::channel(WINDOWS_WAITING);
     let (to_build, batches) = mpsc::channel(WINDOWS_WAITING);
     let (for_plan, for_build) = (setting.clone(), setting.clone());
@@ -87,8 +85,8 @@ pub async fn copy(root: NodeId, base: Option<Base>, setting: &Setting) -> Result
     let planning = async move {
         let mut planner = Planner::new(for_plan, Windows::new(to_carry));
         let planned = match base {
-            Some(base) => planner.follow(root, base).await?,
-            None => planner.walk(root).await?,
+            Some(base) => planner.follow(base).await?,
+            None => planner.walk().await?,
         };
         planner.finish(planned).await
     };

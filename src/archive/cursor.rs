@@ -3,23 +3,24 @@
 //! A cursor holds one node for each level. Nodes that two trees share are never opened by
 //! [`Difference`], so it costs what changed.
 
-use std::sync::Arc;
-
 use crate::format::entry::{Content, Entry, Extent, TreePath};
-use crate::format::id::NodeId;
-use crate::format::node::{Child, ExtentChild, Node};
-use crate::repo::{Error, Reader, Result};
+use crate::format::node::{Child, ExtentChild};
+use crate::repo::{ExtentNode, PathNode, Result, TreeReader};
 
 /// Walks a tree in path order.
 ///
 /// After an error it stands behind the node that could not be read, and may go on.
 pub struct Cursor {
-    reader: Arc<Reader>,
+    tree: TreeReader,
     /// What is still to come, nearest last.
     ahead: Vec<Ahead>,
-    /// The last path below the node that could not be read.
-    failed_at: TreePath,
+    /// The last path of the last node that was opened, passed over or could not be read. Of a root that is not known,
+    /// and nothing comes after it.
+    passed: Option<TreePath>,
 }
+
+/// The level of a root shows when it is opened; until then it counts as the highest.
+const OF_ROOT: u8 = u8::MAX;
 
 enum Ahead {
     /// Children of an inner node, the next one last.
@@ -30,40 +31,34 @@ enum Ahead {
 
 /// What a cursor stands before.
 enum Head {
-    Node(u8, NodeId),
+    Node(u8),
     Entry,
     End,
 }
 
 impl Cursor {
     /// Stands before the first entry of the tree.
-    pub fn new(reader: Arc<Reader>, root: NodeId) -> Self {
-        // The level of the root shows when it is opened; until then it counts as the highest.
-        let root = Child { last: TreePath::root(), node: root };
-        let ahead = vec![Ahead::Children { level: u8::MAX, rest: vec![root] }];
-        Self { reader, ahead, failed_at: TreePath::root() }
+    pub fn new(tree: TreeReader) -> Self {
+        let root = Child { last: TreePath::root(), node: tree.root };
+        let ahead = vec![Ahead::Children { level: OF_ROOT, rest: vec![root] }];
+        Self { tree, ahead, passed: None }
     }
 
-    /// A cursor that has nothing before it.
-    pub fn empty(reader: Arc<Reader>) -> Self {
-        Self { reader, ahead: Vec::new(), failed_at: TreePath::root() }
-    }
-
-    pub fn reader(&self) -> &Arc<Reader> {
-        &self.reader
+    pub fn tree(&self) -> &TreeReader {
+        &self.tree
     }
 
     /// After an error: where the entries end that it cost. The root's path if that is not known, because the
     /// whole tree is lost.
-    pub fn failed_at(&self) -> &TreePath {
-        &self.failed_at
+    pub fn failed_at(&self) -> TreePath {
+        self.passed.clone().unwrap_or_default()
     }
 
     fn head(&mut self) -> Head {
         while let Some(next) = self.ahead.last() {
             match next {
                 Ahead::Children { level, rest } => match rest.last() {
-                    Some(child) => return Head::Node(*level, child.node),
+                    Some(_) => return Head::Node(*level),
                     None => drop(self.ahead.pop()),
                 },
                 Ahead::Entries(rest) => match rest.is_empty() {
@@ -75,10 +70,17 @@ impl Cursor {
         Head::End
     }
 
-    fn take_child(&mut self) -> Option<Child> {
-        match self.ahead.last_mut() {
-            Some(Ahead::Children { rest, .. }) => rest.pop(),
+    fn peek_child(&self) -> Option<&Child> {
+        match self.ahead.last() {
+            Some(Ahead::Children { rest, .. }) => rest.last(),
             _ => None,
+        }
+    }
+
+    /// Passes over the node before the cursor.
+    fn pass_child(&mut self) {
+        if let Some(Ahead::Children { rest, .. }) = self.ahead.last_mut() {
+            self.passed = rest.pop().map(|child| child.last);
         }
     }
 
@@ -98,21 +100,23 @@ impl Cursor {
 
     /// Replaces the node before the cursor by what is in it.
     async fn expand(&mut self) -> Result<()> {
-        let Some(child) = self.take_child() else { return Ok(()) };
-        let node = self.reader.node(child.node).await;
-        if node.is_err() {
-            self.failed_at = child.last;
-        }
-        match node? {
-            Node::Leaf(mut entries) => {
+        let Some(Ahead::Children { level, rest }) = self.ahead.last_mut() else { return Ok(()) };
+        let (level, Some(child)) = (*level, rest.pop()) else { return Ok(()) };
+        let said = (level != OF_ROOT).then_some((level, &child.last));
+        match self.tree.path_node(child.node, said, self.passed.as_ref()).await {
+            Ok(PathNode::Leaf(mut entries)) => {
                 entries.reverse();
                 self.ahead.push(Ahead::Entries(entries));
+                self.passed = Some(child.last);
             }
-            Node::Inner { level, mut children } => {
+            Ok(PathNode::Inner { level, mut children }) => {
                 children.reverse();
                 self.ahead.push(Ahead::Children { level: level - 1, rest: children });
             }
-            Node::ExtentLeaf(_) | Node::ExtentInner { .. } => return Err(wrong_tree(child.node)),
+            Err(error) => {
+                self.passed = Some(child.last);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -122,7 +126,7 @@ impl Cursor {
         loop {
             match self.head() {
                 Head::Entry => return Ok(self.take_entry()),
-                Head::Node(..) => self.expand().await?,
+                Head::Node(_) => self.expand().await?,
                 Head::End => return Ok(None),
             }
         }
@@ -132,7 +136,7 @@ impl Cursor {
     pub async fn next_many(&mut self) -> Result<Vec<Entry>> {
         loop {
             match self.head() {
-                Head::Node(..) => self.expand().await?,
+                Head::Node(_) => self.expand().await?,
                 Head::End => return Ok(Vec::new()),
                 Head::Entry => {
                     let Some(Ahead::Entries(mut rest)) = self.ahead.pop() else { continue };
@@ -165,19 +169,12 @@ impl Cursor {
                 },
                 Some(Ahead::Children { level, rest }) => match rest.last() {
                     None => drop(self.ahead.pop()),
-                    Some(child) if *level != u8::MAX && skip(&child.last) => drop(rest.pop()),
+                    Some(child) if *level != OF_ROOT && skip(&child.last) => self.pass_child(),
                     Some(_) => self.expand().await?,
                 },
             }
         }
     }
-}
-
-/// One entry of a tree.
-pub async fn find(reader: &Arc<Reader>, root: NodeId, path: &TreePath) -> Result<Option<Entry>> {
-    let mut cursor = Cursor::new(reader.clone(), root);
-    cursor.seek(path).await?;
-    Ok(cursor.next().await?.filter(|entry| entry.path == *path))
 }
 
 /// How an entry differs between two trees.
@@ -196,22 +193,28 @@ pub struct Difference {
 
 impl Difference {
     /// `before` is none for a first tree: then all is added.
-    pub fn new(reader: &Arc<Reader>, before: Option<NodeId>, after: NodeId) -> Self {
+    pub fn new(before: Option<TreeReader>, after: TreeReader) -> Self {
         let before = match before {
-            Some(root) => Cursor::new(reader.clone(), root),
-            None => Cursor::empty(reader.clone()),
+            Some(before) => Cursor::new(before),
+            None => Cursor { ahead: Vec::new(), ..Cursor::new(after.clone()) },
         };
-        Self { before, after: Cursor::new(reader.clone(), after) }
+        Self { before, after: Cursor::new(after) }
+    }
+
+    /// Whether both stand before one node, which each of them says the same of.
+    fn is_shared(&self) -> bool {
+        let is_of_one_key = self.before.tree.meta == self.after.tree.meta;
+        is_of_one_key && self.before.peek_child() == self.after.peek_child()
     }
 
     pub async fn next(&mut self) -> Result<Option<Change>> {
         loop {
             match (self.before.head(), self.after.head()) {
-                (Head::Node(_, a), Head::Node(_, b)) if a == b => {
-                    self.before.take_child();
-                    self.after.take_child();
+                (Head::Node(_), Head::Node(_)) if self.is_shared() => {
+                    self.before.pass_child();
+                    self.after.pass_child();
                 }
-                (Head::Node(a, _), Head::Node(b, _)) => {
+                (Head::Node(a), Head::Node(b)) => {
                     if a >= b {
                         self.before.expand().await?;
                     }
@@ -219,8 +222,8 @@ impl Difference {
                         self.after.expand().await?;
                     }
                 }
-                (Head::Node(..), _) => self.before.expand().await?,
-                (_, Head::Node(..)) => self.after.expand().await?,
+                (Head::Node(_), _) => self.before.expand().await?,
+                (_, Head::Node(_)) => self.after.expand().await?,
                 (Head::End, Head::End) => return Ok(None),
                 (Head::Entry | Head::End, Head::Entry | Head::End) => {
                     if let Some(change) = self.compare() {
@@ -249,29 +252,33 @@ impl Difference {
     }
 }
 
-/// Walks the extents of a file in order.
+/// Walks the extents of a file in order. Unless there is an error, they have as many bytes as the file.
 pub struct Extents {
-    reader: Arc<Reader>,
+    tree: TreeReader,
     ahead: Vec<ExtentsAhead>,
 }
 
 enum ExtentsAhead {
-    Nodes(Vec<ExtentChild>),
+    /// Children of an inner node, the next one last. A root's level is not known.
+    Children { level: Option<u8>, rest: Vec<ExtentChild> },
+    /// Extents of a leaf, the next one last.
     Extents(Vec<Extent>),
 }
 
 impl Extents {
-    pub fn of(reader: Arc<Reader>, content: &Content) -> Self {
+    pub fn of(tree: TreeReader, size: u64, content: &Content) -> Self {
         let ahead = match content {
             Content::Extents(extents) => ExtentsAhead::Extents(extents.iter().rev().copied().collect()),
-            Content::Tree(root) => ExtentsAhead::Nodes(vec![ExtentChild { len: 0, node: *root }]),
+            Content::Tree(root) => {
+                ExtentsAhead::Children { level: None, rest: vec![ExtentChild { len: size, node: *root }] }
+            }
         };
-        Self { reader, ahead: vec![ahead] }
+        Self { tree, ahead: vec![ahead] }
     }
 
     pub async fn next(&mut self) -> Result<Option<Extent>> {
         loop {
-            let child = match self.ahead.last_mut() {
+            let (level, child) = match self.ahead.last_mut() {
                 None => return Ok(None),
                 Some(ExtentsAhead::Extents(rest)) => match rest.pop() {
                     Some(extent) => return Ok(Some(extent)),
@@ -280,32 +287,24 @@ impl Extents {
                         continue;
                     }
                 },
-                Some(ExtentsAhead::Nodes(rest)) => match rest.pop() {
-                    Some(child) => child,
+                Some(ExtentsAhead::Children { level, rest }) => match rest.pop() {
+                    Some(child) => (*level, child),
                     None => {
                         self.ahead.pop();
                         continue;
                     }
                 },
             };
-            match self.reader.node(child.node).await? {
-                Node::ExtentLeaf(mut extents) => {
+            self.ahead.push(match self.tree.extent_node(child.node, level, child.len).await? {
+                ExtentNode::Leaf(mut extents) => {
                     extents.reverse();
-                    self.ahead.push(ExtentsAhead::Extents(extents));
+                    ExtentsAhead::Extents(extents)
                 }
-                Node::ExtentInner { mut children, .. } => {
+                ExtentNode::Inner { level, mut children } => {
                     children.reverse();
-                    self.ahead.push(ExtentsAhead::Nodes(children));
+                    ExtentsAhead::Children { level: Some(level - 1), rest: children }
                 }
-                Node::Leaf(_) | Node::Inner { .. } => return Err(wrong_tree(child.node)),
-            }
+            });
         }
-    }
-}
-
-fn wrong_tree(id: NodeId) -> Error {
-    Error::Object {
-        key: format!("node {id}"),
-        source: crate::format::Error::Invalid { what: "node", field: "tree", found: "the other kind".into() },
     }
 }

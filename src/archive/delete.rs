@@ -1,14 +1,12 @@
 //! Deleting what a target's folders hold beside a snapshot: only when asked for, and after everything else.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::archive::cursor::Cursor;
 use crate::archive::problem::Problem;
 use crate::archive::target::Target;
 use crate::format::entry::{Kind, TreePath};
-use crate::format::id::NodeId;
-use crate::repo::{Reader, Result};
+use crate::repo::{Result, TreeReader};
 
 /// What was deleted, or would be, and what could not be.
 #[derive(Default)]
@@ -20,14 +18,13 @@ pub struct Deleted {
 /// Walks the tree below `from` and removes what the folders of the target hold beside it; `base` is the
 /// folder of the tree that stands for the target.
 pub async fn delete_beside(
-    reader: &Arc<Reader>,
-    root: NodeId,
+    tree: &TreeReader,
     (from, base): (&TreePath, &TreePath),
     target: &Target,
     dry_run: bool,
 ) -> Result<Deleted> {
     let mut deleted = Deleted::default();
-    let mut cursor = Cursor::new(reader.clone(), root);
+    let mut cursor = Cursor::new(tree.clone());
     cursor.seek(from).await?;
     let mut open: Vec<(TreePath, HashSet<Vec<u8>>)> = Vec::new();
     while let Some(entry) = cursor.next().await? {

@@ -13,9 +13,8 @@ use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::file::Segment;
 use crate::archive::witness::Witness;
 use crate::format::entry::{Attributes, Content, Extent, Kind, TreePath};
-use crate::format::id::NodeId;
 use crate::format::refs::ChunkRef;
-use crate::repo::{Reader, Result};
+use crate::repo::{Result, TreeReader};
 
 /// Chunks that are kept while a tree is read: documents that follow each other lie in the same ones.
 const KEPT_CHUNKS: usize = 4;
@@ -44,7 +43,7 @@ pub fn save(
 fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Vec<u8>) -> Result<Small> {
     let hash = setting.ids.file_hash(&data);
     let known = match old.entry(&path)?.map(|entry| entry.kind) {
-        Some(kind) if old.may_keep(&kind)? => match kind {
+        Some(kind) if old.may_keep(&kind, data.len() as u64)? => match kind {
             Kind::File { content, hash: Some(same), .. } if same == hash => Some(content),
             _ => None,
         },
@@ -58,27 +57,27 @@ fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Ve
 }
 
 /// Reads all documents of a tree, in path order. Memory is as large as the documents.
-pub async fn load(reader: &Arc<Reader>, root: NodeId) -> Result<Vec<(TreePath, Vec<u8>)>> {
-    let mut cursor = Cursor::new(reader.clone(), root);
-    let mut kept = Kept { reader, chunks: HashMap::new(), order: Vec::new() };
+pub async fn load(tree: &TreeReader) -> Result<Vec<(TreePath, Vec<u8>)>> {
+    let mut cursor = Cursor::new(tree.clone());
+    let mut kept = Kept { tree, chunks: HashMap::new(), order: Vec::new() };
     let mut documents = Vec::new();
     while let Some(entry) = cursor.next().await? {
-        let Kind::File { content, .. } = &entry.kind else { continue };
-        let data = kept.read(content).await?;
+        let Kind::File { size, content, .. } = &entry.kind else { continue };
+        let data = kept.read(*size, content).await?;
         documents.push((entry.path, data));
     }
     Ok(documents)
 }
 
 struct Kept<'a> {
-    reader: &'a Arc<Reader>,
+    tree: &'a TreeReader,
     chunks: HashMap<ChunkRef, Arc<Vec<u8>>>,
     order: Vec<ChunkRef>,
 }
 
 impl Kept<'_> {
-    async fn read(&mut self, content: &Content) -> Result<Vec<u8>> {
-        let mut extents = Extents::of(self.reader.clone(), content);
+    async fn read(&mut self, size: u64, content: &Content) -> Result<Vec<u8>> {
+        let mut extents = Extents::of(self.tree.clone(), size, content);
         let mut data = Vec::new();
         while let Some(extent) = extents.next().await? {
             match extent {
@@ -96,7 +95,7 @@ impl Kept<'_> {
         if let Some(plain) = self.chunks.get(&chunk) {
             return Ok(plain.clone());
         }
-        let plain = Arc::new(self.reader.chunk(chunk).await?);
+        let plain = Arc::new(self.tree.reader.chunk(chunk).await?);
         if self.order.len() == KEPT_CHUNKS {
             self.chunks.remove(&self.order.remove(0));
         }

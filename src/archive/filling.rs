@@ -9,7 +9,7 @@ use crate::archive::target::Target;
 use crate::format::entry::{Attributes, Content, Extent, TreePath};
 use crate::format::refs::ChunkRef;
 use crate::progress::{Progress, Unit};
-use crate::repo::{Fetch, Reader, Result};
+use crate::repo::{Fetch, Result, TreeReader};
 
 /// A batch ends at so many bytes of chunks, …
 const BATCH_BYTES: u64 = 128 * 1024 * 1024;
@@ -22,7 +22,7 @@ const BATCH_XATTRS: usize = 16 * 1024 * 1024;
 
 /// Files on their way into a target.
 pub struct Filling {
-    reader: Arc<Reader>,
+    tree: TreeReader,
     placer: Placer,
     fetch: Fetch<Vec<Piece>, Result<Placed>>,
     batch: Batch,
@@ -58,11 +58,11 @@ impl Batch {
 }
 
 impl Filling {
-    pub fn new(reader: Arc<Reader>, target: Arc<Target>, progress: Arc<dyn Progress>) -> Self {
+    pub fn new(tree: TreeReader, target: Arc<Target>, progress: Arc<dyn Progress>) -> Self {
         let placer = Placer { target, progress };
         let putting = placer.clone();
         let put = move |_, pieces, read| Ok(putting.pieces(pieces, damage_or(read)?));
-        Self { fetch: Fetch::new(reader.clone(), put), reader, placer, batch: Batch::default() }
+        Self { fetch: Fetch::new(tree.reader.clone(), put), tree, placer, batch: Batch::default() }
     }
 
     /// Adds a file, and fetches batches that are full. Gives what has come of files meanwhile. A file that is added in
@@ -75,26 +75,18 @@ impl Filling {
     ) -> Result<Placed> {
         let xattrs: usize = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         let file = Placing::new(path, place, attributes, size);
-        let mut extents = Extents::of(self.reader.clone(), content);
+        let mut extents = Extents::of(self.tree.clone(), size, content);
         let (mut at, mut first, mut is_open) = (0, None, false);
         let mut placed = Placed::default();
         loop {
             let extent = match damage_or(extents.next().await)? {
                 Ok(Some(extent)) => extent,
-                Ok(None) if at == size => break,
-                Ok(None) => {
-                    file.lose(&format!("its extents have {at} bytes, the file {size}"), &mut placed);
-                    break;
-                }
+                Ok(None) => break,
                 Err(why) => {
                     file.lose(&why, &mut placed);
                     break;
                 }
             };
-            if extent.len() > size - at {
-                file.lose("its extents are longer than the file", &mut placed);
-                break;
-            }
             match extent {
                 Extent::Hole { len } => {
                     file.passed(len);

@@ -17,9 +17,9 @@ use crate::archive::problem::{Problem, ProblemKind};
 pub use crate::archive::report::{List, Report};
 use crate::archive::target::{Device, Target};
 use crate::format::entry::{Attributes, Entry, Kind, TreePath};
-use crate::format::id::{LinkGroup, NodeId};
+use crate::format::id::LinkGroup;
 use crate::progress::{Progress, Unit, cancelled};
-use crate::repo::{Error, Reader, Result};
+use crate::repo::{Error, Result, TreeReader};
 
 /// Hard links that are made together, when the files are there.
 const LINKS: usize = 8 * 1024;
@@ -27,16 +27,15 @@ const LINKS: usize = 8 * 1024;
 /// Restores what lies below `from` into `target`. `NotFound` is for the caller to tell: an empty report
 /// with no entry written means that there is no such path.
 pub async fn restore(
-    reader: Arc<Reader>,
-    root: NodeId,
+    tree: TreeReader,
     from: &TreePath,
     target: Arc<Target>,
     options: Options,
     progress: Arc<dyn Progress>,
 ) -> Result<Outcome> {
     let mut run = Run {
-        filling: Filling::new(reader.clone(), target.clone(), progress.clone()),
-        reader,
+        filling: Filling::new(tree.clone(), target.clone(), progress.clone()),
+        tree,
         target,
         options,
         progress,
@@ -51,7 +50,7 @@ pub async fn restore(
     };
     let progress = run.progress.clone();
     let outcome = tokio::select! {
-        outcome = run.carry_out(root) => outcome,
+        outcome = run.carry_out() => outcome,
         () = cancelled(progress.as_ref()) => Ok(Outcome::Cancelled),
     };
     // However it has ended: nothing is written any more, and files that are not whole are gone.
@@ -93,7 +92,7 @@ struct Link {
 }
 
 struct Run {
-    reader: Arc<Reader>,
+    tree: TreeReader,
     target: Arc<Target>,
     filling: Filling,
     options: Options,
@@ -114,9 +113,9 @@ struct Run {
 }
 
 impl Run {
-    async fn carry_out(&mut self, root: NodeId) -> Result<Outcome> {
+    async fn carry_out(&mut self) -> Result<Outcome> {
         let from = self.from.clone();
-        let mut cursor = Cursor::new(self.reader.clone(), root);
+        let mut cursor = Cursor::new(self.tree.clone());
         while let Err(error) = cursor.seek(&from).await {
             self.lost_part(error, &cursor)?;
         }
@@ -138,7 +137,7 @@ impl Run {
             }
             next = self.next(&mut cursor).await?;
         }
-        self.finish(root, &from, &base).await
+        self.finish(&from, &base).await
     }
 
     /// The next entry that can be read.
@@ -393,7 +392,7 @@ impl Run {
     }
 
     /// Writes what is left, deletes if asked to, and sets the folders' attributes.
-    async fn finish(&mut self, root: NodeId, from: &TreePath, base: &TreePath) -> Result<Outcome> {
+    async fn finish(&mut self, from: &TreePath, base: &TreePath) -> Result<Outcome> {
         let full = self.make_links().await?;
         if full.is_some() || self.progress.is_cancelled() {
             return self.end_early(full).await;
@@ -404,7 +403,7 @@ impl Run {
             self.problem(Problem::found("deleting in", &TreePath::root(), ProblemKind::Other, what));
         } else if self.options.delete {
             let dry_run = self.options.dry_run;
-            let deleted = delete_beside(&self.reader, root, (from, base), &self.target, dry_run).await?;
+            let deleted = delete_beside(&self.tree, (from, base), &self.target, dry_run).await?;
             self.report.deleted = deleted.paths;
             deleted.problems.into_iter().for_each(|problem| drop(self.problem(problem)));
         }

@@ -21,7 +21,7 @@ use crate::job::{Error, Result};
 use crate::pace;
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    self, Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, Writer,
+    self, Begun, Ids, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, TreeReader, Writer,
     WriterSettings, begin, commit_again,
 };
 use crate::world::World;
@@ -208,6 +208,8 @@ fn parent_tree(repo: &Repository, index: &Arc<Index>, parent: &Snapshot, source:
 /// The tree of a source in an older snapshot.
 pub(super) struct OldTree {
     pub root: NodeId,
+    /// The key of its nodes.
+    pub meta: KeyName,
     /// What the summary lists for it. Only a help: without it space does not come back, and nothing else.
     pub sparse: Vec<ChunkPrefix>,
 }
@@ -220,14 +222,15 @@ impl OldTree {
             None
         });
         let sparse = summary.map_or_else(Vec::new, |summary| summary.sparse_of(source).to_vec());
-        Some(Self { root, sparse })
+        Some(Self { root, meta: snapshot.commit.meta_key_name(source), sparse })
     }
 
     /// As what is compared with it takes it.
     pub fn parent(self, repo: &Repository, index: &Arc<Index>) -> Parent {
         let reader = Arc::new(Reader::new(repo, index.clone()));
-        let Self { root, sparse } = self;
-        Parent { reader, root, sparse, runtime: tokio::runtime::Handle::current() }
+        let Self { root, meta, sparse } = self;
+        let tree = TreeReader { reader, root, meta };
+        Parent { tree, sparse, runtime: tokio::runtime::Handle::current() }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::job::live::{TRIES, may_pass};
 use crate::job::volume::{Order, delete_all, drive, task, unless_cancelled};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
-use crate::repo::{self, Index, Reader, Repository, Snapshot, chain};
+use crate::repo::{self, Index, Reader, Repository, Snapshot, TreeReader, chain};
 use crate::store::May;
 
 /// How to restore.
@@ -97,14 +97,14 @@ pub async fn prepare(
 ) -> Result<Prepared> {
     let snapshot = find::load(repo, found).await?;
     let root = snapshot.commit.roots.iter().find(|root| root.kind == RootKind::Manifests);
-    let root = root.ok_or_else(|| Error::NotOfCluster { snapshot: found.name() })?.node;
+    let root = *root.ok_or_else(|| Error::NotOfCluster { snapshot: found.name() })?;
     repo.keys.check_reads_data()?;
     let not_of_cluster = || Error::NotOfCluster { snapshot: found.name() };
     let summary = repo::summary(repo, &snapshot)?.ok_or_else(not_of_cluster)?;
     let Source::Cluster { cluster: of, .. } = summary.source.clone() else { return Err(not_of_cluster()) };
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
     let mut manifests = Vec::new();
-    for (path, body) in documents::load(&reader, root).await? {
+    for (path, body) in documents::load(&TreeReader::new(reader.clone(), &snapshot, &root)).await? {
         let not_there = || Error::NotInSnapshot { path: path.to_string(), snapshot: found.name() };
         manifests.push(Manifest::decode(&path, &body).ok_or_else(not_there)?);
     }

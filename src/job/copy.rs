@@ -13,14 +13,14 @@ use std::sync::Arc;
 use crate::archive::backup::MissingList;
 use crate::archive::copy::{Base, Copied as CopiedTree, Known, Setting, Tree, copy};
 use crate::format::commit::{Root, RootKind};
-use crate::format::id::{SessionId, hex};
+use crate::format::id::{SessionId, SourceId, hex};
 use crate::format::summary::{CopiedFrom, Counts, Missing, Source, Summary, Volume};
 use crate::job::backup::is_to_begin_anew;
 use crate::job::find::{self, Filter, Which};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
 use crate::repo::{
-    self, Begun, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, View, Writer,
+    self, Begun, Index, Reader, Repository, Snapshot, Snapshots, Stats, ToCommit, TreeReader, View, Writer,
     WriterSettings, begin, commit_again,
 };
 use crate::world::Time;
@@ -286,19 +286,24 @@ impl Copying {
     }
 
     /// The nearest copy of the same source, the older ones first: what a tree is compared with.
-    fn base_of(&self, snapshot: &Snapshot, root: &Root, source: &Source) -> Option<(Snapshot, Root, Root)> {
+    fn base_of(
+        &self,
+        snapshot: &Snapshot,
+        root: &Root,
+        source: &Source,
+    ) -> Option<((&Snapshot, &Root), (&Snapshot, &Root))> {
         let repository = hex(&self.source.config.repo.0);
         let source = self.target.keys.ids().ok()?.source_id(source);
-        let of = |snapshot: &Snapshot, source| {
-            snapshot.commit.roots.iter().find(|root| root.source == source).copied()
-        };
+        fn of(snapshot: &Snapshot, source: SourceId) -> Option<(&Snapshot, &Root)> {
+            Some((snapshot, snapshot.commit.roots.iter().find(|root| root.source == source)?))
+        }
         let base = |copy: &Copy| {
             if copy.from.repository != repository || copy.from.lost != 0 {
                 return None;
             }
             let first = self.there.all.iter().find(|first| first.name() == copy.from.snapshot)?;
             let copied = self.before.all.iter().find(|copied| copied.id == copy.id)?;
-            Some((copied.clone(), of(first, root.source)?, of(copied, source)?))
+            Some((of(first, root.source)?, of(copied, source)?))
         };
         let is_older = |copy: &&Copy| copy.time <= snapshot.commit.time;
         let older = self.copies.iter().rev().filter(is_older).find_map(base);
@@ -387,16 +392,19 @@ impl Trees<'_> {
         let copying = self.copying;
         let target = &copying.target;
         let setting = Setting {
-            reader: copying.reader.clone(),
+            tree: TreeReader::new(copying.reader.clone(), self.snapshot, root),
             writer: self.writer.clone(),
             meta: target.keys.meta_key_of(self.writer_of, target.keys.ids()?.source_id(&part.source))?,
             has_folders: root.kind != RootKind::Manifests,
             known: self.known.clone(),
             progress: self.progress.clone(),
         };
-        if let Some((parent, source, copied)) = copying.base_of(self.snapshot, root, &part.source) {
-            let base = Base { source: source.node, copy: copied.node, reader: self.reader.clone() };
-            match copy(root.node, Some(base), &setting).await? {
+        if let Some((first, (parent, copied))) = copying.base_of(self.snapshot, root, &part.source) {
+            let base = Base {
+                source: TreeReader::new(copying.reader.clone(), first.0, first.1),
+                copy: TreeReader::new(self.reader.clone(), parent, copied),
+            };
+            match copy(Some(base), &setting).await? {
                 CopiedTree::Whole(tree) if part.fits(&tree) => return Ok((tree, Some(parent.name()))),
                 CopiedTree::Cancelled => return Err(Error::Interrupted),
                 CopiedTree::Whole(_) | CopiedTree::BadBase => {
@@ -404,7 +412,7 @@ impl Trees<'_> {
                 }
             }
         }
-        match copy(root.node, None, &setting).await? {
+        match copy(None, &setting).await? {
             CopiedTree::Whole(tree) if part.fits(&tree) => Ok((tree, None)),
             CopiedTree::Whole(tree) => Err(part.miscounted(self.snapshot, &tree)),
             CopiedTree::BadBase | CopiedTree::Cancelled => Err(Error::Interrupted),

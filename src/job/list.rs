@@ -8,7 +8,7 @@ use crate::format::commit::RootKind;
 use crate::format::entry::{Entry, Kind, TreePath};
 use crate::job::find::{self, Described, Part, root_of};
 use crate::job::{Error, Result};
-use crate::repo::{Index, Reader, Repository};
+use crate::repo::{Index, Reader, Repository, TreeReader};
 
 /// The path of a tree, as typed behind the colon.
 pub fn tree_path(text: &str) -> Result<TreePath> {
@@ -72,7 +72,7 @@ pub async fn list(
         return Err(Error::Unreadable { snapshot: found.name() });
     }
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
-    let mut cursor = Cursor::new(reader, root.node);
+    let mut cursor = Cursor::new(TreeReader::new(reader, &snapshot, &root));
     cursor.seek(&folder).await?;
     if *part == Part::Manifests {
         // They lie in no folders: their paths are all there is.

@@ -30,6 +30,7 @@ use crate::format::config::Config;
 use crate::format::entry::TreePath;
 use crate::format::frame::{Message, kind};
 use crate::format::id::{NodeId, SessionId, SourceId};
+use crate::format::keys::KeyName;
 use crate::format::task::{
     BackedUp, Direct, Done, Failure, FailureClass, Hex, KeyRequest, Progress as Told, Report, Restored, Task,
     Transport, VERSION, Work,
@@ -40,7 +41,8 @@ use crate::job::{Error, Result};
 use crate::pace;
 use crate::progress::{Progress, Unit};
 use crate::repo::{
-    AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, Writer, WriterSettings, chain, place_of,
+    AskLaneKey, Class, Index, Lane, MoverKeys, Reader, Repository, TreeReader, Writer, WriterSettings, chain,
+    place_of,
 };
 use crate::store::{NetworkSettings, Remote, RemoteGone, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::wire::{Calls, Limits, Receiver, Sender, link};
@@ -168,11 +170,12 @@ async fn serve(
         chunker: task.keys.chunker.0.clone(),
         meta: (task.keys.meta_name.0, task.keys.meta.0.clone()),
     };
+    let meta = keys.meta.0;
     let done = match task.work {
         Work::Backup { path, source, parent, sparse, lane } => {
             let lane = Lane::new(lane.session.0, lane.number, lane.data.0, lane.signing.0);
             let repo = Repository::at_mover(store, config, keys, None, world).with_scratch(scratch);
-            let old = parent.map(|root| OldTree { root: root.0, sparse });
+            let old = parent.map(|root| OldTree { root: root.0, meta, sparse });
             let volume = Volume { path, source: source.0 };
             Done::Backup(back_up(&repo, volume, (old, lane), pace, limits).await?)
         }
@@ -182,7 +185,7 @@ async fn serve(
             let repo = Repository::at_mover(store, config, keys, Some(asked), world);
             let repo = repo.with_scratch(scratch).going_on();
             let overwrite = if resume { Some(Overwrite::Changed) } else { None };
-            Done::Restore(fill(&repo, Path::new(&path), root.0, overwrite, pace).await?)
+            Done::Restore(fill(&repo, Path::new(&path), (root.0, meta), overwrite, pace).await?)
         }
     };
     Ok(Report { version: VERSION, transport, why, done })
@@ -357,7 +360,7 @@ fn read_volume(
 async fn fill(
     repo: &Repository,
     path: &Path,
-    root: NodeId,
+    (root, meta): (NodeId, KeyName),
     overwrite: Option<Overwrite>,
     pace: Arc<Pace>,
 ) -> Result<Restored> {
@@ -369,9 +372,10 @@ async fn fill(
         return Err(Error::TargetNotEmpty { path: shown });
     }
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
+    let tree = TreeReader { reader, root, meta };
     let overwrite = overwrite.unwrap_or(Overwrite::Never);
     let options = Options { overwrite, delete: false, dry_run: false };
-    let report = match restore(reader, root, &TreePath::root(), target.clone(), options, pace).await? {
+    let report = match restore(tree, &TreePath::root(), target.clone(), options, pace).await? {
         restore::Outcome::Done(report) => report,
         restore::Outcome::NotThere => {
             return Err(Error::NotInSnapshot { path: shown, snapshot: String::new() });

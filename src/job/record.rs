@@ -13,10 +13,10 @@ use crate::archive::cursor::{self, Difference};
 use crate::catalog::{self, Catalog, EntryRow, RootRow, SnapshotRow};
 use crate::format::commit::Root;
 use crate::format::entry::Entry;
-use crate::format::id::{NodeId, SessionId};
+use crate::format::id::SessionId;
 use crate::format::summary::{Source, Summary};
 use crate::job::Result;
-use crate::repo::{self, Index, Reader, Repository, Snapshot, Snapshots};
+use crate::repo::{self, Index, Reader, Repository, Snapshot, Snapshots, TreeReader};
 
 /// Entries of a difference that are handed over at a time.
 const BATCH: usize = 4096;
@@ -117,7 +117,7 @@ async fn take_in(trees: Trees<'_>, mut catalog: Catalog, snapshots: &[Snapshot])
             continue;
         }
         let row = snapshot_row(snapshot, &summary, snapshots);
-        catalog = take_in_one(catalog, row, &snapshot.commit.roots, snapshots, &trees).await?;
+        catalog = take_in_one(catalog, row, snapshot, snapshots, &trees).await?;
     }
     Ok(rebuilt)
 }
@@ -126,23 +126,27 @@ async fn take_in(trees: Trees<'_>, mut catalog: Catalog, snapshots: &[Snapshot])
 async fn take_in_one(
     catalog: Catalog,
     row: SnapshotRow,
-    roots: &[Root],
+    snapshot: &Snapshot,
     snapshots: &[Snapshot],
     trees: &Trees<'_>,
 ) -> Result<Catalog> {
+    let roots = &snapshot.commit.roots;
     let bases: Vec<Option<SessionId>> =
         roots.iter().map(|root| catalog.head(root.source)).collect::<Result<_, _>>()?;
     let (to_catalog, for_catalog) = tokio::sync::mpsc::channel(BATCHES);
     let for_ingest = bases.clone();
     let ingesting = tokio::task::spawn_blocking(move || ingest(catalog, &row, &for_ingest, for_catalog));
     for (place, root) in roots.iter().enumerate() {
-        let before = bases[place].and_then(|base| node_of(snapshots, base, root));
-        if before == Some(root.node) {
+        let before = bases[place].and_then(|base| root_of(snapshots, base, root));
+        let named = |(of, root): (&Snapshot, &Root)| (root.node, of.commit.meta_key_name(root.source));
+        if before.map(named) == Some(named((snapshot, root))) {
             // Nothing has to be read to know that nothing differs.
             let _ = to_catalog.send((place, Vec::new())).await;
             continue;
         }
-        let mut difference = Difference::new(trees.reader().await?, before, root.node);
+        let reader = trees.reader().await?;
+        let tree = |(of, root): (&Snapshot, &Root)| TreeReader::new(reader.clone(), of, root);
+        let mut difference = Difference::new(before.map(tree), tree((snapshot, root)));
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let change = difference.next().await?;
@@ -188,9 +192,13 @@ fn ingest(
     Ok(catalog)
 }
 
-fn node_of(snapshots: &[Snapshot], snapshot: SessionId, root: &Root) -> Option<NodeId> {
+fn root_of<'s>(
+    snapshots: &'s [Snapshot],
+    snapshot: SessionId,
+    root: &Root,
+) -> Option<(&'s Snapshot, &'s Root)> {
     let base = snapshots.iter().find(|found| found.id == snapshot)?;
-    base.commit.roots.iter().find(|found| found.source == root.source).map(|found| found.node)
+    Some((base, base.commit.roots.iter().find(|found| found.source == root.source)?))
 }
 
 fn to_row(change: cursor::Change) -> catalog::Change {

@@ -10,7 +10,7 @@ use crate::format::entry::TreePath;
 use crate::job::find::{self, Described, Part, root_of};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
-use crate::repo::{Index, Reader, Repository};
+use crate::repo::{Index, Reader, Repository, TreeReader};
 
 /// What is asked of a restore.
 pub struct Request {
@@ -35,6 +35,7 @@ pub async fn files(
     let root = root_of(repo, &snapshot, &request.part)?;
     repo.keys.check_reads_data()?;
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await?)));
+    let tree = TreeReader::new(reader, &snapshot, &root);
     let shown = target.display().to_string();
     let failed = |problem| Error::Target { path: shown.clone(), source: problem };
     let opened = Arc::new(Target::open(target, !request.dry_run).map_err(failed)?);
@@ -46,7 +47,7 @@ pub async fn files(
         delete: request.delete,
         dry_run: request.dry_run,
     };
-    match restore(reader, root.node, from, opened, options, progress).await? {
+    match restore(tree, from, opened, options, progress).await? {
         Outcome::Done(report) => Ok(report),
         Outcome::NotThere => Err(Error::NotInSnapshot { path: from.to_string(), snapshot: found.name() }),
         Outcome::Full(report, problem) => {

@@ -91,6 +91,11 @@ pub enum Error {
     Unknown { id: RecordId },
     #[error("{id} in pack {pack} is damaged: {what}")]
     Damaged { id: RecordId, pack: PackId, what: &'static str },
+    /// A sound node, which a tree may not refer to as it does.
+    #[error(
+        "{id} is not what the tree says that refers to it: {what}; kist writes no such tree, so look to the key that has committed it"
+    )]
+    Misplaced { id: RecordId, what: String },
     #[error("{id} does not come back from its own seal: the machine's memory may be faulty")]
     Reopen { id: RecordId },
     #[error("an earlier upload failed: {first}")]
@@ -187,6 +192,7 @@ impl Error {
             Error::Object { .. }
             | Error::Damaged { .. }
             | Error::Unknown { .. }
+            | Error::Misplaced { .. }
             | Error::Log { .. }
             | Error::Unsound { .. }
             | Error::UnreadableKey { .. } => Class::Corrupt,

@@ -31,6 +31,7 @@ mod slots;
 mod snapshots;
 #[cfg(test)]
 mod testing;
+mod tree;
 mod upload;
 mod writer;
 
@@ -57,6 +58,7 @@ pub use slots::{
     rotate_owner,
 };
 pub use snapshots::{Resolved, Snapshot, Snapshots, ToCommit, commit, end_copying, summary};
+pub use tree::{ExtentNode, PathNode, TreeReader};
 pub use upload::Uploaded;
 pub use writer::{Saved, Stats, Writer, WriterSettings};
 

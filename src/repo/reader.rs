@@ -27,6 +27,9 @@ use crate::store::Class;
 /// Whole node packs that are kept; of 4 MiB each by default.
 const KEPT_PACKS: usize = 6;
 
+/// What a node refers to; its entries and the name of their key, for who may know them.
+type Parts = (Vec<u8>, Option<(KeyName, Vec<u8>)>);
+
 /// A repository's records, as of the index that was loaded.
 pub struct Reader {
     repo: Repository,
@@ -71,10 +74,16 @@ impl Reader {
 
     /// A node's content; needs the meta key of its entries.
     pub async fn node(&self, id: NodeId) -> Result<Node> {
-        let parts = self.node_parts(id).await?;
-        let Some(entries) = parts.1 else { return Err(self.repo.keys.lacks(READERS)) };
-        Node::decode(&NodeParts { refs: parts.0, entries })
-            .map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })
+        Ok(self.named_node(id).await?.1)
+    }
+
+    /// The same, and the name of that key.
+    pub(super) async fn named_node(&self, id: NodeId) -> Result<(KeyName, Node)> {
+        let (refs, entries) = self.node_parts(id).await?;
+        let Some((name, entries)) = entries else { return Err(self.repo.keys.lacks(READERS)) };
+        let node = Node::decode(&NodeParts { refs, entries })
+            .map_err(|source| Error::Object { key: RecordId::Node(id).to_string(), source })?;
+        Ok((name, node))
     }
 
     /// What a node refers to: its kind of tree, its level and its references; any role may know. Who can't tell a node
@@ -149,7 +158,7 @@ impl Reader {
         !toc.records.iter().any(|record| (record.id, record.offset, record.len) == here)
     }
 
-    async fn node_parts(&self, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    async fn node_parts(&self, id: NodeId) -> Result<Parts> {
         let mut index = self.index.clone();
         loop {
             match self.node_parts_by(&index, id).await {
@@ -184,7 +193,7 @@ impl Reader {
         }
     }
 
-    async fn node_parts_by(&self, index: &Index, id: NodeId) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    async fn node_parts_by(&self, index: &Index, id: NodeId) -> Result<Parts> {
         let record_id = RecordId::Node(id);
         let mut last = Error::Unknown { id: record_id };
         let written = self.written.iter().flat_map(|written| written.places(&record_id));
@@ -197,7 +206,7 @@ impl Reader {
         Err(last)
     }
 
-    async fn node_at(&self, id: NodeId, place: &Place) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    async fn node_at(&self, id: NodeId, place: &Place) -> Result<Parts> {
         let record_id = RecordId::Node(id);
         let pack = self.whole_pack(place.pack).await.map_err(|error| missing_or(error, record_id, place))?;
         match place.of(&pack).map(|record| self.open_node(id, record)) {
@@ -209,7 +218,7 @@ impl Reader {
 
     /// Opens a node from the bytes of its record and compares its id: its references, and its entries for who may know
     /// them.
-    pub(super) fn open_node(&self, id: NodeId, record: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    pub(super) fn open_node(&self, id: NodeId, record: &[u8]) -> Result<Parts> {
         let keys = &self.repo.keys;
         let mut name = None;
         let mut parts = open_record(keys, &RecordId::Node(id), record, |found| {
@@ -220,16 +229,12 @@ impl Reader {
         let refs = parts.pop().unwrap_or_default();
         let Some(entries) = entries else { return Ok((refs, None)) };
         let parts = NodeParts { refs, entries };
-        let same = match name {
-            Some(name) => keys.ids()?.node_id(&name, &parts) == id,
-            None => false,
-        };
-        match same {
-            true => {
+        match name {
+            Some(name) if keys.ids()?.node_id(&name, &parts) == id => {
                 self.index.found_sound(id);
-                Ok((parts.refs, Some(parts.entries)))
+                Ok((parts.refs, Some((name, parts.entries))))
             }
-            false => Err(Error::Unknown { id: RecordId::Node(id) }),
+            _ => Err(Error::Unknown { id: RecordId::Node(id) }),
         }
     }
 

@@ -10,7 +10,7 @@ use kist::archive::documents;
 use kist::format::commit::RootKind;
 use kist::format::entry::TreePath;
 use kist::format::id::hex;
-use kist::repo::{Index, Reader, Snapshots, WriterSettings};
+use kist::repo::{Index, Reader, Snapshots, TreeReader, WriterSettings};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::{Manifests, back_up};
@@ -102,7 +102,7 @@ pub async fn loaded(frozen: &Frozen, key: &str, snapshot: &str) -> String {
     let found = all.iter().find(|found| found.name() == snapshot).expect("it is listed");
     let root = found.commit.roots.iter().find(|root| root.kind == RootKind::Manifests).unwrap();
     let reader = Arc::new(Reader::new(&repo, Arc::new(Index::load(&repo).await.unwrap())));
-    text(documents::load(&reader, root.node).await.unwrap())
+    text(documents::load(&TreeReader::new(reader, found, root)).await.unwrap())
 }
 
 /// Those that lie in a folder, a file for each.

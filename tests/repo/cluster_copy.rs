@@ -13,7 +13,7 @@ use kist::format::object;
 use kist::job::find::Part;
 use kist::job::restore;
 use kist::progress::Silent;
-use kist::repo::{Index, Reader, Repository, Snapshot};
+use kist::repo::{Index, Reader, Repository, Snapshot, TreeReader};
 use kist::store::Store;
 use kist::store::testing::{Log, Recording};
 
@@ -62,7 +62,7 @@ async fn restores_manifests(repo: &Repository, snapshot: &Snapshot) {
     let reader = Arc::new(Reader::new(repo, Arc::new(Index::load(repo).await.unwrap())));
     let root = snapshot.commit.roots.iter().find(|root| root.kind == RootKind::Manifests).unwrap();
     assert_eq!(root.source, snapshot.commit.source);
-    assert!(documents::load(&reader, root.node).await.unwrap() == manifests());
+    assert!(documents::load(&TreeReader::new(reader, snapshot, root)).await.unwrap() == manifests());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod cutting;
 mod damage;
 mod deleting;
 mod domains;
+mod endless;
 mod gc;
 mod keys;
 mod matrix;

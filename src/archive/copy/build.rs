@@ -31,7 +31,6 @@ struct Builder<'a> {
 #[derive(Default)]
 struct File {
     content: ContentBuilder,
-    bytes: u64,
     broken: Option<String>,
 }
 
@@ -85,21 +84,17 @@ impl Builder<'_> {
             return Ok(());
         }
         for extent in extents {
-            self.file.bytes = self.file.bytes.saturating_add(extent.len());
             self.file.content.push(self.sink, extent)?;
         }
         Ok(())
     }
 
     fn end(&mut self, entry: Entry) -> Result<()> {
-        let File { content, bytes, broken } = std::mem::take(&mut self.file);
-        let size = entry.size();
+        let File { content, broken } = std::mem::take(&mut self.file);
         if let Some(why) = broken {
             self.lose(&entry.path, why);
-        } else if bytes != size {
-            self.lose(&entry.path, format!("its extents have {bytes} bytes, the file {size}"));
         } else {
-            let content = content.finish(self.sink)?;
+            let (size, content) = (entry.size(), content.finish(self.sink)?);
             self.push(Entry { kind: Kind::File { size, content, hash: None }, ..entry })?;
         }
         Ok(())

@@ -58,7 +58,7 @@ pub async fn carry(setting: &Setting, steps: Vec<Step>) -> Result<Vec<Built>> {
     }
     wanted.extend(&kept);
     let writer = setting.writer.clone();
-    let mut saving = Fetch::new(setting.reader.clone(), move |chunk, keep, read| {
+    let mut saving = Fetch::new(setting.tree.reader.clone(), move |chunk, keep, read| {
         Ok::<_, Error>((
             chunk,
             match damage_or(read)? {

@@ -13,9 +13,9 @@ use crate::archive::copy::known::Known;
 use crate::archive::copy::plan::{Planned, Planner};
 use crate::archive::cursor::{Change, Cursor, Difference, Extents};
 use crate::archive::place::damage_or;
-use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
-use crate::format::id::{NodeId, RecordId};
-use crate::repo::{Index, Reader, Result};
+use crate::format::entry::{Entry, Extent, Kind, TreePath};
+use crate::format::id::RecordId;
+use crate::repo::{Index, Result, TreeReader};
 
 /// How many extents of the older file are taken in before the new one's get there: what was inserted or taken
 /// out between may be that long. Far less than what [`Known`] keeps.
@@ -42,14 +42,14 @@ enum Next {
 }
 
 impl Trees {
-    fn new(reader: &Arc<Reader>, root: NodeId, base: &Base) -> Self {
+    fn new(tree: &TreeReader, base: &Base) -> Self {
         Self {
-            changes: Difference::new(reader, Some(base.source), root),
+            changes: Difference::new(Some(base.source.clone()), tree.clone()),
             change: None,
             asked: false,
-            copy: Cursor::new(base.reader.clone(), base.copy),
+            copy: Cursor::new(base.copy.clone()),
             copied: VecDeque::new(),
-            source: Cursor::new(reader.clone(), root),
+            source: Cursor::new(tree.clone()),
         }
     }
 
@@ -99,9 +99,9 @@ fn path(change: &Change) -> &TreePath {
 }
 
 impl Planner {
-    /// Plans the tree at `root` as what differs from the base.
-    pub(super) async fn follow(&mut self, root: NodeId, base: Base) -> Result<Planned> {
-        let mut trees = Trees::new(self.reader(), root, &base);
+    /// Plans the tree as what differs from the base.
+    pub(super) async fn follow(&mut self, base: Base) -> Result<Planned> {
+        let mut trees = Trees::new(&self.setting.tree, &base);
         loop {
             match usable(trees.next().await)? {
                 None => return Ok(Planned::BadBase),
@@ -142,14 +142,14 @@ impl Planner {
             self.rename_link(&mut after)?;
             return self.keep(Entry { kind: copied.kind, ..after }).await;
         }
-        let old = Pairs::new(self.reader(), base, &before.kind, &copied.kind);
+        let old = Pairs::new(base, &before.kind, &copied.kind);
         self.take(after, old).await
     }
 
     /// Whether all that an entry of the older copy refers to is still there.
     async fn has_all(&self, base: &Base, kind: &Kind) -> Result<bool> {
-        let Kind::File { content, .. } = kind else { return Ok(true) };
-        let is_whole = is_whole(&base.reader, base.reader.index(), content).await;
+        let Kind::File { size, content, .. } = kind else { return Ok(true) };
+        let is_whole = is_whole(&base.copy, base.copy.reader.index(), *size, content).await;
         Ok(usable(is_whole)?.unwrap_or(false))
     }
 }
@@ -173,16 +173,15 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    fn new(reader: &Arc<Reader>, base: &Base, before: &Kind, copied: &Kind) -> Option<Self> {
-        let content = |kind: &Kind| match kind {
-            Kind::File { content, .. } => Some(content.clone()),
+    fn new(base: &Base, before: &Kind, copied: &Kind) -> Option<Self> {
+        let extents = |tree: &TreeReader, kind: &Kind| match kind {
+            Kind::File { size, content, .. } => Some(Extents::of(tree.clone(), *size, content)),
             _ => None,
         };
-        let (before, copied): (Content, Content) = (content(before)?, content(copied)?);
         Some(Self {
-            source: Extents::of(reader.clone(), &before),
-            copy: Extents::of(base.reader.clone(), &copied),
-            index: base.reader.index().clone(),
+            source: extents(&base.source, before)?,
+            copy: extents(&base.copy, copied)?,
+            index: base.copy.reader.index().clone(),
             told: 0,
             passed: 0,
             ended: false,

@@ -4,7 +4,6 @@
 //! another name of one that came before is not read again.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
@@ -14,9 +13,9 @@ use crate::archive::copy::{Setting, follow::Pairs};
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::place::{damage_or, gap};
 use crate::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
-use crate::format::id::{LinkGroup, NodeId};
+use crate::format::id::LinkGroup;
 use crate::format::refs::ChunkRef;
-use crate::repo::{Error, Reader, Result};
+use crate::repo::{Error, Result};
 
 /// A window ends at so many chunks to read, …
 const WINDOW_CHUNKS: usize = 16;
@@ -134,19 +133,15 @@ impl Planner {
         }
     }
 
-    pub(super) fn reader(&self) -> &Arc<Reader> {
-        &self.setting.reader
-    }
-
     /// Sends what is left, and gives the parts of the tree that are lost.
     pub async fn finish(mut self, planned: Planned) -> Result<(Planned, MissingList)> {
         self.windows.send().await?;
         Ok((planned, self.lost))
     }
 
-    /// Plans the whole tree at `root`. A part that can't be read is listed; it is an error if that is all.
-    pub async fn walk(&mut self, root: NodeId) -> Result<Planned> {
-        let mut cursor = Cursor::new(self.reader().clone(), root);
+    /// Plans the whole tree. A part that can't be read is listed; it is an error if that is all.
+    pub async fn walk(&mut self) -> Result<Planned> {
+        let mut cursor = Cursor::new(self.setting.tree.clone());
         loop {
             let entries = match cursor.next_many().await {
                 Ok(entries) if entries.is_empty() => return Ok(Planned::Whole),
@@ -155,12 +150,8 @@ impl Planner {
                 Err(error) => {
                     if let Err(why) = damage_or::<()>(Err(error))? {
                         self.gaps.begin(self.last.as_ref().map(|(path, is_folder)| (path, *is_folder)));
-                        let end = cursor.failed_at().clone();
-                        self.lost.list(gap(
-                            self.last.as_ref().map(|(path, _)| path.clone()),
-                            Some(end),
-                            &why,
-                        ));
+                        let last = self.last.as_ref().map(|(path, _)| path.clone());
+                        self.lost.list(gap(last, Some(cursor.failed_at()), &why));
                     }
                     continue;
                 }
@@ -181,7 +172,7 @@ impl Planner {
 
     /// Plans an entry of the source. `old` is what is known of an older content of the same path.
     pub(super) async fn take(&mut self, mut entry: Entry, old: Option<Pairs>) -> Result<()> {
-        self.comes_next(&entry)?;
+        self.planned(&entry);
         self.bridge_gap(&entry).await?;
         let first = entry.attributes.link.and_then(|group| self.groups.get(&group));
         let is_link = matches!((first, &entry.kind), (Some((_, Some(first))), Kind::File { content, .. }) if first == content);
@@ -217,8 +208,8 @@ impl Planner {
 
     /// Plans an entry that is made of what the copy has already.
     pub(super) async fn keep(&mut self, entry: Entry) -> Result<()> {
-        self.comes_next(&entry)?;
-        let ids = (self.reader().repo().keys.ids()?, self.setting.writer.repo().keys.ids()?);
+        self.planned(&entry);
+        let ids = (self.setting.tree.reader.repo().keys.ids()?, self.setting.writer.repo().keys.ids()?);
         // A group is called after the first of its files, so what the source calls it is known too.
         if let Some(group) = entry.attributes.link
             && ids.1.link_group(&entry.path) == group
@@ -241,24 +232,14 @@ impl Planner {
         Ok(())
     }
 
-    /// Holds that paths ascend: a tree of others could be without end.
-    fn comes_next(&mut self, entry: &Entry) -> Result<()> {
-        let path = &entry.path;
-        if self.last.as_ref().is_some_and(|(last, _)| last >= path) {
-            let found = format!("{path} does not come after the path before it");
-            return Err(Error::Object {
-                key: "a tree".into(),
-                source: crate::format::Error::Invalid { what: "tree", field: "path", found },
-            });
-        }
-        self.last = Some((path.clone(), matches!(entry.kind, Kind::Folder)));
-        Ok(())
+    fn planned(&mut self, entry: &Entry) {
+        self.last = Some((entry.path.clone(), matches!(entry.kind, Kind::Folder)));
     }
 
     /// Plans a file extent by extent.
     async fn pieces(&mut self, entry: Entry, mut old: Option<Pairs>) -> Result<()> {
         let Entry { path, attributes, kind: Kind::File { size, content, .. } } = entry else { return Ok(()) };
-        let mut extents = Extents::of(self.reader().clone(), &content);
+        let mut extents = Extents::of(self.setting.tree.clone(), size, &content);
         let mut piece = Vec::new();
         loop {
             match damage_or(extents.next().await)? {

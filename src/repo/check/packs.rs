@@ -200,7 +200,7 @@ pub fn opens(reader: &Reader, id: &RecordId, place: &Place, sealed: &[u8]) -> Re
 
 fn node_opens(reader: &Reader, id: NodeId, sealed: &[u8]) -> bool {
     match reader.open_node(id, sealed) {
-        Ok((refs, Some(entries))) => Node::decode(&NodeParts { refs, entries }).is_ok(),
+        Ok((refs, Some((_, entries)))) => Node::decode(&NodeParts { refs, entries }).is_ok(),
         _ => false,
     }
 }

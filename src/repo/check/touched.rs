@@ -8,12 +8,12 @@ use std::sync::Arc;
 use crate::format::commit::{Root, RootKind};
 use crate::format::entry::{Content, Entry, Extent, Kind, TreePath};
 use crate::format::id::{NodeId, RecordId};
-use crate::format::node::Node;
+use crate::format::node::{Child, ExtentChild};
 use crate::progress::Progress;
 use crate::repo::bits::Bits;
 use crate::repo::check::damage::Damage;
 use crate::repo::check::finding::{Lost, Told, Touched};
-use crate::repo::{Error, Reader, Result, Snapshot, summary};
+use crate::repo::{Error, ExtentNode, PathNode, Reader, Result, Snapshot, TreeReader, summary};
 
 /// Looks for what the damage costs each snapshot.
 pub struct Ways<'a> {
@@ -30,6 +30,7 @@ pub struct Ways<'a> {
 struct At<'s> {
     snapshot: &'s Snapshot,
     root: Root,
+    tree: TreeReader,
     volume: Option<String>,
 }
 
@@ -66,7 +67,8 @@ impl<'a> Ways<'a> {
                 }
                 let keys = &self.reader.repo().keys;
                 let is_named = keys.meta_key(&snapshot.commit.meta_key_name(root.source)).is_some();
-                let at = At { snapshot, root: *root, volume: self.volume(snapshot, root) };
+                let tree = TreeReader::new(self.reader.clone(), snapshot, root);
+                let at = At { snapshot, root: *root, tree, volume: self.volume(snapshot, root) };
                 match is_named {
                     true => self.names(&at).await?,
                     false => self.count(&at).await?,
@@ -188,23 +190,25 @@ impl<'a> Ways<'a> {
 
     /// The paths below a root that are lost, in their order.
     async fn names(&mut self, at: &At<'_>) -> Result<()> {
-        let mut ahead: Vec<(Option<TreePath>, NodeId)> = vec![(None, at.root.node)];
+        let mut ahead: Vec<(NodeId, Option<(u8, TreePath)>)> = vec![(at.root.node, None)];
         let mut after = None;
-        while let Some((last, id)) = ahead.pop() {
+        while let Some((id, said)) = ahead.pop() {
+            let last = said.as_ref().map(|(_, last)| last.clone());
             if self.leads_to_damage(id).await? {
-                match self.node(id).await? {
-                    Some(Node::Inner { children, .. }) => {
-                        let children = children.into_iter().rev();
-                        ahead.extend(children.map(|child| (Some(child.last), child.node)));
+                let said = said.as_ref().map(|(level, last)| (*level, last));
+                let node = at.tree.path_node(id, said, after.as_ref()).await;
+                match self.lost_or(id, node)? {
+                    Ok(PathNode::Inner { level, children }) => {
+                        let said = |child: Child| (child.node, Some((level - 1, child.last)));
+                        ahead.extend(children.into_iter().rev().map(said));
                         continue;
                     }
-                    Some(Node::Leaf(entries)) => {
+                    Ok(PathNode::Leaf(entries)) => {
                         for entry in entries {
                             self.entry(at, entry).await?;
                         }
                     }
-                    Some(Node::ExtentLeaf(_) | Node::ExtentInner { .. }) | None => {
-                        let because = Damage::cause(self.reader.index(), &RecordId::Node(id));
+                    Err(because) => {
                         self.lost(at, Lost::Entries { after: after.clone(), upto: last.clone() }, because);
                     }
                 }
@@ -214,13 +218,15 @@ impl<'a> Ways<'a> {
         Ok(())
     }
 
-    /// None if it can't be read.
-    async fn node(&mut self, id: NodeId) -> Result<Option<Node>> {
-        match self.reader.node(id).await {
-            Ok(node) => Ok(Some(node)),
+    /// What was read of a node, or what cost it.
+    fn lost_or<T>(&mut self, id: NodeId, read: Result<T>) -> Result<Result<T, String>> {
+        match read {
+            Ok(read) => Ok(Ok(read)),
+            // It is not lost where another tree has it.
+            Err(Error::Misplaced { id, .. }) => Ok(Err(id.to_string())),
             Err(error) if error.is_damage() => {
                 self.damage.nodes.insert(id);
-                Ok(None)
+                Ok(Err(Damage::cause(self.reader.index(), &RecordId::Node(id))))
             }
             Err(error) => Err(error),
         }
@@ -231,7 +237,7 @@ impl<'a> Ways<'a> {
         let mut holes = Holes::default();
         match content {
             Content::Extents(extents) => self.extents(&extents, &mut holes),
-            Content::Tree(root) => self.extent_tree(root, size, &mut holes).await?,
+            Content::Tree(root) => self.extent_tree(at, root, size, &mut holes).await?,
         }
         if let Some(because) = holes.because {
             self.lost(at, Lost::File { path: entry.path, size, ranges: holes.ranges }, because);
@@ -251,21 +257,21 @@ impl<'a> Ways<'a> {
         }
     }
 
-    async fn extent_tree(&mut self, root: NodeId, size: u64, holes: &mut Holes) -> Result<()> {
-        let mut ahead = vec![(root, size)];
-        while let Some((id, len)) = ahead.pop() {
+    async fn extent_tree(&mut self, at: &At<'_>, root: NodeId, size: u64, holes: &mut Holes) -> Result<()> {
+        let mut ahead = vec![(root, None, size)];
+        while let Some((id, level, len)) = ahead.pop() {
             if !self.leads_to_damage(id).await? {
                 holes.at += len;
                 continue;
             }
-            match self.node(id).await? {
-                Some(Node::ExtentInner { children, .. }) => {
-                    ahead.extend(children.into_iter().rev().map(|child| (child.node, child.len)));
+            let node = at.tree.extent_node(id, level, len).await;
+            match self.lost_or(id, node)? {
+                Ok(ExtentNode::Inner { level, children }) => {
+                    let said = |child: ExtentChild| (child.node, Some(level - 1), child.len);
+                    ahead.extend(children.into_iter().rev().map(said));
                 }
-                Some(Node::ExtentLeaf(extents)) => self.extents(&extents, holes),
-                Some(Node::Leaf(_) | Node::Inner { .. }) | None => {
-                    holes.add(len, || Damage::cause(self.reader.index(), &RecordId::Node(id)));
-                }
+                Ok(ExtentNode::Leaf(extents)) => self.extents(&extents, holes),
+                Err(because) => holes.add(len, || because),
             }
         }
         Ok(())
