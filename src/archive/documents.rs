@@ -11,10 +11,12 @@ use crate::archive::backup::{Outcome, Read, Setting, Shared, Small};
 use crate::archive::compare::{OldEntries, Parent};
 use crate::archive::cursor::{Cursor, Extents};
 use crate::archive::file::Segment;
+use crate::archive::problem::{Problem, ProblemKind};
 use crate::archive::witness::Witness;
 use crate::format::entry::{Attributes, Content, Extent, Kind, TreePath};
 use crate::format::refs::ChunkRef;
-use crate::repo::{Result, TreeReader};
+use crate::format::{self, limits};
+use crate::repo::{Error, Result, TreeReader};
 
 /// Chunks that are kept while a tree is read: documents that follow each other lie in the same ones.
 const KEPT_CHUNKS: usize = 4;
@@ -34,10 +36,19 @@ pub fn save(
             if shared.is_ending() {
                 break;
             }
-            assembler.take(Read::Small(Box::new(document(setting, &mut old, path, data)?)))?;
+            assembler.take(match is_too_long(data.len() as u64) {
+                false => Read::Small(Box::new(document(setting, &mut old, path, data)?)),
+                true => Read::Problem(Problem::found("saving", &path, ProblemKind::Limit, TOO_LONG)),
+            })?;
         }
         assembler.finish(Witness::default().finish())
     })
+}
+
+const TOO_LONG: &str = "it is longer than an object of Kubernetes can be";
+
+fn is_too_long(len: u64) -> bool {
+    len > limits::DOCUMENT_LEN as u64
 }
 
 fn document(setting: Setting<'_>, old: &mut OldEntries, path: TreePath, data: Vec<u8>) -> Result<Small> {
@@ -63,6 +74,12 @@ pub async fn load(tree: &TreeReader) -> Result<Vec<(TreePath, Vec<u8>)>> {
     let mut documents = Vec::new();
     while let Some(entry) = cursor.next().await? {
         let Kind::File { size, content, .. } = &entry.kind else { continue };
+        if is_too_long(*size) {
+            let (key, found, most) =
+                (format!("the document {}", entry.path), *size, limits::DOCUMENT_LEN as u64);
+            let source = format::Error::TooMuch { what: "document", field: "size", found, most };
+            return Err(Error::Object { key, source });
+        }
         let data = kept.read(*size, content).await?;
         documents.push((entry.path, data));
     }

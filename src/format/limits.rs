@@ -16,6 +16,8 @@ pub const XATTR_NAME_LEN: usize = 255;
 pub const XATTR_VALUE_LEN: usize = 64 * 1024;
 /// All extended attributes of an entry together, in bytes.
 pub const XATTRS_LEN: usize = 512 * 1024;
+/// A Kubernetes object as JSON, in bytes. What serves them takes 3 MiB, and may be told to take a few times that.
+pub const DOCUMENT_LEN: usize = 64 * 1024 * 1024;
 /// Extents that an entry holds itself; more go to a tree of extents.
 pub const INLINE_EXTENTS: usize = 128;
 /// One part of a node before compression, in bytes.

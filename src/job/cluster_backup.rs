@@ -164,6 +164,8 @@ impl Run<'_> {
         }));
         let parent = before.parent_of(repo, source_id).map(Snapshot::name);
         read.sparse.push((source_id, saved.sparse));
+        read.missing.extend(saved.missing);
+        read.more_missing += saved.more_missing;
         let summary = self.summarize(source, parent, &stats, read);
         let complete = summary.missing.is_empty() && summary.more_missing == 0;
         let to_commit = ToCommit {

@@ -5,16 +5,21 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use kist::archive::backup::{Moving, Setting};
+use kist::archive::chunk::Chunker;
+use kist::archive::documents;
 use kist::crypto::secret::Key;
 use kist::format::commit::{Root, RootKind};
 use kist::format::entry::{Attributes, Content, Entry, Extent, Kind, TreePath};
 use kist::format::id::{ChunkId, NodeId, RecordId};
 use kist::format::keys::KeyName;
+use kist::format::limits;
 use kist::format::node::{Child, ExtentChild, Node};
 use kist::format::refs::ChunkRef;
 use kist::job::find::Part;
 use kist::job::{list, record};
-use kist::repo::{self, Begun, Index, Repository, Snapshot, Snapshots, ToCommit, Writer};
+use kist::progress::Silent;
+use kist::repo::{self, Begun, Index, Reader, Repository, Snapshot, Snapshots, ToCommit, TreeReader, Writer};
 
 use crate::copy::{Elsewhere, copy_all};
 use crate::scene::{Scene, WRITER, backup, chain, check, described, noise, restore_into};
@@ -289,4 +294,43 @@ async fn a_check_that_looks_for_what_is_lost_in_such_a_tree_comes_to_an_end_and_
         // Each node of paths has two ways to the next, and two files have the extents.
         assert_eq!(named.count(), 2, "{:?}", checked.touched);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_says_that_it_is_longer_than_any_manifest_is_refused_by_its_name() {
+    let stolen = Stolen::new().await;
+    let make = |forge: &Forge| {
+        let len = 1 << 50;
+        let content = Content::Extents(vec![Extent::Hole { len }]);
+        let file = Kind::File { size: len, content, hash: None };
+        let root = forge.save(Node::Leaf(vec![entry(path("core/v1/Secret/shop/long"), file)]));
+        (root, root)
+    };
+    let (snapshot, _) = stolen.commit(RootKind::Manifests, make).await;
+    let owner = stolen.scene.open(stolen.scene.store()).await.unwrap();
+    let reader = Arc::new(Reader::new(&owner, Arc::new(Index::load(&owner).await.unwrap())));
+    let tree = TreeReader::new(reader, &snapshot, &snapshot.commit.roots[0]);
+    let refused = chain(&documents::load(&tree).await.unwrap_err());
+    assert!(refused.contains("core/v1/Secret/shop/long") && refused.contains("67108864"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_would_be_refused_is_not_saved_but_told_as_missing() {
+    let stolen = Stolen::new().await;
+    let at = path("core/v1/Secret/shop/long");
+    let (tell, told) = std::sync::mpsc::channel();
+    let long = at.clone();
+    let save = move |forge: &Forge| {
+        let ids = forge.writer.repo().keys.ids().unwrap();
+        let chunker = Chunker::new(&forge.writer.repo().config.chunker, ids);
+        let (writer, meta, moving, progress) = (&forge.writer, &forge.meta, Moving::LeaveOut, &Silent);
+        let setting = Setting { writer, ids, chunker: &chunker, meta, moving, progress };
+        let documents = vec![(long, vec![b' '; limits::DOCUMENT_LEN + 1])];
+        let saved = documents::save(documents, None, setting).unwrap();
+        tell.send(saved.missing).unwrap();
+        (saved.root, saved.root)
+    };
+    stolen.commit(RootKind::Manifests, save).await;
+    let [missing] = &told.recv().unwrap()[..] else { panic!("one is missing") };
+    assert!(missing.what == at.to_string() && missing.why.contains("longer"), "{missing:?}");
 }
