@@ -26,6 +26,23 @@ fn types(objects: &[Value]) -> Vec<String> {
             "catalog" => &["path", "snapshots", "unreadable"],
             "finding" => &["kind", "message"],
             "touched" => &["snapshot", "root", "because"],
+            "decision" => &["snapshot", "time", "complete", "sourceId", "source", "keep", "why"],
+            "forget" => &["kept", "forgotten", "dryRun"],
+            "recalled" => &["snapshot"],
+            "hold" => &["id", "scope", "note"],
+            "prune-plan" => &[
+                "totalBytes",
+                "usedBytes",
+                "unusedPacks",
+                "unusedBytes",
+                "orphans",
+                "repackPacks",
+                "repackBytes",
+                "repackUsedBytes",
+                "beyondBudget",
+                "freedBytes",
+            ],
+            "prune" => &["sweptPacks", "sweptBytes", "fenced", "retained", "waitingFor"],
             "error" => &["message", "hint", "exitCode"],
             other => panic!("no shape is known for {other:?}"),
         }
@@ -78,6 +95,17 @@ fn every_verb_prints_objects_of_version_0() {
     assert_eq!(types(&kist.json(0, &["restore", "files", "latest"], &[&target])), ["restore"]);
     assert_eq!(types(&kist.json(0, &["check", "--read-data"], &[])), ["check"]);
     assert_eq!(types(&kist.json(0, &["catalog", "rebuild"], &[])), ["catalog"]);
+    let name = kist.backup(&source);
+    let held = kist.json(0, &["hold", "add", &name, "--note", "an auditor"], &[]);
+    assert_eq!(types(&held), ["hold"]);
+    assert_eq!(types(&kist.json(0, &["hold", "list"], &[])), ["hold"]);
+    kist.fine(&["hold", "lift", held[0]["id"].as_str().unwrap()], &[]);
+    let forget = kist.json(0, &["forget", "--keep-last", "1"], &[]);
+    assert_eq!(types(&forget), ["decision", "decision", "forget"]);
+    let forgotten = backup[0]["snapshot"].as_str().unwrap();
+    assert_eq!(types(&kist.json(0, &["recall", forgotten], &[])), ["recalled"]);
+    assert_eq!(types(&kist.json(0, &["prune", "--dry-run"], &[])), ["prune-plan"]);
+    assert_eq!(types(&kist.json(0, &["prune"], &[])), ["prune-plan", "prune"]);
 }
 
 #[test]

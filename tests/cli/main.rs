@@ -5,6 +5,7 @@ mod choosing;
 #[path = "../support/compare.rs"]
 mod compare;
 mod copying;
+mod forgetting;
 mod full;
 mod json;
 mod keys;

@@ -19,6 +19,7 @@ mod damage;
 mod deleting;
 mod domains;
 mod endless;
+mod forgetting;
 mod gc;
 mod keys;
 mod matrix;
