@@ -361,7 +361,7 @@ mod tests {
         let child = |n: u32| Child { last: entry(n).path, node: NodeId([1; 32]) };
         let children = (0..70).map(child).collect();
         let inner = Node::decode(&Node::Inner { level: 1, children }.encode());
-        assert!(matches!(inner, Err(Error::Invalid { field: "paths", .. })));
+        assert!(matches!(inner, Err(Error::TooMuch { field: "paths", .. })));
     }
 
     #[test]

@@ -22,7 +22,8 @@ fn each(check: fn(&Frozen, &str)) {
                 make().pack(&archive);
             }
         }
-        for archive in fs::read_dir(&version).unwrap().map(|file| file.unwrap().path()) {
+        let files = fs::read_dir(&version).unwrap().map(|file| file.unwrap().path());
+        for archive in files.filter(|path| path.extension().is_some_and(|kind| kind == "tar")) {
             check(&Frozen::unpack(&archive), archive.to_str().unwrap());
             archives += 1;
         }
