@@ -130,6 +130,7 @@ fn show(settings: &Settings, key: &KeyInfo) {
             "domain": if is_owner { None } else { Some(key.domain.name()) },
             "created": render::time(key.created), "passphrase": key.by_passphrase,
             "trust": if key.role == Role::Writer { Some(key.trust.to_string()) } else { None },
+            "revoked": key.is_revoked, "old": key.is_old,
         });
         return render::object("key", fields);
     }
@@ -144,6 +145,12 @@ fn show(settings: &Settings, key: &KeyInfo) {
     }
     if key.serial > 0 {
         line.push_str(&format!("  rotated {} times", key.serial));
+    }
+    if key.is_revoked {
+        line.push_str("  revoked: the store has its slot still, or again; remove it");
+    }
+    if key.is_old {
+        line.push_str("  not of the newest epoch: `kist key rotate --owner`, unless the slot was put back");
     }
     render::line(&line);
 }
@@ -279,7 +286,10 @@ pub fn write_key(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        // Its name, too: the slot that opened before goes next.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     write()
         .map_err(|error| Failure::other(format!("the key can't be written to {}: {error}", path.display())))

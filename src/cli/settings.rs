@@ -4,7 +4,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
@@ -19,7 +19,7 @@ use crate::format::keys::KeyFile;
 use crate::format::task::{Direct, Hidden};
 use crate::job::find::{Filter, Which};
 use crate::pace::Limits;
-use crate::repo::{self, Repository, Unlock};
+use crate::repo::{self, Repository, Seen, Unlock};
 use crate::store::{AzureKeys, AzureSettings, GcsKeys, S3Keys, S3Settings, Store, StoreSettings, StoreUrl};
 use crate::world::{Clock, Random, Time, World};
 
@@ -39,7 +39,7 @@ pub struct Settings {
     /// Put before the names of the store's variables, for another repository than KIST_REPO.
     prefix: &'static str,
     /// What this machine remembers of the repositories that were opened.
-    seen: Mutex<Vec<Kept>>,
+    seen: Arc<Mutex<Vec<Kept>>>,
 }
 
 /// Another repository than KIST_REPO, and what opens it.
@@ -67,7 +67,7 @@ impl Settings {
             limits: crate::cli::pace::limits(&args.pace)?,
             world: World::new(SystemClock, SystemRandom),
             prefix: "",
-            seen: Mutex::default(),
+            seen: Arc::default(),
         })
     }
 
@@ -90,7 +90,7 @@ impl Settings {
             limits: self.limits,
             world: self.world.clone(),
             prefix: "KIST_FROM_",
-            seen: Mutex::default(),
+            seen: self.seen.clone(),
         })
     }
 
@@ -121,13 +121,17 @@ impl Settings {
     pub async fn open_with(&self, unlock: &Unlock) -> Result<Repository, Failure> {
         let store = self.store(false)?;
         let opened = repo::open(store, &self.world, unlock, self.domain.as_deref()).await?;
-        let mut opened = opened.with_scratch(std::env::temp_dir());
-        if let Some(path) = self.catalog_path(opened.catalog_id()) {
-            let (kept, seen) = Kept::load(path.with_extension("seen"));
-            opened.seen = seen;
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
-        }
-        Ok(opened)
+        let (own, given, all) = (opened.catalog_id(), self.catalog.clone(), self.seen.clone());
+        // Without a catalog too: that is derived, and this is not.
+        let seen_of = move |id| match local_path(given.as_deref().filter(|_| id == own), id) {
+            None => Seen::default(),
+            Some(path) => {
+                let (kept, seen) = Kept::load(path.with_extension("seen"));
+                all.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                seen
+            }
+        };
+        Ok(opened.with_scratch(std::env::temp_dir()).remembering(seen_of))
     }
 
     /// Keeps what was seen of the repositories that were opened.
@@ -226,17 +230,19 @@ impl Settings {
 
     /// Where the catalog of a repository is; none if it is done without.
     pub fn catalog_path(&self, id: RepoId) -> Option<PathBuf> {
-        if self.no_catalog {
-            return None;
-        }
-        let default = || {
-            let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
-            let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-            let cache = cache.map(PathBuf::from).or_else(home)?;
-            Some(cache.join("kist").join(format!("{}.sqlite", hex(&id.0))))
-        };
-        self.catalog.clone().or_else(default)
+        if self.no_catalog { None } else { local_path(self.catalog.as_deref(), id) }
     }
+}
+
+/// Where this machine keeps a repository's catalog: the path that is given, or one by its id.
+fn local_path(given: Option<&Path>, id: RepoId) -> Option<PathBuf> {
+    let default = || {
+        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty());
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+        let cache = cache.map(PathBuf::from).or_else(home)?;
+        Some(cache.join("kist").join(format!("{}.sqlite", hex(&id.0))))
+    };
+    given.map(Path::to_owned).or_else(default)
 }
 
 /// The kubeconfigs to use: the one that is given, those of KUBECONFIG, or the usual one if it is there.

@@ -86,6 +86,8 @@ pub struct Repository {
     pub world: World,
     /// How far the gc log was seen, by whoever has opened this; to be kept for the next time.
     pub seen: Seen,
+    /// The same of every domain, by its catalog's id.
+    seen_of: Arc<dyn Fn(RepoId) -> Seen + Send + Sync>,
     latest: log::Latest,
     /// Where an index lies that is too long for memory; none: in memory all the same.
     pub scratch: Option<Scratch>,
@@ -105,12 +107,21 @@ impl Repository {
         Self { goes_on: true, ..self }
     }
 
-    /// The same repository in another domain; the owner's.
+    /// The same, for who remembers how far the log of each domain was seen.
+    pub fn remembering(self, seen_of: impl Fn(RepoId) -> Seen + Send + Sync + 'static) -> Self {
+        let seen = seen_of(self.catalog_id());
+        Self { seen, seen_of: Arc::new(seen_of), ..self }
+    }
+
+    /// The same repository in some domain; the owner's.
     pub(super) fn in_domain(&self, name: &str) -> Result<Self> {
         let keys = Arc::new(self.keys.in_domain(&self.config, name)?);
+        if keys.certificate.domain == self.keys.certificate.domain {
+            return Ok(self.clone());
+        }
         let store = place_of(&self.top, keys.certificate.domain);
-        let (seen, latest) = (Seen::default(), log::Latest::default());
-        Ok(Self { store, keys, seen, latest, ..self.clone() })
+        let other = Self { store, keys, latest: log::Latest::default(), ..self.clone() };
+        Ok(Self { seen: (self.seen_of)(other.catalog_id()), ..other })
     }
 
     /// Seals what is to lie at `key` in the store.
@@ -152,6 +163,7 @@ impl Repository {
             keys,
             world: world.clone(),
             seen: Seen::default(),
+            seen_of: Arc::new(|_| Seen::default()),
             latest: log::Latest::default(),
             scratch: None,
             goes_on: false,

@@ -4,7 +4,9 @@
 //! of its former state, so that each key file opens at every moment; and those who read get a new epoch before
 //! anybody writes for it, so that a rotation that was cut short leaves nothing that can't be read.
 
-use std::collections::BTreeMap;
+mod listed;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -16,14 +18,13 @@ use crate::format::{Error as Format, config, limits, object};
 use crate::repo::open::{read_slot, stored_config};
 use crate::repo::owner::Owner;
 use crate::repo::revoke::revoke;
-use crate::repo::{Error, Repository, Result};
+use crate::repo::{Error, Log, Repository, Result, chain};
 use crate::store::Store;
-use crate::world::{Time, World};
+use crate::world::World;
+pub use listed::{KeyInfo, KeyList};
 
 /// Slots that are fetched at the same time.
 const PARALLEL_GETS: usize = 16;
-/// Digits that the beginning of an id has at least.
-const PREFIX_LEN: usize = 4;
 
 /// A key to be made.
 #[derive(Clone, Debug)]
@@ -40,73 +41,6 @@ impl NewKey {
     /// A key in the opened domain whose holder trusts itself only.
     pub fn of(role: Role, name: &str) -> Self {
         Self { role, name: name.to_owned(), domain: None, trust: Trust::Own }
-    }
-}
-
-/// What the owner sees of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyInfo {
-    pub slot: SlotId,
-    pub role: Role,
-    pub key: KeyId,
-    pub serial: u32,
-    pub domain: Domain,
-    pub name: String,
-    pub created: Time,
-    pub trust: Trust,
-    pub by_passphrase: bool,
-}
-
-impl KeyInfo {
-    /// Whether these are states of one key: two of them lie there when a rotation was cut short.
-    fn is_same_key(&self, other: &Self) -> bool {
-        (self.role, self.key, &self.name) == (other.role, other.key, &other.name)
-    }
-
-    fn is_called(&self, id: &str) -> bool {
-        let by_key = self.role != Role::Owner && self.key.to_string().starts_with(id);
-        by_key || self.slot.to_string().starts_with(id)
-    }
-}
-
-/// All slots.
-#[derive(Debug, Default)]
-pub struct KeyList {
-    /// Oldest first.
-    pub keys: Vec<KeyInfo>,
-    /// What can't be opened as the owner, and why.
-    pub unreadable: BTreeMap<SlotId, Error>,
-}
-
-impl KeyList {
-    /// The key that a name or the beginning of an id means: all of its slots, the newest last.
-    pub fn find(&self, which: &str) -> Result<Vec<&KeyInfo>> {
-        let by_name: Vec<_> = self.keys.iter().filter(|key| key.name == which).collect();
-        let by_id = || match which.len() >= PREFIX_LEN {
-            true => self.keys.iter().filter(|key| key.is_called(which)).collect(),
-            false => Vec::new(),
-        };
-        let mut found = if by_name.is_empty() { by_id() } else { by_name };
-        let Some(first) = found.first().copied() else {
-            return Err(Error::NoKey { which: which.to_owned() });
-        };
-        if !found.iter().all(|key| key.is_same_key(first)) {
-            let shown = found.iter().map(|key| format!("{} {}", key.slot, key.name));
-            let keys = shown.collect::<Vec<_>>().join(", ");
-            return Err(Error::AmbiguousKey { which: which.to_owned(), keys });
-        }
-        found.sort_by_key(|key| key.serial);
-        Ok(found)
-    }
-
-    /// The slots that a name or the beginning of an id means; one that can't be read, too.
-    pub fn slots(&self, which: &str) -> Result<Vec<SlotId>> {
-        let called = |id: &&SlotId| which.len() >= PREFIX_LEN && id.to_string().starts_with(which);
-        let unreadable: Vec<SlotId> = self.unreadable.keys().filter(called).copied().collect();
-        match (self.find(which), &unreadable[..]) {
-            (Err(Error::NoKey { .. }), [one]) => Ok(vec![*one]),
-            (found, _) => found.map(|keys| keys.into_iter().map(|key| key.slot).collect()),
-        }
     }
 }
 
@@ -199,6 +133,8 @@ impl Held {
             created: info.created,
             trust: info.trust,
             by_passphrase: matches!(self.lock, Lock::Passphrase { .. }),
+            is_revoked: false,
+            is_old: false,
         }
     }
 
@@ -256,9 +192,41 @@ impl Keyring {
         Ok(Self { owner, config_digest, held, unreadable })
     }
 
-    fn list(self) -> KeyList {
-        let keys = self.held.iter().map(Held::shown).collect();
+    async fn list(self, repo: &Repository) -> KeyList {
+        let all: Vec<&Held> = self.held.iter().collect();
+        let revoked = self.revoked(repo, &all).await.unwrap_or_else(|error| {
+            // The slots can be listed, and removed, all the same.
+            tracing::warn!(error = chain(&error), "nobody can tell which keys were revoked");
+            BTreeSet::new()
+        });
+        let shown = |held: &Held| {
+            let is_revoked = revoked.contains(&held.id);
+            KeyInfo { is_revoked, is_old: !is_revoked && self.is_old(held), ..held.shown() }
+        };
+        let keys = self.held.iter().map(shown).collect();
         KeyList { keys, unreadable: self.unreadable }
+    }
+
+    /// The slots among these whose keys were revoked, by the logs of their domains: whoever holds the bucket can put a
+    /// removed slot back.
+    async fn revoked(&self, repo: &Repository, slots: &[&Held]) -> Result<BTreeSet<SlotId>> {
+        let (mut logs, mut revoked) = (BTreeMap::new(), BTreeSet::new());
+        for held in slots.iter().filter(|held| held.info.role != Role::Owner) {
+            let (info, domain) = (&held.info, held.info.domain.name());
+            if !logs.contains_key(domain) {
+                logs.insert(domain, Log::load(&repo.in_domain(domain)?).await?);
+            }
+            if logs[domain].is_revoked(info.key, info.serial) {
+                revoked.insert(held.id);
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Whether a slot lacks something of what the owner's secrets give now.
+    fn is_old(&self, held: &Held) -> bool {
+        self.owner.info_keys().last() != Some(&held.info_key)
+            || self.owner.secrets_of(&held.info, held.signing()) != held.holds
     }
 
     /// Puts a slot, its info sealed for the newest epoch: for who has settled.
@@ -278,22 +246,29 @@ impl Keyring {
     }
 
     /// Brings all slots to what the owner's secrets give: first the owner's, with infos that each of his keys
-    /// opens; then all, those of who reads first. So nobody writes for an epoch that somebody can't read.
-    async fn settle(&self, repo: &Repository) -> Result<()> {
+    /// opens; then all, those of who reads first. So nobody writes for an epoch that somebody can't read. Those of
+    /// revoked keys stay as they are: a new epoch is to shut them out. Gives the number of the others.
+    async fn settle(&self, repo: &Repository) -> Result<usize> {
+        let old: Vec<&Held> = self.held.iter().filter(|held| self.is_old(held)).collect();
+        let revoked = self.revoked(repo, &old).await?;
         let (common, epochs) = (self.common_epoch(), &self.owner.secrets.epochs[..]);
         for held in self.held.iter().filter(|held| held.epochs().is_some_and(|has| has != epochs)) {
             self.put_for(repo, &held.again(), common).await?;
         }
-        let newest = self.owner.info_keys().pop().expect("the first epoch is always there");
         for role in [Role::Owner, Role::Reader, Role::Maintainer, Role::Writer] {
-            for held in self.held.iter().filter(|held| held.info.role == role) {
-                let wanted = self.owner.secrets_of(&held.info, held.signing());
-                if wanted != held.holds || held.info_key != newest {
-                    self.put(repo, &held.again()).await?;
-                }
+            let fitting = |held: &&&Held| held.info.role == role && !revoked.contains(&held.id);
+            for held in old.iter().filter(fitting) {
+                self.put(repo, &held.again()).await?;
             }
         }
-        Ok(())
+        Ok(self.held.len() - revoked.len())
+    }
+
+    /// An error if the store did not give a slot, but for one that goes anyhow: nothing is done by half of the slots.
+    fn check_given(&mut self, but: Option<SlotId>) -> Result<()> {
+        let mut slots = self.unreadable.iter();
+        let refused = slots.find(|(id, error)| Some(**id) != but && error.is_uncertain()).map(|(id, _)| *id);
+        refused.and_then(|id| self.unreadable.remove(&id)).map_or(Ok(()), Err)
     }
 
     fn check_name(&self, name: &str) -> Result<()> {
@@ -385,13 +360,18 @@ pub async fn add_passphrase(
 
 /// All keys that there are, in all domains.
 pub async fn list_keys(repo: &Repository) -> Result<KeyList> {
-    Ok(Keyring::load(repo).await?.list())
+    Ok(Keyring::load(repo).await?.list(repo).await)
 }
 
 /// Removes a slot, so that its key file or passphrase opens nothing, and revokes its key: what is made with it from now
 /// on does not count, even if somebody has kept what was in the slot. The owner's last one stays.
 pub async fn remove_key(repo: &Repository, slot: SlotId) -> Result<()> {
-    let keyring = Keyring::load(repo).await?;
+    let mut keyring = Keyring::load(repo).await?;
+    if keyring.unreadable.get(&slot).is_some_and(Error::is_uncertain) {
+        // By chance, perhaps: a key that can be read is revoked. One that never can be goes all the same.
+        keyring = Keyring::load(repo).await?;
+    }
+    keyring.check_given(Some(slot))?;
     let key = object::slot_key(slot);
     let mut owners = keyring.held.iter().filter(|held| held.info.role == Role::Owner);
     if owners.all(|held| held.id == slot) {
@@ -418,7 +398,8 @@ pub struct Rotated {
 
 /// Draws a key anew: its file and what it signs with. Its id stays, and with it what is its own.
 pub async fn rotate_key(repo: &Repository, which: &str) -> Result<Rotated> {
-    let keyring = Keyring::load(repo).await?;
+    let mut keyring = Keyring::load(repo).await?;
+    keyring.check_given(None)?;
     let listed: Vec<KeyInfo> = keyring.held.iter().map(Held::shown).collect();
     let listed = KeyList { keys: listed, unreadable: BTreeMap::new() };
     let found = listed.find(which)?;
@@ -444,7 +425,8 @@ pub async fn rotate_key(repo: &Repository, which: &str) -> Result<Rotated> {
 }
 
 /// Begins a new epoch of the owner's recipient: what sessions write from now on opens only for who has it. All
-/// slots are sealed again in their places, and open with what opened them. Gives their number.
+/// slots are sealed again in their places, and open with what opened them. Gives the number of
+/// those that were not revoked.
 pub async fn rotate_owner(repo: &Repository) -> Result<usize> {
     let mut keyring = Keyring::load(repo).await?;
     // Of an owner's slot that can't be read nobody would know that it lacks the new epoch.
@@ -457,6 +439,5 @@ pub async fn rotate_owner(repo: &Repository) -> Result<usize> {
         return Err(Error::TooLarge { what: "the number of the owner's epochs", found, most });
     }
     epochs.push(Key::new(repo.world.bytes()));
-    keyring.settle(repo).await?;
-    Ok(keyring.held.len())
+    keyring.settle(repo).await
 }

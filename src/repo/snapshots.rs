@@ -242,18 +242,20 @@ fn newest_of(log: &Log, key: KeyId) -> HashSet<SessionId> {
 impl Snapshot {
     /// Whether the log lets it count; an error if what it says of the log can't be.
     fn check(&self, log: &Log) -> Result<bool> {
-        let (commit, fact) = (&self.commit, log.fact(self.id));
+        let commit = &self.commit;
+        let is_revoked = log.is_revoked(commit.certificate.key, commit.certificate.serial);
+        let counts = !is_revoked || log.fact(self.id).observed.is_some();
         if let Some(row) = log.state.rows.get(&self.id) {
             if row.digest != self.digest {
                 let what =
                     format!("the commit of snapshot {} is not the one that the log has seen", self.name());
                 return Err(Error::Log { what });
             }
-        } else {
+        } else if counts {
+            // What does not count may say of the log what it likes.
             log.check_view(self.id.epoch(), commit.view, commit.head)?;
         }
-        let revoked = log.is_revoked(commit.certificate.key, commit.certificate.serial);
-        Ok(!revoked || fact.observed.is_some())
+        Ok(counts)
     }
 }
 
@@ -435,7 +437,7 @@ pub async fn commit(
         time: what.time,
         source: what.source,
         complete: what.complete,
-        sequence: last.map_or(1, |(sequence, _)| sequence + 1),
+        sequence: last.map_or(1, |(sequence, _)| sequence.saturating_add(1)),
         previous: last.map_or([0; 32], |(_, digest)| digest),
         class: what.class,
         held: what.held,

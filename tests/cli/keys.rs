@@ -75,6 +75,71 @@ fn each_role_does_its_work_and_is_denied_the_others() {
 }
 
 #[test]
+fn a_writer_and_a_reader_forget_prune_hold_and_lift_nothing() {
+    let mut kist = Kist::new();
+    let (source, owner) = (kist.path("source"), kist.path("owner.key"));
+    grow(&source, 1);
+    let keys = [add(&mut kist, "writer", "shop", &[]), add(&mut kist, "reader", "drill", &[])];
+    let (first, second, third) = (kist.backup(&source), kist.backup(&source), kist.backup(&source));
+    kist.fine(&["forget", &second], &[]);
+    let hold = kist.json(0, &["hold", "add", &first, "--note", "a note"], &[]);
+    let hold = hold[0]["id"].as_str().unwrap().to_owned();
+    let before = crate::refused::all(&kist.repo);
+    for key in keys {
+        kist.use_key(&key);
+        for verb in [
+            &["forget", &third][..],
+            &["forget", "--keep-last", "1"],
+            &["recall", &second],
+            &["prune"],
+            &["prune", "--dry-run"],
+            &["hold", "add", "--everything", "--note", "mine"],
+            &["hold", "lift", &hold],
+            &["repair"],
+        ] {
+            let run = kist.ends(5, verb, &[]);
+            assert!(run.err.contains("can't do it"), "{verb:?}: {run:?}");
+            assert!(crate::refused::all(&kist.repo) == before, "{verb:?} has changed something");
+        }
+    }
+    kist.use_key(&owner);
+    assert_eq!(kist.json(0, &["hold", "list"], &[]).len(), 1);
+}
+
+/// An old copy of a repository is put back, and the owner removes a key of another domain, with a catalog and without one.
+#[test]
+fn an_old_copy_that_was_put_back_is_an_alarm_for_work_on_keys_and_without_a_catalog() {
+    let mut kist = Kist::new();
+    let source = kist.path("source");
+    grow(&source, 1);
+    add(&mut kist, "writer", "shop", &["--domain", "shop"]);
+    add(&mut kist, "writer", "shop-2", &["--domain", "shop"]);
+    let old = kist.path("old");
+    let copy = |from: &Path, to: &Path| {
+        let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        assert!(copied.success());
+    };
+    copy(&kist.repo, &old);
+    for verb in [
+        &["--domain", "shop", "hold", "add", "--everything", "--note", "more"][..],
+        &["key", "remove", "shop"],
+    ] {
+        kist.fine(&[&["--no-catalog"], verb].concat(), &[]);
+    }
+    fs::remove_dir_all(&kist.repo).unwrap();
+    copy(&old, &kist.repo);
+    for verb in
+        [&["--domain", "shop", "snapshots"][..], &["key", "remove", "shop-2"], &["key", "rotate", "--owner"]]
+    {
+        for catalog in [&["--no-catalog"][..], &[]] {
+            let run = kist.ends(4, &[catalog, verb].concat(), &[]);
+            assert!(run.err.contains("an old copy of the store was put back"), "{verb:?}: {run:?}");
+        }
+    }
+    assert_eq!(list(&kist).len(), 3, "nothing was changed");
+}
+
+#[test]
 fn a_domain_is_the_owner_s_to_choose_and_has_snapshots_of_its_own() {
     let mut kist = Kist::new();
     let (source, owner) = (kist.path("source"), kist.path("owner.key"));

@@ -10,7 +10,7 @@ use kist::format::config::Config;
 use crate::kist::{Kist, PASSPHRASE, grow};
 
 /// All files of a folder with their content.
-fn all(folder: &Path) -> Vec<(std::path::PathBuf, Option<Vec<u8>>)> {
+pub fn all(folder: &Path) -> Vec<(std::path::PathBuf, Option<Vec<u8>>)> {
     let paths = crate::compare::paths(folder).into_iter();
     paths.map(|path| (path.clone(), fs::read(folder.join(path)).ok())).collect()
 }

@@ -229,6 +229,68 @@ async fn what_lies_among_the_slots_and_opens_for_nobody_is_named_and_stops_a_new
     assert_eq!(names(&scene).await, ["owner", "shop"]);
 }
 
+/// The story: whoever holds the bucket put the slot of a removed reader back, and the owner's next work on keys sealed it
+/// again, with the seeds of the new epoch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_slot_that_was_put_back_is_told_and_gets_nothing_new() {
+    let scene = Scene::new().await;
+    sow(&scene, 1);
+    let owner = scene.open(scene.store()).await.unwrap();
+    let of_bank = NewKey { domain: Some("bank".into()), ..NewKey::of(Role::Reader, "of-bank") };
+    let mut back = Vec::new();
+    for new in [NewKey::of(Role::Reader, "drill"), NewKey::of(Role::Writer, "shop"), of_bank] {
+        let Unlock::KeyFile(file) = scene.add(new).await else { panic!("none has a passphrase") };
+        let key = kist::format::object::slot_key(file.slot);
+        let stored = scene.store().get(&key).await.unwrap();
+        repo::remove_key(&owner, file.slot).await.unwrap();
+        scene.store().put(&key, stored.clone()).await.unwrap();
+        back.push((file, key, stored));
+    }
+    let kept = scene.add(NewKey::of(Role::Reader, "kept")).await;
+    assert_eq!(repo::rotate_owner(&owner).await.unwrap(), 2, "the owner's and the kept one");
+    let owner = scene.open(scene.store()).await.unwrap();
+    scene.add(NewKey::of(Role::Maintainer, "nightly")).await;
+    repo::rotate_key(&owner, "nightly").await.unwrap();
+    let listed = repo::list_keys(&owner).await.unwrap();
+    for (file, key, stored) in &back {
+        assert_eq!(scene.store().get(key).await.unwrap(), *stored, "{key} was sealed again");
+        let shown = listed.keys.iter().find(|key| key.slot == file.slot).unwrap();
+        assert!(shown.is_revoked && !shown.is_old, "{shown:?}");
+    }
+    assert_eq!(listed.keys.iter().filter(|key| key.is_revoked).count(), back.len());
+    sow(&scene, 2);
+    let done = backup(&owner, &scene.source()).await.unwrap();
+    scene.restore_whole(&scene.open_with(&kept).await, &done.snapshot.name(), "kept").await;
+    let thief = scene.open_with(&Unlock::KeyFile(back[0].0.clone())).await;
+    let outcome = scene.restore(&thief, &done.snapshot.name()).await.unwrap();
+    assert!(outcome.lost.iter().any(|(what, _)| what.ends_with("file 2")), "{outcome:?}");
+    // It goes as it went before.
+    for (file, ..) in back {
+        repo::remove_key(&owner, file.slot).await.unwrap();
+    }
+    assert_eq!(names(&scene).await, ["owner", "kept", "nightly", "nightly"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_state_of_a_slot_that_was_put_back_is_told_and_brought_up_to_date() {
+    let scene = Scene::new().await;
+    let owner = scene.open(scene.store()).await.unwrap();
+    let Unlock::KeyFile(file) = scene.writer("shop").await else { panic!("it has a key file") };
+    let key = kist::format::object::slot_key(file.slot);
+    let old = scene.store().get(&key).await.unwrap();
+    repo::rotate_owner(&owner).await.unwrap();
+    let owner = scene.open(scene.store()).await.unwrap();
+    let is_old = async || {
+        let listed = repo::list_keys(&owner).await.unwrap();
+        listed.keys.iter().filter(|key| key.is_old).map(|key| key.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(is_old().await, [""; 0]);
+    scene.store().put(&key, old).await.unwrap();
+    assert_eq!(is_old().await, ["shop"]);
+    scene.writer("another").await;
+    assert_eq!(is_old().await, [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kit_opens_as_the_owner_until_it_is_removed() {
     let scene = Scene::new().await;

@@ -10,15 +10,19 @@ use kist::format::commit::{Root, RootKind};
 use kist::format::entry::TreePath;
 use kist::format::id::hex;
 use kist::format::keys::{KeyFile, Role};
+use kist::format::log::Scope;
 use kist::format::summary::{Cluster, Counts, Source, Summary, Verdict, Volume};
 use kist::progress::Silent;
-use kist::repo::{self, Index, NewKey, Repository, Snapshots, ToCommit, Unlock, Writer, WriterSettings};
+use kist::repo::{
+    self, Index, Limits, NewKey, PruneSettings, Repository, Snapshots, ToCommit, Unlock, Writer,
+    WriterSettings,
+};
 use kist::store::{Store, StoreSettings, StoreUrl};
 
-use crate::scene::{Scene, backup, init};
+use crate::scene::{Scene, backup, check, init, noise, now};
 
 /// What is planted in contents, names, attributes, and around them.
-const SECRETS: [&str; 17] = [
+const SECRETS: [&str; 19] = [
     "planted-in-a-small-file",
     "planted-in-a-large-file",
     "planted-file-name",
@@ -29,6 +33,8 @@ const SECRETS: [&str; 17] = [
     "planted-writer-name",
     "planted-owner-name",
     "planted-reader-name",
+    "planted-maintainer-name",
+    "planted-hold-note",
     "planted-domain-name",
     "planted-namespace",
     "planted-manifest-name",
@@ -132,6 +138,45 @@ async fn cluster_snapshot(repo: &Repository) {
     repo::commit(repo, session, &before, what).await.unwrap();
 }
 
+/// What comes with the years: a hold, something forgotten and swept, packs that were rewritten, and a check by a reader.
+async fn grow_old(writer: &Repository, maintainer: &Repository, reader: &Repository, source: &Path) {
+    let passing = source.join("planted-file-name");
+    fs::write(&passing, noise(150_000, 6)).unwrap();
+    // In the packs of both some of what is kept lies.
+    fs::write(source.join("more"), noise(150_000, 7)).unwrap();
+    let forgotten = backup(writer, source).await.unwrap().snapshot.id;
+    fs::remove_file(passing).unwrap();
+    let kept = backup(writer, source).await.unwrap().snapshot.id;
+    repo::observe(maintainer).await.unwrap();
+    repo::hold(maintainer, Scope::Snapshot(kept), "planted-hold-note").await.unwrap();
+    repo::forget(maintainer, &[forgotten]).await.unwrap();
+    let limits = Limits { min_used_percent: 100, ..Limits::default() };
+    let pruned = repo::prune(maintainer, PruneSettings { limits, ..now() }, &|_| {}).await.unwrap();
+    assert!(pruned.plan.is_some_and(|plan| !plan.repack.is_empty()) && pruned.swept_packs > 0);
+    let checked = check(reader).await;
+    assert!(checked.findings.is_empty() && checked.report.verified > 0, "{checked:?}");
+    for folder in ["gc/", "checkpoints/", "generations/", "checks/"] {
+        assert!(!reader.store.list(folder).await.unwrap().is_empty(), "{folder}");
+    }
+}
+
+/// Looks for secrets in every byte and name below a folder. Gives how many bytes there are.
+fn look_for(secrets: &[Vec<u8>], place: &Path) -> usize {
+    let mut looked_at = 0;
+    for path in crate::compare::paths(place) {
+        let name = path.as_os_str().as_encoded_bytes().to_vec();
+        let full = place.join(&path);
+        let bytes = if full.is_file() { fs::read(&full).unwrap() } else { Vec::new() };
+        looked_at += bytes.len();
+        for secret in secrets {
+            let is_in = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
+            let shown = String::from_utf8_lossy(secret);
+            assert!(!is_in(&name) && !is_in(&bytes), "{shown:?} is in {path:?}");
+        }
+    }
+    looked_at
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_planted_is_in_any_byte_or_name_of_the_store() {
     let scene = Scene::new().await;
@@ -169,6 +214,8 @@ async fn nothing_planted_is_in_any_byte_or_name_of_the_store() {
         scene.restore_whole(reads, &done.snapshot.name(), "planted").await;
         cluster_snapshot(opened).await;
     }
+    let (maintainer, reader) = (open(&files[2], None).await, open(&files[4], None).await);
+    grow_old(&writer, &maintainer, &reader, &scene.source()).await;
     let mut secrets: Vec<Vec<u8>> = SECRETS.iter().map(|text| text.as_bytes().to_vec()).collect();
     let source = scene.source();
     secrets.extend(source.components().skip(3).map(|part| part.as_os_str().as_encoded_bytes().to_vec()));
@@ -177,17 +224,6 @@ async fn nothing_planted_is_in_any_byte_or_name_of_the_store() {
         secrets.push(file.unlock.expose().to_vec());
         secrets.extend(file.to_kit().lines().skip(4).map(|line| line.as_bytes()[3..].to_vec()));
     }
-    let mut looked_at = 0;
-    for path in crate::compare::paths(&place) {
-        let name = path.as_os_str().as_encoded_bytes().to_vec();
-        let full = place.join(&path);
-        let bytes = if full.is_file() { fs::read(&full).unwrap() } else { Vec::new() };
-        looked_at += bytes.len();
-        for secret in &secrets {
-            let is_in = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
-            let shown = String::from_utf8_lossy(secret);
-            assert!(!is_in(&name) && !is_in(&bytes), "{shown:?} is in {path:?}");
-        }
-    }
+    let looked_at = look_for(&secrets, &place);
     assert!(looked_at > 600_000, "{looked_at} bytes");
 }

@@ -1,9 +1,10 @@
 //! A store that does not give what it has, once: the run ends with that, and nothing is told as damaged or lost.
 
+use kist::format::id::SlotId;
 use kist::format::pack::PackKind;
 use kist::job::backup::Done;
 use kist::job::copy::{Copied, Plan};
-use kist::repo::{self, Class, Repository};
+use kist::repo::{self, Class, Repository, Unlock};
 use kist::store::Verb;
 use kist::store::testing::{Failure, Faulty, Log, Moment, Recording};
 use kist::world::Time;
@@ -12,7 +13,8 @@ use object_store::memory::InMemory;
 use crate::copy::{Elsewhere, copy_all};
 use crate::repair::{all, packs as packs_of, repair_with};
 use crate::scene::{
-    Checked, Scene, backup, change, check, check_as, failing_once, grow, noise, over, prune, repo_error,
+    Checked, Scene, backup, change, check, check_as, failing_once, grow, names, noise, over, prune,
+    repo_error,
 };
 
 /// A snapshot whose session is of an epoch that has ended, so that its keys have to be asked for.
@@ -194,4 +196,74 @@ async fn a_copy_that_is_refused_a_request_leaves_nothing_out() {
         scene.restore_whole(&repo, &copied.snapshot.name(), &what).await;
     };
     each_refused(&scene, || scene.beneath.fork(), work, sound).await;
+}
+
+/// A writer's snapshot of an epoch that has ended, and two of the open one, which need what a run that died has uploaded.
+async fn of_shop() -> (Scene, Vec<String>, SlotId) {
+    let scene = Scene::new().await;
+    let file = |name: &str, seed| std::fs::write(scene.source().join(name), noise(20_000, seed)).unwrap();
+    let owner = scene.open(scene.store()).await.unwrap();
+    let unlock = scene.writer("shop").await;
+    let Unlock::KeyFile(key) = &unlock else { panic!("a writer has a key file") };
+    file("passing", 1);
+    let writer = scene.open_with(&unlock).await;
+    let passing = backup(&writer, &scene.source()).await.unwrap().snapshot.id;
+    std::fs::remove_file(scene.source().join("passing")).unwrap();
+    file("kept", 2);
+    let mut kept = vec![backup(&writer, &scene.source()).await.unwrap().snapshot.name()];
+    repo::observe(&owner).await.unwrap();
+    repo::forget(&owner, &[passing]).await.unwrap();
+    prune(&owner).await;
+    file("more", 3);
+    let faults = Faulty::over(std::sync::Arc::new(scene.beneath.clone()));
+    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
+    let died = kist::store::Store::over(faults.wrap());
+    let died = repo::open(died, &scene.world(), &unlock, None).await.unwrap();
+    assert!(backup(&died, &scene.source()).await.is_err());
+    for _ in 0..2 {
+        let done = backup(&writer, &scene.source()).await.unwrap();
+        assert_eq!(done.stats.new_chunks, 0, "all lies in the packs of the run that died");
+        kept.push(done.snapshot.name());
+    }
+    kept.sort();
+    (scene, kept, key.slot)
+}
+
+/// A key goes while the store refuses a request: all that it has made is there after a prune, and nothing counts that it
+/// would make from then on.
+async fn shop_goes(work: impl AsyncFn(&Repository, SlotId) -> repo::Result<()>) {
+    let (scene, kept, slot) = of_shop().await;
+    let id = scene.open(scene.store()).await.unwrap();
+    let id = repo::list_keys(&id).await.unwrap().find("shop").unwrap()[0].key;
+    let sound = async |(), beneath, what: String| {
+        let owner = scene.open(over(beneath)).await.unwrap();
+        assert!(repo::Log::load(&owner).await.unwrap().is_revoked(id, 0), "{what}");
+        prune(&owner).await;
+        let mut found = names(&owner).await;
+        found.sort();
+        assert_eq!(found, kept, "{what}");
+        for name in &kept {
+            let outcome = scene.restore(&owner, name).await.unwrap();
+            assert!(outcome.lost.is_empty() && outcome.problems.is_empty(), "{what}, {name}: {outcome:?}");
+        }
+    };
+    each_refused(&scene, || scene.beneath.fork(), async |repo| work(repo, slot).await, sound).await;
+}
+
+/// The story: a commit that was refused once was not observed before the revocation; so it did not count any more, no
+/// word was said, and the next prune swept what it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_a_key_that_is_refused_a_request_loses_no_snapshot() {
+    shop_goes(repo::remove_key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_a_key_that_is_refused_a_request_loses_no_snapshot() {
+    shop_goes(async |repo, _| {
+        for slot in repo::rotate_key(repo, "shop").await?.replaced {
+            repo::remove_key(repo, slot).await?;
+        }
+        Ok(())
+    })
+    .await;
 }

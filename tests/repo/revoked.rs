@@ -6,11 +6,12 @@ use std::sync::Arc;
 use kist::format::id::SessionId;
 use kist::format::keys::{Role, Trust};
 use kist::format::log::Action;
+use kist::format::object;
 use kist::repo::{self, Error, Index, Log, NewKey, Repository, Snapshots, ToCommit, Unlock, View};
 use kist::store::testing::{Failure, Faulty, Moment};
 use kist::store::{Store, Verb};
 
-use crate::scene::{Scene, backup, check, grow, names, noise, prune, record_ids, repo_error};
+use crate::scene::{Scene, backup, check, grow, names, noise, over, prune, record_ids, repo_error};
 
 async fn remove(owner: &Repository, name: &str) {
     for slot in repo::list_keys(owner).await.unwrap().slots(name).unwrap() {
@@ -39,9 +40,20 @@ async fn commit_all_the_same(thief: &Repository, like: &repo::Snapshot) -> Sessi
 /// The same in some epoch.
 pub async fn commit_in(epoch: u32, thief: &Repository, like: &repo::Snapshot) -> SessionId {
     let log = Log::load(thief).await.unwrap();
+    let before = Snapshots::load(thief).await.unwrap();
+    commit_with(thief, like, (epoch, View { slot: log.head, head: log.digest() }), &before).await
+}
+
+/// And says what he likes of the log, and of what was there before.
+async fn commit_with(
+    thief: &Repository,
+    like: &repo::Snapshot,
+    (epoch, view): (u32, View),
+    before: &Snapshots,
+) -> SessionId {
     let session = SessionId::new(epoch, thief.world.bytes());
     let what = ToCommit {
-        view: View { slot: log.head, head: log.digest() },
+        view,
         time: thief.world.now(),
         source: like.commit.source,
         complete: true,
@@ -50,8 +62,7 @@ pub async fn commit_in(epoch: u32, thief: &Repository, like: &repo::Snapshot) ->
         roots: like.commit.roots.clone(),
         summary: repo::summary(thief, like).unwrap().unwrap(),
     };
-    let before = Snapshots::load(thief).await.unwrap();
-    repo::commit(thief, session, &before, what).await.unwrap().id
+    repo::commit(thief, session, before, what).await.unwrap().id
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,8 +87,8 @@ async fn what_a_removed_writer_s_key_makes_afterwards_does_not_count_and_what_it
     let mine = sorted_names(&owner).await;
     assert_eq!(mine, [first.snapshot.name()]);
     let forged = commit_all_the_same(&writer, &first.snapshot).await;
-    assert!(owner.store.get(&kist::format::object::commit_key(forged)).await.is_ok());
-    assert!(owner.store.get(&kist::format::object::commit_key(begun)).await.is_ok(), "it was fenced");
+    assert!(owner.store.get(&object::commit_key(forged)).await.is_ok());
+    assert!(owner.store.get(&object::commit_key(begun)).await.is_ok(), "it was fenced");
     repo::observe(&owner).await.unwrap();
     assert_eq!(sorted_names(&owner).await, mine);
     scene.restore_whole(&owner, &mine[0], "before a prune").await;
@@ -180,4 +191,115 @@ async fn a_key_of_another_domain_is_revoked_there() {
     assert_revoked(&scene, &bank).await;
     assert_eq!(Log::load(&owner).await.unwrap().head, 0, "the default domain's log has nothing of it");
     scene.restore_whole(&scene.open_in("bank").await, &done.snapshot.name(), "of the bank").await;
+}
+
+/// The story: one commit of a stolen key that claimed to have seen more of the log than there is was an alarm for the whole
+/// domain, when the key had been removed long since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_that_claims_to_have_seen_another_log_alarms_nobody() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let thief = scene.open_with(&scene.writer("shop").await).await;
+    let first = backup(&thief, &scene.source()).await.unwrap().snapshot;
+    remove(&owner, "shop").await;
+    let (before, epoch) = (Snapshots::load(&thief).await.unwrap(), Log::load(&owner).await.unwrap().epoch);
+    for view in [View { slot: u64::MAX, head: [7; 32] }, View { slot: 1, head: [7; 32] }, View::default()] {
+        commit_with(&thief, &first, (epoch, view), &before).await;
+        assert_eq!(names(&owner).await, [first.name()], "{view:?}");
+        let latest = crate::scene::described(&owner, "latest").await.unwrap();
+        assert_eq!(latest.id, first.id, "{view:?}");
+    }
+    assert!(check(&owner).await.findings.is_empty());
+    prune(&owner).await;
+    scene.restore_whole(&owner, &first.name(), "after a prune").await;
+}
+
+/// The story: when a key was drawn anew for the second time, what a thief had made with the first one since it was revoked
+/// was observed along with the rest, and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revoked_key_has_made_does_not_count_after_a_later_revocation_either() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let unlock = scene.writer("shop").await;
+    let first = backup(&scene.open_with(&unlock).await, &scene.source()).await.unwrap().snapshot;
+    // Session and commit of a run that knows of no revocation, put where they would not be let in.
+    let elsewhere = over(scene.beneath.fork());
+    let thief = repo::open(elsewhere.clone(), &scene.world(), &unlock, None).await.unwrap();
+    let forged = backup(&thief, &scene.source()).await.unwrap().snapshot.id;
+    let rotate = async || {
+        for slot in repo::rotate_key(&owner, "shop").await.unwrap().replaced {
+            repo::remove_key(&owner, slot).await.unwrap();
+        }
+    };
+    rotate().await;
+    for key in [object::session_key(forged), object::commit_key(forged)] {
+        scene.store().put(&key, elsewhere.get(&key).await.unwrap()).await.unwrap();
+    }
+    assert_eq!(names(&owner).await, [first.name()]);
+    rotate().await;
+    assert_eq!(names(&owner).await, [first.name()]);
+}
+
+/// Whatever of a writer's past is damaged when its key is removed, it counts when it is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_when_its_key_is_removed_counts_when_it_is_put_back() {
+    use object::{commit_key, session_key};
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let unlock = scene.writer("shop").await;
+    let faults = Faulty::over(Arc::new(scene.beneath.clone()));
+    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
+    let died = repo::open(Store::over(faults.wrap()), &scene.world(), &unlock, None).await.unwrap();
+    assert!(backup(&died, &scene.source()).await.is_err());
+    let writer = scene.open_with(&unlock).await;
+    let done = backup(&writer, &scene.source()).await.unwrap();
+    assert_eq!(done.stats.new_chunks, 0, "all lies in the packs of the run that died");
+    let (id, of_the_dead) = (done.snapshot.id, scene.store().list("sessions/").await.unwrap());
+    let of_the_dead = of_the_dead.into_iter().map(|found| found.key).find(|key| *key != session_key(id));
+    let of_the_dead = of_the_dead.expect("it has begun");
+    for damaged in [
+        vec![commit_key(id)],
+        vec![session_key(id)],
+        vec![of_the_dead.clone()],
+        vec![commit_key(id), session_key(id), of_the_dead],
+    ] {
+        let store = over(scene.beneath.fork());
+        let owner = scene.open(store.clone()).await.unwrap();
+        for key in &damaged {
+            store.put(key, vec![7; 500].into()).await.unwrap();
+        }
+        remove(&owner, "shop").await;
+        for key in &damaged {
+            store.put(key, scene.store().get(key).await.unwrap()).await.unwrap();
+        }
+        assert_eq!(names(&owner).await, [done.snapshot.name()], "{damaged:?}");
+        assert!(check(&owner).await.findings.is_empty(), "{damaged:?}");
+        prune(&owner).await;
+        scene.restore_whole(&owner, &done.snapshot.name(), &format!("{damaged:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_goes_on_behind_a_commit_with_the_highest_sequence_that_there_is() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let writer = scene.open_with(&scene.writer("shop").await).await;
+    let first = backup(&writer, &scene.source()).await.unwrap().snapshot;
+    let log = Log::load(&writer).await.unwrap();
+    let mut before = Snapshots::load(&writer).await.unwrap();
+    before.remembered.insert(writer.keys.certificate.key, vec![(u64::MAX - 1, first.digest)]);
+    commit_with(&writer, &first, (log.epoch, View { slot: log.head, head: log.digest() }), &before).await;
+    for round in 0..3 {
+        let done = backup(&writer, &scene.source()).await.unwrap().snapshot;
+        assert_eq!(done.commit.sequence, u64::MAX);
+        repo::observe(&owner).await.unwrap();
+        repo::forget(&owner, &[done.id]).await.unwrap();
+        prune(&owner).await;
+        assert_eq!(names(&owner).await.len(), 2, "round {round}");
+        assert!(check(&owner).await.findings.is_empty(), "round {round}");
+    }
+    scene.restore_whole(&owner, &first.name(), "the first").await;
 }

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use kist::format::id::RecordId;
 use kist::format::keys::{KeyName, Role};
+use kist::format::log::Scope;
 use kist::format::pack::PackKind;
 use kist::format::refs::ChunkRef;
 use kist::job::find::Part;
 use kist::job::{self, list};
-use kist::repo::{self, Class, Error, Index, NewKey, Reader, Repository, Snapshots, Unlock};
+use kist::repo::{self, Class, Error, Index, Limits, NewKey, Reader, Repository, Snapshots, Unlock};
 use kist::store::Store;
 use kist::store::testing::{Log, Recording};
 use rustix::fs::inotify;
 
 use crate::scene::{
-    Scene, backup, change, check, check_structure, described, grow, record_ids, repo_error, restore_into,
+    Scene, backup, change, check, check_structure, described, grow, now, record_ids, repo_error, restore_into,
 };
 
 async fn open(scene: &Scene, unlock: &Unlock) -> Repository {
@@ -263,6 +264,43 @@ async fn a_reader_restores_everything_in_its_domain_and_adds_nothing() {
     assert!(is_role(&repo::rotate_owner(&opened).await.err().unwrap()));
     let effects: Vec<_> = log.effects().into_iter().map(|event| event.key).collect();
     assert_eq!(effects, ["checks/1", "gc/1"], "it says what it has read, and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_writer_and_a_reader_may_not_do_changes_nothing() {
+    let scene = Scene::new().await;
+    grow(&scene.source());
+    let owner = scene.open(scene.store()).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(backup(&owner, &scene.source()).await.unwrap().snapshot.id);
+    }
+    let hold = repo::hold(&owner, Scope::Snapshot(ids[1]), "a note").await.unwrap();
+    repo::forget(&owner, &ids[2..]).await.unwrap();
+    for role in [Role::Writer, Role::Reader] {
+        let unlock = scene.add(NewKey::of(role, &role.to_string())).await;
+        let (opened, log) = recorded(&scene, &unlock).await;
+        let slot = repo::list_keys(&owner).await.unwrap().slots("owner").unwrap()[0];
+        let how = job::repair::Request { cut: true, ..crate::repair::all() };
+        let refused: [(&str, Option<Error>); 11] = [
+            ("forget", repo::forget(&opened, &ids[..1]).await.err()),
+            ("recall", repo::recall(&opened, &ids[2..]).await.err()),
+            ("observe", repo::observe(&opened).await.err()),
+            ("hold", repo::hold(&opened, Scope::All, "mine").await.err()),
+            ("lift", repo::lift(&opened, &[hold]).await.err()),
+            ("prune", repo::prune(&opened, now(), &|_| {}).await.err()),
+            ("prune --dry-run", repo::prune_plan(&opened, Limits::default()).await.err()),
+            ("repair", crate::repair::repair_with(&opened, how).await.err().map(repo_error)),
+            ("key remove", repo::remove_key(&opened, slot).await.err()),
+            ("key rotate", repo::rotate_key(&opened, "owner").await.err()),
+            ("key rotate --owner", repo::rotate_owner(&opened).await.err()),
+        ];
+        for (what, error) in refused {
+            let error = error.unwrap_or_else(|| panic!("{what} by a {role}"));
+            assert!(is_role(&error), "{what} by a {role}: {error}");
+        }
+        assert_eq!(log.effects(), [], "{role}");
+    }
 }
 
 /// The store may take what somebody without the right puts there. It does not count.
