@@ -86,6 +86,9 @@ pub struct Copying {
     copies: Vec<Copy>,
 }
 
+/// A snapshot, and one of its roots.
+type Rooted<'s> = (&'s Snapshot, &'s Root);
+
 /// A copy that the target has.
 struct Copy {
     id: SessionId,
@@ -286,15 +289,10 @@ impl Copying {
     }
 
     /// The nearest copy of the same source, the older ones first: what a tree is compared with.
-    fn base_of(
-        &self,
-        snapshot: &Snapshot,
-        root: &Root,
-        source: &Source,
-    ) -> Option<((&Snapshot, &Root), (&Snapshot, &Root))> {
+    fn base_of(&self, snapshot: &Snapshot, root: &Root, source: &Source) -> Option<(Rooted<'_>, Rooted<'_>)> {
         let repository = hex(&self.source.config.repo.0);
         let source = self.target.keys.ids().ok()?.source_id(source);
-        fn of(snapshot: &Snapshot, source: SourceId) -> Option<(&Snapshot, &Root)> {
+        fn of(snapshot: &Snapshot, source: SourceId) -> Option<Rooted<'_>> {
             Some((snapshot, snapshot.commit.roots.iter().find(|root| root.source == source)?))
         }
         let base = |copy: &Copy| {
