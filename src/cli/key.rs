@@ -15,6 +15,7 @@ use crate::crypto::kdf::Params;
 use crate::crypto::secret::Passphrase;
 use crate::format::entry::escape;
 use crate::format::keys::{KeyFile, Role, Trust};
+use crate::format::object::domain_folder;
 use crate::repo::{self, KeyInfo, NewKey, Repository, chain};
 
 pub async fn run(settings: &Settings, what: KeyWhat) -> Result<Exit, Failure> {
@@ -128,6 +129,7 @@ fn show(settings: &Settings, key: &KeyInfo) {
             "role": key.role.to_string(), "name": key.name, "id": key.slot.to_string(),
             "key": key.key.to_string(), "serial": key.serial,
             "domain": if is_owner { None } else { Some(key.domain.name()) },
+            "folder": if is_owner { None } else { domain_folder(key.domain.id()) },
             "created": render::time(key.created), "passphrase": key.by_passphrase,
             "trust": if key.role == Role::Writer { Some(key.trust.to_string()) } else { None },
             "revoked": key.is_revoked, "old": key.is_old,
@@ -139,6 +141,9 @@ fn show(settings: &Settings, key: &KeyInfo) {
     let mut line = format!("{id}  {:<10}  {name:<20}  {domain:<12}  {}", key.role, render::time(key.created));
     if key.by_passphrase {
         line.push_str("  passphrase");
+    }
+    if let Some(folder) = domain_folder(key.domain.id()).filter(|_| !is_owner) {
+        line.push_str(&format!("  in {folder}/"));
     }
     if key.trust == Trust::Shared {
         line.push_str("  trusts its domain");

@@ -160,7 +160,11 @@ fn a_domain_is_the_owner_s_to_choose_and_has_snapshots_of_its_own() {
     assert_eq!(run.out, in_shop);
     let run = kist.ends(2, &["--domain", "no/name", "snapshots"], &[]);
     assert!(run.err.contains("the name of a domain must be"), "{run:?}");
-    assert!(kist.fine(&["key", "list"], &[]).out.contains(" shop "));
+    let listed = kist.json(0, &["key", "list"], &[]);
+    let folder = listed.iter().find_map(|key| key["folder"].as_str()).unwrap().to_owned();
+    assert!(kist.repo.join(&folder).join("commits").is_dir(), "{listed:?}");
+    let shown = kist.fine(&["key", "list"], &[]).out;
+    assert!(shown.contains(" shop ") && shown.contains(&format!("in {folder}/")), "{shown}");
 }
 
 #[test]
