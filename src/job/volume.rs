@@ -270,7 +270,8 @@ mod tests {
                 answering: JoinSet::new(),
             };
             mover.0.send(kind, 0, Bytes::new()).await.unwrap();
-            let ended = talk.converse(job.1, Arc::new(Silent)).await;
+            let talking = talk.converse(job.1, Arc::new(Silent));
+            let (ended, _) = tokio::join!(talking, mover.0.end());
             assert!(matches!(&ended, Err(Error::Link { what }) if what.contains("a job's own")), "{kind}");
             let (_, mut from_job) = mover;
             assert!(from_job.next().await.is_err(), "the link is still there");
