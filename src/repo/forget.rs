@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::format::id::SessionId;
 use crate::format::limits;
 use crate::format::log::{Action, Hold, Scope};
+use crate::repo::gc::may_maintain;
 use crate::repo::snapshots::resolved_after;
 use crate::repo::{Appended, Error, Log, Repository, Result, Snapshot, Snapshots};
 
@@ -15,11 +16,12 @@ const ATTEMPTS: usize = 32;
 /// An observation is repeated after this many seconds, even if there is nothing new: it bounds the times of what comes.
 const OBSERVE_SECS: i64 = 3600;
 
-/// Reads, decides, and says it in the slot behind what was read.
+/// Reads, decides, and says it in the slot behind what was read. Who may not is told, though there be nothing to say.
 async fn say<T>(
     repo: &Repository,
     decide: impl Fn(&Log, &Snapshots) -> Result<(Option<Action>, T)>,
 ) -> Result<T> {
+    may_maintain(repo)?;
     let mut log = Log::load(repo).await?;
     for _ in 0..ATTEMPTS {
         let ids = resolved_after(repo, &mut log).await?;

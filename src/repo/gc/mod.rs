@@ -219,7 +219,7 @@ fn refuse_gaps(snapshots: &Snapshots) -> Result<()> {
     }
 }
 
-fn may_maintain(repo: &Repository) -> Result<()> {
+pub(super) fn may_maintain(repo: &Repository) -> Result<()> {
     let nothing = Action::Observe { sessions: Vec::new() };
     match nothing.authors().contains(&repo.keys.role) {
         true => Ok(()),
