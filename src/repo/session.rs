@@ -108,14 +108,14 @@ pub async fn begin(repo: &Repository, lanes: u32) -> Result<Begun> {
             return Err(Error::Revoked);
         }
         let (epoch, head) = (log.epoch, log.head);
-        let (session, mut lanes) = put(repo, epoch, lanes + 1).await?;
+        let (session, mut lanes) = put(repo, epoch, lanes).await?;
         log.read_on(repo).await?;
         if log.is_renewed_behind(head) {
             // The owner may count the epochs otherwise, and may not have seen this session.
             log = Log::load(repo).await?;
         } else if log.epoch == epoch {
-            let alive =
-                Arc::new(Alive::begin(repo.clone(), lanes.pop().expect("one more than was asked for")));
+            let signs = lanes.pop().expect("one more than was asked for");
+            let alive = Arc::new(Alive::begin(repo.clone(), signs));
             lanes.iter_mut().for_each(|lane| lane.alive = Some(alive.clone()));
             let view = View { slot: log.head, head: log.digest() };
             return Ok(Begun { session, lanes, view, log });
@@ -138,15 +138,17 @@ impl Begun {
     }
 }
 
+/// Writes a session with so many lanes, and behind them the one of the signs of life.
 async fn put(repo: &Repository, epoch: u32, lanes: u32) -> Result<(SessionId, Vec<Lane>)> {
     let (keys, world) = (&repo.keys, &repo.world);
     let id = SessionId::new(epoch, world.bytes());
-    let mut made = Vec::with_capacity(lanes as usize);
-    let mut written = Vec::with_capacity(lanes as usize);
-    for number in 0..lanes {
+    let (mut made, mut written) = (Vec::new(), Vec::new());
+    for number in 0..=lanes {
         let lane = Lane::new(id, number, Key::new(world.bytes()), Key::new(world.bytes()));
         let place = (keys.repo, id, number);
-        let wrapped = wrap_lane(place, &lane.data, &keys.recipients, world.random.as_ref())
+        // Nothing is sealed with the key of the last one, so nobody needs it.
+        let recipients = if number < lanes { &keys.recipients[..] } else { &[] };
+        let wrapped = wrap_lane(place, &lane.data, recipients, world.random.as_ref())
             .map_err(Error::object(object::SESSIONS))?;
         written.push(WireLane { signing: sign::public(&lane.signing), keys: wrapped });
         made.push(lane);
