@@ -100,13 +100,17 @@ impl Files {
 /// How often the source is read again because the session was fenced and what it referred to was swept.
 const RERUNS: usize = 3;
 
-/// Whether a run is to begin anew, behind so many: its session was fenced, and what it referred to was swept.
-pub(super) fn is_to_begin_anew<T>(done: &Result<T>, runs: usize) -> bool {
-    let is_fenced = matches!(done, Err(Error::Repo(repo::Error::Fenced))) && runs < RERUNS;
-    if is_fenced {
-        tracing::warn!("a prune was quicker: what is missing is read again");
+/// Runs, and begins anew where the session was fenced and what it referred to was swept.
+pub(super) async fn anew_if_fenced<T>(mut once: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..RERUNS {
+        match once().await {
+            Err(Error::Repo(repo::Error::Fenced)) => {
+                tracing::warn!("a prune was quicker: what is missing is read again");
+            }
+            done => return done,
+        }
     }
-    is_fenced
+    once().await
 }
 
 /// Backs up files into one snapshot. After an interrupt nothing is committed; what was uploaded counts
@@ -114,14 +118,7 @@ pub(super) fn is_to_begin_anew<T>(done: &Result<T>, runs: usize) -> bool {
 pub async fn files(repo: &Repository, files: Files, progress: Arc<dyn Progress>) -> Result<Done> {
     let progress = pace::held(progress, files.read_limit);
     let files = Arc::new(files);
-    let mut runs = 0;
-    loop {
-        let done = once(repo, files.clone(), progress.clone()).await;
-        if !is_to_begin_anew(&done, runs) {
-            return done;
-        }
-        runs += 1;
-    }
+    anew_if_fenced(async || once(repo, files.clone(), progress.clone()).await).await
 }
 
 async fn once(repo: &Repository, files: Arc<Files>, progress: Arc<dyn Progress>) -> Result<Done> {

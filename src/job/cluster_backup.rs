@@ -19,7 +19,7 @@ use crate::cluster::volume::{self, Claim, Way};
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::SourceId;
 use crate::format::summary::{self, Counts, Missing, Source, Summary};
-use crate::job::backup::{OldTree, finish, is_cut_short, is_to_begin_anew};
+use crate::job::backup::{OldTree, anew_if_fenced, finish, is_cut_short};
 use crate::job::group::groups;
 use crate::job::hold::{Holds, Movers};
 use crate::job::live::{Read, Reading, TRIES};
@@ -72,15 +72,10 @@ pub async fn cluster(
     progress: Arc<dyn Progress>,
 ) -> Result<Done> {
     repo.keys.check_adds()?;
-    let (mut runs, mut swept) = (0, Vec::new());
-    loop {
-        let done = once(repo, cluster, &request, &mut swept, progress.clone()).await;
-        if !is_to_begin_anew(&done, runs) {
-            let (snapshot, summary, known) = done?;
-            return Ok(Done { snapshot, summary, swept, known });
-        }
-        runs += 1;
-    }
+    let mut swept = Vec::new();
+    let once = async || once(repo, cluster, &request, &mut swept, progress.clone()).await;
+    let (snapshot, summary, known) = anew_if_fenced(once).await?;
+    Ok(Done { snapshot, summary, swept, known })
 }
 
 async fn once(

@@ -15,7 +15,7 @@ use crate::archive::copy::{Base, Copied as CopiedTree, Known, Setting, Tree, cop
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::{SessionId, SourceId, hex};
 use crate::format::summary::{CopiedFrom, Counts, Missing, Source, Summary, Volume};
-use crate::job::backup::is_to_begin_anew;
+use crate::job::backup::anew_if_fenced;
 use crate::job::find::{self, Filter, Which};
 use crate::job::{Error, Result};
 use crate::progress::Progress;
@@ -190,14 +190,7 @@ impl Copying {
 
     /// Copies one snapshot of the plan. After an interrupt nothing is committed.
     pub async fn copy(&mut self, snapshot: &Snapshot, progress: Arc<dyn Progress>) -> Result<Copied> {
-        let mut runs = 0;
-        loop {
-            let copied = self.once(snapshot, progress.clone()).await;
-            if !is_to_begin_anew(&copied, runs) {
-                return copied;
-            }
-            runs += 1;
-        }
+        anew_if_fenced(async || self.once(snapshot, progress.clone()).await).await
     }
 
     async fn once(&mut self, snapshot: &Snapshot, progress: Arc<dyn Progress>) -> Result<Copied> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::format::commit::{Root, RootKind};
 use crate::format::id::hex;
 use crate::format::summary::CopiedFrom;
-use crate::job::backup::is_to_begin_anew;
+use crate::job::backup::anew_if_fenced;
 use crate::job::copy::{Chosen, Copying, Request};
 use crate::job::find::Filter;
 use crate::job::{Error, Result};
@@ -67,14 +67,7 @@ impl Copying {
         ours: &Snapshot,
         progress: Arc<dyn Progress>,
     ) -> Result<bool> {
-        let mut runs = 0;
-        let made = loop {
-            let made = self.heal_once(theirs, ours, progress.clone()).await;
-            if !is_to_begin_anew(&made, runs) {
-                break made?;
-            }
-            runs += 1;
-        };
+        let made = anew_if_fenced(async || self.heal_once(theirs, ours, progress.clone()).await).await?;
         let mut roots = ours.commit.roots.clone();
         roots.sort_by_key(|root| (root.kind == RootKind::Volume, root.source));
         Ok(made == roots)
