@@ -14,8 +14,16 @@ const CHUNKER: Chunker = Chunker {
     bundle_below_bytes: 2048,
 };
 
+/// When it is made.
+pub const NOW: Time = Time(1_800_000_000_000_000_000);
+
 /// An empty one in memory, with the owner's key.
 pub async fn repository() -> Repository {
+    seeded(1).await
+}
+
+/// The same; what it draws is from the seed.
+pub async fn seeded(seed: u64) -> Repository {
     let how = Init {
         passphrase: None,
         cost: Params::CHEAP,
@@ -23,6 +31,6 @@ pub async fn repository() -> Repository {
         degrade: Degrade::Refuse,
         like: None,
     };
-    let world = fixed::world(1, Time(1_800_000_000_000_000_000));
+    let world = fixed::world(seed, NOW);
     init(Store::memory(), &world, how).await.unwrap().0
 }

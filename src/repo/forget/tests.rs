@@ -1,33 +1,18 @@
 //! Entries that name snapshots: what an observation says, and what is too much for one entry. In a memory store.
 
 use super::*;
-use crate::crypto::kdf::Params;
-use crate::format::config::{Chunker, ChunkerKind};
 use crate::format::id::SourceId;
 use crate::format::summary::{Counts, Source, Summary};
-use crate::repo::{Begun, Degrade, Init, ToCommit, begin, commit, init};
-use crate::store::Store;
+use crate::repo::testing::{NOW, repository};
+use crate::repo::{Begun, ToCommit, begin, commit};
 use crate::world::{Time, fixed};
 
-const NOW: i64 = 1_800_000_000_000_000_000;
 const HOUR: i64 = 3600 * 1_000_000_000;
-
-async fn repository() -> Repository {
-    let chunker = Chunker {
-        kind: ChunkerKind::KeyedFastCdc,
-        min_bytes: 1024,
-        avg_bytes: 4096,
-        max_bytes: 16 * 1024,
-        bundle_below_bytes: 2048,
-    };
-    let how = Init { passphrase: None, cost: Params::CHEAP, chunker, degrade: Degrade::Refuse, like: None };
-    init(Store::memory(), &fixed::world(1, Time(NOW)), how).await.unwrap().0
-}
 
 /// The same, hours later.
 fn later(repo: &Repository, hours: i64) -> Repository {
     let mut repo = repo.clone();
-    repo.world.clock = fixed::world(0, Time(NOW + hours * HOUR)).clock;
+    repo.world.clock = fixed::world(0, Time(NOW.0 + hours * HOUR)).clock;
     repo
 }
 
@@ -72,7 +57,7 @@ async fn snapshots(repo: &Repository, count: usize) -> Vec<SessionId> {
 /// What the log says of when it was seen first: after, by, in hours.
 async fn seen(repo: &Repository, id: SessionId) -> Option<(i64, i64)> {
     let seen = Log::load(repo).await.unwrap().fact(id).observed?;
-    let hours = |time: Time| time.0.saturating_sub(NOW).max(-HOUR) / HOUR;
+    let hours = |time: Time| time.0.saturating_sub(NOW.0).max(-HOUR) / HOUR;
     Some((hours(seen.not_before), hours(seen.not_after)))
 }
 

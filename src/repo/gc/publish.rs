@@ -295,37 +295,21 @@ async fn flush(filling: &mut Filling, parts: &mut Parts<'_>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
-    use crate::crypto::kdf::Params;
-    use crate::format::config::{Chunker, ChunkerKind};
     use crate::format::keys::Role;
     use crate::format::log::{Action, Scope};
     use crate::repo::gc::{PruneSettings, prune, renew};
     use crate::repo::log::verify;
-    use crate::repo::{
-        Degrade, Init, NewKey, Unlock, add_key, chain, hold, init, list_keys, open, remove_key,
-    };
-    use crate::store::Store;
-    use crate::world::{Time, fixed};
+    use crate::repo::testing::repository;
+    use crate::repo::{NewKey, Unlock, add_key, chain, hold, list_keys, open, remove_key};
 
     /// A repository with two maintainers; each of the three has another's memory of what was read.
     async fn three() -> [Repository; 3] {
-        let chunker = Chunker {
-            kind: ChunkerKind::KeyedFastCdc,
-            min_bytes: 1024,
-            avg_bytes: 4096,
-            max_bytes: 16 * 1024,
-            bundle_below_bytes: 2048,
-        };
-        let how =
-            Init { passphrase: None, cost: Params::CHEAP, chunker, degrade: Degrade::Refuse, like: None };
-        let world = fixed::world(1, Time(1_800_000_000_000_000_000));
-        let owner = init(Store::memory(), &world, how).await.unwrap().0;
+        let owner = repository().await;
         let [mut keeper, mut thief] = [owner.clone(), owner.clone()];
         for (repo, name) in [(&mut keeper, "keeper"), (&mut thief, "thief")] {
             let key = add_key(&owner, &NewKey::of(Role::Maintainer, name)).await.unwrap();
-            *repo = open(owner.store.clone(), &world, &Unlock::KeyFile(key), None).await.unwrap();
+            *repo = open(owner.store.clone(), &owner.world, &Unlock::KeyFile(key), None).await.unwrap();
         }
         [owner, keeper, thief]
     }

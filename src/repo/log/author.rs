@@ -3,15 +3,18 @@
 //! Spec: chapter 11. A checkpoint says itself which keys are revoked. Whoever holds a revoked maintainer's key, and may
 //! still write to the store, can create one before the sweep's author does, and leave his own out.
 
+use std::pin::pin;
+
 use futures::StreamExt;
 
 use crate::format::id::KeyId;
 use crate::format::keys::Certificate;
 use crate::format::log::Action;
 use crate::format::object;
+use crate::repo::log::Log;
 use crate::repo::log::broken::{self, damage, slots};
 use crate::repo::log::read::AHEAD_AT_MOST;
-use crate::repo::log::{Log, read_entry};
+use crate::repo::log::stored::each_entry;
 use crate::repo::{Error, Repository, Result};
 
 /// What the owner has revoked: slot, key and serial.
@@ -35,9 +38,7 @@ impl Revocations {
     /// All that the entries say which can be read.
     pub async fn load(repo: &Repository, last: u64) -> Result<Self> {
         let mut all = Self::default();
-        let mut entries = futures::stream::iter(1..=last)
-            .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-            .buffered(broken::PARALLEL_GETS);
+        let mut entries = pin!(each_entry(repo, 1..=last));
         while let Some((slot, read)) = entries.next().await {
             match read {
                 Ok(Some((entry, _))) => all.take(slot, &entry.action),

@@ -1,19 +1,18 @@
 //! The log where it does not hold together: saying so, and taking what is left of it.
 
+use std::pin::pin;
+
 use futures::StreamExt;
 
 use crate::crypto::hash;
 use crate::format::keys::Certificate;
 use crate::format::log::Action;
 use crate::format::object;
+use crate::repo::log::Log;
 use crate::repo::log::author::{Revocations, by_revoked};
-use crate::repo::log::stored::{checkpoint, newest_checkpoint};
-use crate::repo::log::{Log, read_entry};
+use crate::repo::log::stored::{checkpoint, each_entry, newest_checkpoint};
 use crate::repo::shortened::highest_epoch;
 use crate::repo::{Error, Repository, Result, chain};
-
-/// Entries that are asked for at the same time; they are known to be there.
-pub const PARALLEL_GETS: usize = 32;
 
 /// What is left of a log, and what is not.
 pub struct Salvaged {
@@ -47,9 +46,7 @@ impl Log {
             }
         }
         let base_slot = log.head;
-        let mut entries = futures::stream::iter(base_slot..=last)
-            .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-            .buffered(PARALLEL_GETS);
+        let mut entries = pin!(each_entry(repo, base_slot..=last));
         while let Some((slot, read)) = entries.next().await {
             match read {
                 // What the checkpoint stands for: only when its epoch was opened is not in it.
@@ -123,9 +120,7 @@ pub async fn verify(repo: &Repository) -> Result<Option<String>> {
     let mut revoked = Revocations::default();
     let mut previous = [0; 32];
     let mut wrong = None;
-    let mut entries = futures::stream::iter(1..=last)
-        .map(|slot| async move { (slot, read_entry(repo, slot).await) })
-        .buffered(PARALLEL_GETS);
+    let mut entries = pin!(each_entry(repo, 1..=last));
     while let Some((slot, read)) = entries.next().await {
         let found = match read {
             Ok(Some((entry, digest))) => {

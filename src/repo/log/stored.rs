@@ -1,6 +1,9 @@
 //! What the store has of the log: entries, checkpoints and their parts, each held to what it must be by itself.
 
+use std::ops::RangeInclusive;
+
 use futures::future::join_all;
+use futures::{Stream, StreamExt};
 
 use crate::crypto::hash;
 use crate::format::checkpoint::Checkpoint;
@@ -8,6 +11,12 @@ use crate::format::log::Entry;
 use crate::format::{limits, object};
 use crate::repo::{Error, Repository, Result};
 use crate::store::Class as StoreClass;
+
+/// Entries that are asked for at the same time; they are known to be there.
+const PARALLEL_GETS: usize = 32;
+
+/// An entry and its hash; none if the slot is free.
+type Slot = Option<(Entry, [u8; 32])>;
 
 /// The slot of the newest checkpoint.
 pub async fn newest_checkpoint(repo: &Repository) -> Result<Option<u64>> {
@@ -44,8 +53,8 @@ pub async fn part(
     repo.unseal("checkpoint part", &key, &sealed)
 }
 
-/// The entry of a slot and its hash; none if the slot is free.
-pub async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [u8; 32])>> {
+/// What is in a slot.
+pub async fn read_entry(repo: &Repository, slot: u64) -> Result<Slot> {
     let key = object::log_key(slot);
     let sealed = match repo.store.get_at_most(&key, limits::LOG_LEN as u64).await {
         Ok(sealed) => sealed,
@@ -60,13 +69,17 @@ pub async fn read_entry(repo: &Repository, slot: u64) -> Result<Option<(Entry, [
 }
 
 /// The entries of some slots, all asked for at the same time.
-pub async fn read_entries(
-    repo: &Repository,
-    slots: impl Iterator<Item = u64>,
-) -> Vec<(u64, Result<Option<(Entry, [u8; 32])>>)> {
+pub async fn read_entries(repo: &Repository, slots: impl Iterator<Item = u64>) -> Vec<(u64, Result<Slot>)> {
     let slots: Vec<u64> = slots.collect();
     let read = join_all(slots.iter().map(|slot| read_entry(repo, *slot))).await;
     slots.into_iter().zip(read).collect()
+}
+
+/// All entries of a stretch of the log that the store has, one after the other.
+pub fn each_entry(repo: &Repository, slots: RangeInclusive<u64>) -> impl Stream<Item = (u64, Result<Slot>)> {
+    let entries =
+        futures::stream::iter(slots).map(move |slot| async move { (slot, read_entry(repo, slot).await) });
+    entries.buffered(PARALLEL_GETS)
 }
 
 /// BLAKE3 of the entry in a slot, as stored; none if the slot is free.

@@ -4,32 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::crypto::kdf::Params;
-use crate::format::config::{Chunker, ChunkerKind};
 use crate::format::keys::Role;
 use crate::format::log::{Hold, Verified};
 use crate::format::pack::PackKind;
 use crate::repo::gc::renew;
-use crate::repo::{Degrade, Init, NewKey, PruneSettings, Unlock, add_key, begin, init, open, prune};
-use crate::store::Store;
+use crate::repo::testing::seeded;
+use crate::repo::{NewKey, PruneSettings, Unlock, add_key, begin, open, prune};
 use crate::store::testing::Far;
-use crate::world::fixed;
 
 const A: PackId = PackId([0xa; 16]);
 const B: PackId = PackId([0xb; 16]);
-
-async fn repository(seed: u64) -> Repository {
-    let chunker = Chunker {
-        kind: ChunkerKind::KeyedFastCdc,
-        min_bytes: 1024,
-        avg_bytes: 4096,
-        max_bytes: 16 * 1024,
-        bundle_below_bytes: 2048,
-    };
-    let how = Init { passphrase: None, cost: Params::CHEAP, chunker, degrade: Degrade::Refuse, like: None };
-    let world = fixed::world(seed, Time(1_800_000_000_000_000_000));
-    init(Store::memory(), &world, how).await.unwrap().0
-}
 
 /// Adds an entry behind all that can be read.
 async fn says(repo: &Repository, action: Action) -> u64 {
@@ -88,7 +72,7 @@ fn meaning(log: &Log) -> impl PartialEq + std::fmt::Debug + use<> {
 
 #[tokio::test]
 async fn what_is_damaged_outlives_a_checkpoint_and_leaves_the_state_once_it_is_swept() {
-    let repo = repository(1).await;
+    let repo = seeded(1).await;
     repo.store.put(&object::pack_key(A), vec![0; 1000].into()).await.unwrap();
     says(&repo, Action::Damaged { packs: vec![A, B] }).await;
     checkpoint(&repo).await;
@@ -109,7 +93,7 @@ async fn what_is_damaged_outlives_a_checkpoint_and_leaves_the_state_once_it_is_s
 
 #[tokio::test]
 async fn a_verify_of_a_damaged_pack_has_no_effect_whichever_came_first() {
-    let repo = repository(2).await;
+    let repo = seeded(2).await;
     let pack = |id| IndexPack {
         id,
         kind: PackKind::Data,
@@ -131,7 +115,7 @@ async fn a_verify_of_a_damaged_pack_has_no_effect_whichever_came_first() {
 
 #[tokio::test]
 async fn a_condemned_or_swept_pack_is_going_and_a_damaged_one_is_only_barred() {
-    let repo = repository(3).await;
+    let repo = seeded(3).await;
     let said = async || {
         let log = Log::load(&repo).await.unwrap();
         [A, B].map(|pack| (log.is_going(pack), log.is_barred(pack)))
@@ -150,7 +134,7 @@ async fn a_condemned_or_swept_pack_is_going_and_a_damaged_one_is_only_barred() {
 
 #[tokio::test]
 async fn an_entry_by_a_revoked_author_has_no_effect_but_for_its_place() {
-    let repo = repository(4).await;
+    let repo = seeded(4).await;
     let key = add_key(&repo, &NewKey::of(Role::Maintainer, "m")).await.unwrap();
     let maintainer = open(repo.store.clone(), &repo.world, &Unlock::KeyFile(key), None).await.unwrap();
     let session = SessionId::new(0, [1; 12]);
@@ -180,7 +164,7 @@ async fn an_entry_by_a_revoked_author_has_no_effect_but_for_its_place() {
 
 #[tokio::test]
 async fn a_renew_has_no_effect_on_what_a_log_means() {
-    let repo = repository(5).await;
+    let repo = seeded(5).await;
     says(&repo, hold(1)).await;
     checkpoint(&repo).await;
     says(&repo, damaged(A)).await;
@@ -195,7 +179,7 @@ async fn a_renew_has_no_effect_on_what_a_log_means() {
 
 #[tokio::test]
 async fn only_the_owner_renews() {
-    let repo = repository(6).await;
+    let repo = seeded(6).await;
     let key = add_key(&repo, &NewKey::of(Role::Maintainer, "m")).await.unwrap();
     let maintainer = open(repo.store.clone(), &repo.world, &Unlock::KeyFile(key), None).await.unwrap();
     let mut log = Log::load(&maintainer).await.unwrap();
@@ -221,7 +205,7 @@ async fn harm(repo: &Repository, slot: u64, harm: Harm) {
         Harm::Missing => repo.store.delete(&object::log_key(slot)).await.unwrap(),
         Harm::Flipped => flip(repo, &object::log_key(slot)).await,
         Harm::Foreign => {
-            let other = repository(1000).await;
+            let other = seeded(1000).await;
             for id in 0..slot {
                 says(&other, hold(id as u8)).await;
             }
@@ -234,7 +218,7 @@ async fn harm(repo: &Repository, slot: u64, harm: Harm) {
 #[tokio::test]
 async fn a_salvage_takes_what_holds_around_an_entry_that_does_not() {
     for (number, what) in HARMS.into_iter().enumerate() {
-        let repo = repository(10 + number as u64).await;
+        let repo = seeded(10 + number as u64).await;
         for id in 1..=4 {
             says(&repo, hold(id)).await;
         }
@@ -249,7 +233,7 @@ async fn a_salvage_takes_what_holds_around_an_entry_that_does_not() {
 
 #[tokio::test]
 async fn a_salvage_takes_a_fork_and_verify_tells_of_it() {
-    let (repo, fork) = (repository(20).await, repository(20).await);
+    let (repo, fork) = (seeded(20).await, seeded(20).await);
     says(&repo, hold(1)).await;
     says(&repo, hold(2)).await;
     says(&fork, hold(3)).await;
@@ -264,7 +248,7 @@ async fn a_salvage_takes_a_fork_and_verify_tells_of_it() {
 #[tokio::test]
 async fn behind_a_head_that_does_not_hold_a_renew_goes_on_and_answers_for_it() {
     for (number, what) in HARMS.into_iter().enumerate() {
-        let repo = repository(30 + number as u64).await;
+        let repo = seeded(30 + number as u64).await;
         for id in 1..=3 {
             says(&repo, hold(id)).await;
         }
@@ -317,7 +301,7 @@ fn opened_anew(repo: &Repository) -> Repository {
 #[tokio::test]
 async fn a_salvage_goes_around_a_damaged_newest_checkpoint_by_the_one_before() {
     for number in 0..4 {
-        let repo = repository(40 + number as u64).await;
+        let repo = seeded(40 + number as u64).await;
         assert_eq!(checkpoint(&repo).await, 2);
         says(&repo, hold(1)).await;
         says(&repo, damaged(A)).await;
@@ -338,7 +322,7 @@ async fn a_salvage_goes_around_a_damaged_newest_checkpoint_by_the_one_before() {
 #[tokio::test]
 async fn a_salvage_opens_by_a_checkpoint_whose_own_entry_is_lost() {
     for what in [Harm::Missing, Harm::Flipped] {
-        let repo = repository(50).await;
+        let repo = seeded(50).await;
         says(&repo, hold(1)).await;
         let slot = checkpoint(&repo).await;
         says(&repo, hold(2)).await;
@@ -354,7 +338,7 @@ async fn a_salvage_opens_by_a_checkpoint_whose_own_entry_is_lost() {
 #[tokio::test]
 async fn a_lost_condemn_has_opened_the_epoch_of_the_sessions_that_are_there() {
     for what in [Harm::Missing, Harm::Flipped] {
-        let repo = repository(60).await;
+        let repo = seeded(60).await;
         says(&repo, hold(1)).await;
         let condemned = says(&repo, condemn(&[A])).await;
         says(&repo, hold(2)).await;
@@ -379,7 +363,7 @@ async fn a_lost_condemn_has_opened_the_epoch_of_the_sessions_that_are_there() {
 #[tokio::test]
 async fn behind_a_lost_entry_no_epoch_is_too_low_and_no_view_is_refused() {
     for lost in 3..=6 {
-        let repo = repository(80 + lost).await;
+        let repo = seeded(80 + lost).await;
         assert_eq!(checkpoint(&repo).await, 2);
         says(&repo, hold(1)).await;
         let condemned = says(&repo, condemn(&[])).await;
@@ -402,7 +386,7 @@ async fn behind_a_lost_entry_no_epoch_is_too_low_and_no_view_is_refused() {
 
 #[tokio::test]
 async fn a_sweep_ends_the_epochs_that_a_renew_has_passed_over() {
-    let repo = repository(90).await;
+    let repo = seeded(90).await;
     let condemned = says(&repo, condemn(&[])).await;
     let before = Log::load(&repo).await.unwrap();
     let mut after = before.clone();
@@ -415,7 +399,7 @@ async fn a_sweep_ends_the_epochs_that_a_renew_has_passed_over() {
 
 #[tokio::test]
 async fn of_a_log_that_holds_a_salvage_gives_what_a_load_gives() {
-    let repo = repository(70).await;
+    let repo = seeded(70).await;
     says(&repo, hold(1)).await;
     checkpoint(&repo).await;
     says(&repo, damaged(A)).await;
@@ -431,7 +415,7 @@ async fn of_a_log_that_holds_a_salvage_gives_what_a_load_gives() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_log_is_held_together_in_a_few_rounds() {
-    let near = repository(1).await;
+    let near = seeded(1).await;
     for _ in 0..100 {
         says(&near, Action::Observe { sessions: Vec::new() }).await;
     }
@@ -447,7 +431,7 @@ async fn a_long_log_is_held_together_in_a_few_rounds() {
 /// after the other, which had seen it.
 #[tokio::test]
 async fn a_load_that_ends_after_a_later_one_is_no_alarm() {
-    let repo = repository(1).await;
+    let repo = seeded(1).await;
     let before = Log::load(&repo).await.unwrap();
     let other = Repository { latest: Default::default(), ..repo.clone() };
     let slot = says(&other, hold(1)).await;
@@ -459,7 +443,7 @@ async fn a_load_that_ends_after_a_later_one_is_no_alarm() {
 
 #[tokio::test]
 async fn what_only_lets_go_of_more_leaves_a_decision_right_and_all_else_does_not() {
-    let repo = repository(1).await;
+    let repo = seeded(1).await;
     let lift = Action::Lift { holds: vec![[1; 16]] };
     let revoke = Action::Revoke { key: KeyId([7; 16]), serial: 1 };
     let session = vec![SessionId::new(0, [3; 12])];
