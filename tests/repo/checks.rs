@@ -13,7 +13,7 @@ use kist::progress::{Progress, Unit};
 use kist::repo::{self, Begun, Index, Limits, Lost, NewKey, PruneSettings, Reading, Repository, Unlock};
 use kist::world::Time;
 
-use crate::repair::{all, repair_with};
+use crate::repair::{all, flip, repair_with};
 use crate::scene::{
     Checked, Scene, backup, change, check, check_as, check_structure, check_until, grow, noise, now,
     record_ids,
@@ -99,9 +99,7 @@ async fn what_a_maintainer_finds_is_opened_again_though_the_owner_has_opened_it_
     backup(&owner, &scene.source()).await.unwrap();
     assert!(part(&owner, None, None).await.findings.is_empty());
     let pack = scene.store().list("packs").await.unwrap().remove(3);
-    let mut bytes = owner.store.get(&pack.key).await.unwrap().to_vec();
-    bytes[100] ^= 1;
-    owner.store.put(&pack.key, bytes.into()).await.unwrap();
+    flip(&owner.store, &pack.key, |_| 100).await;
     let maintainer = scene.open_with(&scene.add(NewKey::of(Role::Maintainer, "maintainer")).await).await;
     assert!(!part(&maintainer, None, None).await.findings.is_empty());
     let again = part(&owner, Some(u64::MAX), Some(Time(0))).await;

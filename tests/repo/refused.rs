@@ -11,7 +11,7 @@ use kist::world::Time;
 use object_store::memory::InMemory;
 
 use crate::copy::{Elsewhere, copy_all};
-use crate::repair::{all, packs as packs_of, repair_with};
+use crate::repair::{all, flip, packs as packs_of, repair_with};
 use crate::scene::{
     Checked, Scene, backup, change, check, check_as, failing_once, grow, names, noise, over, prune,
     repo_error,
@@ -89,9 +89,7 @@ async fn a_check_of_a_damaged_repository_that_is_refused_a_request_finds_no_more
     let damaged = scene.beneath.fork();
     // One is missing, of another the table is damaged.
     over(damaged.clone()).delete(&packs[0].key).await.unwrap();
-    let mut bytes = scene.store().get(&packs[1].key).await.unwrap().to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    over(damaged.clone()).put(&packs[1].key, bytes.into()).await.unwrap();
+    flip(&over(damaged.clone()), &packs[1].key, |len| len - 1).await;
     let told = |checked: &Checked| {
         let mut told: Vec<_> = checked.findings.iter().map(|found| format!("{found:?}")).collect();
         told.extend(checked.touched.iter().map(|touched| format!("{touched:?}")));
@@ -115,9 +113,7 @@ async fn a_check_goes_on_behind_a_pack_that_is_refused_and_tells_of_it_and_of_al
     let (scene, _) = past().await;
     let packs = scene.store().list("packs/").await.unwrap();
     let damaged = scene.beneath.fork();
-    let mut bytes = scene.store().get(&packs[packs.len() - 1].key).await.unwrap().to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    over(damaged.clone()).put(&packs[packs.len() - 1].key, bytes.into()).await.unwrap();
+    flip(&over(damaged.clone()), &packs[packs.len() - 1].key, |len| len - 1).await;
     let asked = Log::default();
     let recorded = over(damaged.fork()).decorated(|inner| Recording::over(inner, &asked));
     let repo = scene.open(recorded).await.unwrap();

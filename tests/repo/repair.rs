@@ -111,7 +111,7 @@ pub async fn packs(repo: &Repository, kind: PackKind) -> Vec<String> {
     index.packs().iter().filter(|pack| pack.kind == kind).map(|pack| object::pack_key(pack.id)).collect()
 }
 
-async fn flip(store: &Store, key: &str, at: impl FnOnce(usize) -> usize) {
+pub async fn flip(store: &Store, key: &str, at: impl FnOnce(usize) -> usize) {
     let mut bytes = store.get(key).await.unwrap().to_vec();
     let at = at(bytes.len());
     bytes[at] ^= 1;
@@ -413,26 +413,39 @@ async fn a_repair_that_is_killed_anywhere_is_taken_up_by_the_next() {
     let delta = owner.store.list("index").await.unwrap().remove(0).key;
     owner.store.delete(&delta).await.unwrap();
     flip(&owner.store, &object::log_key(1), |len| len / 2).await;
+    each_kill(&scene, all, async |repo, what| {
+        assert_eq!(names(&repo).await, [first.clone(), second.clone()], "{what}");
+        scene.restore_whole(&repo, &second, &what).await;
+        prune(&repo).await;
+        scene.restore_whole(&repo, &second, &what).await;
+    })
+    .await;
+}
+
+/// Kills a repair before and after each of its effects, repairs what is left, and hands it to `then`: nothing is damaged
+/// any more, nor lost.
+pub async fn each_kill(
+    scene: &Scene,
+    request: impl Fn() -> Request<'static>,
+    then: impl AsyncFn(Repository, String),
+) {
     for end in [End::Before, End::After] {
         let kills = Cell::new(0);
         let run = async |store: Store| {
             let Ok(dying) = repo::open(store, &scene.world(), &scene.owner, None).await else { return false };
-            repair_with(&dying, all()).await.is_ok()
+            repair_with(&dying, request()).await.is_ok()
         };
         killed_at_each(&scene.beneath, end, run, async |nth, beneath, is_done| {
             let what = format!("{end:?} effect {nth}");
             let repo = scene.open(over(beneath)).await.unwrap();
             if !is_done {
                 let (outcome, told) =
-                    repair_with(&repo, all()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                    repair_with(&repo, request()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert!(outcome.lost.is_empty(), "{what}: {told:?}");
                 kills.set(kills.get() + 1);
             }
             nothing_is_found(&repo, &what).await;
-            assert_eq!(names(&repo).await, [first.clone(), second.clone()], "{what}");
-            scene.restore_whole(&repo, &second, &what).await;
-            prune(&repo).await;
-            scene.restore_whole(&repo, &second, &what).await;
+            then(repo, what).await;
             if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .await;

@@ -7,6 +7,7 @@ use kist::format::id::SessionId;
 use kist::format::keys::{Role, Trust};
 use kist::format::log::Action;
 use kist::format::object;
+use kist::job::backup::Done;
 use kist::repo::{self, Error, Index, Log, NewKey, Repository, Snapshots, ToCommit, Unlock, View};
 use kist::store::testing::{Failure, Faulty, Moment};
 use kist::store::{Store, Verb};
@@ -65,20 +66,25 @@ async fn commit_with(
     repo::commit(thief, session, before, what).await.unwrap().id
 }
 
+/// A run that dies before its commit, and the next one, which refers to its packs: these must go on to count.
+async fn behind_one_that_died(scene: &Scene, unlock: &Unlock) -> (Repository, Done) {
+    let faults = Faulty::over(Arc::new(scene.beneath.clone()));
+    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
+    let died = repo::open(Store::over(faults.wrap()), &scene.world(), unlock, None).await.unwrap();
+    assert!(backup(&died, &scene.source()).await.is_err());
+    let writer = scene.open_with(unlock).await;
+    let done = backup(&writer, &scene.source()).await.unwrap();
+    assert_eq!(done.stats.new_chunks, 0, "all lies in the packs of the run that died");
+    (writer, done)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_removed_writer_s_key_makes_afterwards_does_not_count_and_what_it_made_before_stays() {
     let scene = Scene::new().await;
     grow(&scene.source());
     let owner = scene.open(scene.store()).await.unwrap();
     let unlock = scene.writer("shop").await;
-    // A run that dies before its commit: the next one refers to its packs, so that these must go on to count.
-    let faults = Faulty::over(Arc::new(scene.beneath.clone()));
-    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
-    let died = repo::open(Store::over(faults.wrap()), &scene.world(), &unlock, None).await.unwrap();
-    assert!(backup(&died, &scene.source()).await.is_err());
-    let writer = scene.open_with(&unlock).await;
-    let first = backup(&writer, &scene.source()).await.unwrap();
-    assert_eq!(first.stats.new_chunks, 0, "all lies in the packs of the run that died");
+    let (writer, first) = behind_one_that_died(&scene, &unlock).await;
     let begun = repo::begin(&writer, 1).await.unwrap().session;
 
     remove(&owner, "shop").await;
@@ -249,13 +255,7 @@ async fn what_is_damaged_when_its_key_is_removed_counts_when_it_is_put_back() {
     let scene = Scene::new().await;
     grow(&scene.source());
     let unlock = scene.writer("shop").await;
-    let faults = Faulty::over(Arc::new(scene.beneath.clone()));
-    let faults = faults.fail(&[Verb::Create], 0..1, Moment::Before, Failure::Denied);
-    let died = repo::open(Store::over(faults.wrap()), &scene.world(), &unlock, None).await.unwrap();
-    assert!(backup(&died, &scene.source()).await.is_err());
-    let writer = scene.open_with(&unlock).await;
-    let done = backup(&writer, &scene.source()).await.unwrap();
-    assert_eq!(done.stats.new_chunks, 0, "all lies in the packs of the run that died");
+    let (_, done) = behind_one_that_died(&scene, &unlock).await;
     let (id, of_the_dead) = (done.snapshot.id, scene.store().list("sessions/").await.unwrap());
     let of_the_dead = of_the_dead.into_iter().map(|found| found.key).find(|key| *key != session_key(id));
     let of_the_dead = of_the_dead.expect("it has begun");
